@@ -1,0 +1,47 @@
+# Everything happens in .venv, which is made on first use and updated when setup.cfg or constraints.txt change.
+PYTHON ?= python3
+SEED ?= 0
+OUT ?= runs/demo
+PYTESTFLAGS ?=
+
+BIN := .venv/bin
+# PIP_CONSTRAINT and not -c: so that the versions hold for the build of this package, too.
+# --no-compile: pip compiles 12,000 modules one after the other; compileall, below, uses every core.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
+
+.PHONY: help demo test lint install clean
+
+help: ## print the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: .venv/installed ## train a small model on the worlds suite with step-ppo (SEED=0 OUT=runs/demo)
+	@out="$(OUT)"; n=2; while [ -e "$$out" ]; do out="$(OUT)-$$n"; n=$$((n + 1)); done; \
+	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
+
+test: lint .venv/bfcl ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
+	$(BIN)/python -m pytest $(PYTESTFLAGS)
+
+lint: .venv/installed ## run ruff and mypy only
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: .venv/installed ## make or update .venv only
+
+clean: ## remove .venv, caches and build output; runs/ stays
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/installed: .venv/bin/python setup.cfg constraints.txt
+	@echo "Installing into .venv; this takes some minutes the first time."
+	$(PIP) --editable '.[agents,test]'
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
+	@touch $@
+
+# The task set BFCL without its dependencies, of which it needs one (see setup.cfg).
+.venv/bfcl: .venv/installed
+	$(PIP) --no-deps bfcl-eval mpmath
+	@touch $@

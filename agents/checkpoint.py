@@ -1,0 +1,455 @@
+"""Checkpoints of a run that survive a kill at any moment, and that contain no code (safetensors and JSON, no pickle).
+
+    runs/<name>/checkpoints/update-00000012/
+        tensors.safetensors    weights, optimizer moments, states of random generators
+        state.json             everything else
+        manifest.json          written last: format, update, size and SHA-256 of both files, tied tensors, its own checksum
+
+A checkpoint is written into a hidden folder beside it, flushed to the disk, and renamed: it is there as a whole or not at
+all. Reading verifies every byte before anything is handed out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from steptool_env.errors import CheckpointError, InvalidArgument
+
+__all__ = [
+    "CONFIG_FILE",
+    "JSON",
+    "RandomSource",
+    "claim_run",
+    "discard_checkpoints",
+    "flatten_optimizer",
+    "list_checkpoints",
+    "load_checkpoint",
+    "prefixed",
+    "restore_optimizer",
+    "rng_state",
+    "save_checkpoint",
+    "set_rng_state",
+    "unprefixed",
+]
+
+JSON: TypeAlias = Any
+"""None, bool, int, finite float, str, or a list or a dict with string keys of these."""
+RandomSource: TypeAlias = np.random.Generator | random.Random | torch.Generator
+
+CONFIG_FILE = "config.json"
+FORMAT, VERSION = "steptool-checkpoint", 1
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+
+
+# ---------------------------------------------------------------- runs
+def claim_run(out: Path, resume: bool) -> None:
+    """Make sure that ``out`` may be written to; makes the folder of a new run.
+
+    A folder holds a run if it has a ``config.json``, a ``metrics.jsonl`` or a ``checkpoints`` folder.
+
+    Raises:
+        CheckpointError: ``out`` holds a run and ``resume`` is False, it holds none (no ``config.json``) and ``resume`` is
+            True, or it is no folder. Nothing is changed then.
+    """
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out} is not a folder; use another name")
+    if resume:
+        if not (out / CONFIG_FILE).is_file():
+            raise CheckpointError(f"{out} holds no run to resume: it has no {CONFIG_FILE}; leave out --resume to start one")
+        return
+    if found := [name for name in (CONFIG_FILE, "metrics.jsonl", "checkpoints") if (out / name).exists()]:
+        raise CheckpointError(f"{out} already holds a run (it has {found[0]}); use --resume or another name")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+# ---------------------------------------------------------------- checkpoints
+def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], state: Mapping[str, JSON], keep: int = 2) -> Path:
+    """Write the checkpoint of an update, then remove all but the newest ones.
+
+    Tensors that are the same memory under two names (tied weights) are stored once and come back tied. A checkpoint of
+    the same update is replaced; a kill between the two renames that this takes leaves the one before it as the newest.
+    One process writes; with several, let the first one do it.
+
+    Args:
+        run: The run's folder.
+        update: Number of updates done, 0 or more.
+        tensors: Name -> tensor, on any device; see ``prefixed`` for joining several dicts.
+        state: A JSON object. Tuples come back as lists.
+        keep: How many checkpoints to keep, this one included; at least 1.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        InvalidArgument: ``update``, ``keep``, a tensor or a value of ``state`` is not of the kind above; nothing is written.
+        CheckpointError: A later checkpoint exists (see ``discard_checkpoints``), or something that is no checkpoint of
+            ours is in the way; nothing is overwritten.
+        OSError: The disk is full or not writable; what was there before is still there.
+    """
+    if type(update) is not int or update < 0:
+        raise InvalidArgument(f"update must be an integer, 0 or more, got {update!r}")
+    if keep < 1:
+        raise InvalidArgument(f"keep must be at least 1, got {keep!r}")
+    _check_json(state, "state")
+    folder = _folder(run, update)
+    root = folder.parent
+    if later := [other for other in list_checkpoints(run) if other > update]:
+        raise CheckpointError(f"cannot save update {update}: {root} holds the later update {later[-1]}; resume from it, or discard it first")
+    if folder.exists():
+        _manifest(folder, update)  # raises if it is not ours to replace
+    unique, aliases = _untie(tensors)
+
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in (*root.glob(".new-*"), *root.glob(".old-*")):  # of a process that was killed
+        shutil.rmtree(leftover)
+    temporary = root / f".new-{folder.name}-{os.getpid()}"
+    temporary.mkdir()
+    try:
+        safetensors.torch.save_file(unique, temporary / TENSORS)
+        (temporary / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+        manifest: dict[str, JSON] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "update": update,
+            "files": {name: _fingerprint(temporary / name) for name in (TENSORS, STATE)},
+            "aliases": aliases,
+        }
+        manifest["checksum"] = _checksum(manifest)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for name in (TENSORS, STATE, MANIFEST):
+            _flush(temporary / name)
+        _flush(temporary)
+        replaced = _hide(folder) if folder.exists() else None
+        os.rename(temporary, folder)
+        if replaced is not None:
+            shutil.rmtree(replaced)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush(root)
+    for old in list_checkpoints(run)[:-keep]:
+        _remove(_folder(run, old))
+    return folder
+
+
+def load_checkpoint(run: Path, update: int | None = None) -> tuple[int, dict[str, Tensor], dict[str, JSON]]:
+    """Read a checkpoint, verified byte by byte.
+
+    Args:
+        run: The run's folder.
+        update: Which one; None for the newest complete one. What a killed process was writing does not count.
+
+    Returns:
+        The update, the tensors (on the CPU; tied ones are one object) and the state.
+
+    Raises:
+        CheckpointError: There is none, or it is corrupt, foreign, or of another format version. A corrupt newest
+            checkpoint is not silently passed over; the message names the earlier ones.
+    """
+    known = list_checkpoints(run)
+    if update is None:
+        if not known:
+            raise CheckpointError(f"{run} has no complete checkpoint")
+        update = known[-1]
+    folder = _folder(run, update)
+    if not folder.is_dir():
+        raise CheckpointError(f"{run} has no checkpoint of update {update}; complete ones: {', '.join(map(str, known)) or 'none'}")
+    try:
+        manifest = _manifest(folder, update)
+        for name, expected in manifest["files"].items():
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder} is incomplete: {name} is missing")
+            found = _fingerprint(folder / name)
+            if found["size"] != expected["size"]:
+                raise CheckpointError(f"{folder / name} is corrupt: it has {found['size']} bytes instead of {expected['size']}")
+            if found["sha256"] != expected["sha256"]:
+                raise CheckpointError(f"{folder / name} is corrupt: its SHA-256 is not the one in {MANIFEST}")
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            tensors.update({alias: tensors[name] for alias, name in manifest["aliases"].items()})
+        except (safetensors.SafetensorError, ValueError, LookupError, AttributeError) as fault:
+            raise CheckpointError(f"{folder} cannot be read: {fault}") from fault
+    except CheckpointError as fault:
+        others = [other for other in known if other != update]
+        hint = f". Other checkpoints of this run: update {', '.join(map(str, others))}" if others else ""
+        raise CheckpointError(f"{fault}{hint}") from fault
+    return update, tensors, state
+
+
+def list_checkpoints(run: Path) -> list[int]:
+    """Return the updates that have a complete checkpoint, oldest first. Contents are verified by loading only."""
+    root = run / "checkpoints"
+    names = [path.parent.name for path in root.glob(f"update-*/{MANIFEST}")] if root.is_dir() else []
+    return sorted(int(name[7:]) for name in names if re.fullmatch(r"update-([0-9]{8}|[1-9][0-9]{8,})", name))
+
+
+def discard_checkpoints(run: Path, after: int) -> list[int]:
+    """Remove the checkpoints later than update ``after``, so that a run can go on from there; returns which they were."""
+    gone = [update for update in list_checkpoints(run) if update > after]
+    for update in reversed(gone):
+        _remove(_folder(run, update))
+    return gone
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under ``"<prefix>.<name>"``, so that several dicts fit into one checkpoint."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that ``prefixed`` put under ``prefix``, under their own names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+# ---------------------------------------------------------------- optimizers
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+    """Take an optimizer's state apart.
+
+    Returns:
+        Tensors, ``"<index of the parameter>.<name>"`` (moments, step counts) and ``"group.<index>.<name>"``; and JSON with
+        the rest (hyperparameters, shapes of the parameters).
+
+    Raises:
+        InvalidArgument: The state holds something that is neither a tensor nor JSON (LBFGS keeps lists of tensors).
+    """
+    raw = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    state: dict[str, dict[str, JSON]] = {}
+    groups: list[dict[str, JSON]] = []
+    for index, entries in raw["state"].items():
+        state[str(index)] = rest = {}
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                rest[name] = value
+    for k, group in enumerate(raw["param_groups"]):
+        groups.append({})
+        for name, value in group.items():
+            if isinstance(value, Tensor):
+                tensors[f"group.{k}.{name}"] = value
+            else:
+                groups[-1][name] = value
+    shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+    result = {"kind": type(optimizer).__name__, "state": state, "groups": groups, "shapes": shapes}
+    _check_json(result, "optimizer")
+    return tensors, result
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
+    """Put back what ``flatten_optimizer`` took apart; tensors move to the device of their parameter.
+
+    Raises:
+        CheckpointError: The optimizer is of another kind or has parameters of other shapes; it is left as it was.
+    """
+    kind, shapes = type(optimizer).__name__, [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+    if state.get("kind") != kind:
+        raise CheckpointError(f"the checkpoint holds the state of {state.get('kind')!r}, the optimizer is {kind!r}")
+    if state.get("shapes") != shapes:
+        raise CheckpointError("the shapes of the optimizer's parameters differ from those in the checkpoint; is it the same model?")
+    groups = []
+    for saved, own in zip(state["groups"], optimizer.state_dict()["param_groups"], strict=True):
+        # JSON knows no tuples: Adam's betas come back as what this optimizer has.
+        groups.append({name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in saved.items()})
+    entries: dict[int, dict[str, Any]] = {int(index): dict(rest) for index, rest in state["state"].items()}
+    for key, tensor in tensors.items():
+        owner, _, name = key.partition(".")
+        if owner == "group":
+            number, _, name = name.partition(".")
+            groups[int(number)][name] = tensor.clone()
+        else:
+            entries[int(owner)][name] = tensor.clone()  # the optimizer updates in place: not in the caller's tensors
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+# ---------------------------------------------------------------- random generators
+def rng_state(sources: Mapping[str, RandomSource] | None = None) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+    """Return the state of torch's global generators (CPU, and CUDA if there is one) and of the given ones.
+
+    Args:
+        sources: Name -> ``numpy.random.Generator``, ``random.Random`` or ``torch.Generator`` that the run draws from.
+
+    Returns:
+        Tensors (uint8) and JSON, for ``save_checkpoint``.
+    """
+    tensors = {"torch.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"torch.cuda.{k}": value for k, value in enumerate(torch.cuda.get_rng_state_all())}
+    state: dict[str, JSON] = {}
+    for name, source in (sources or {}).items():
+        if isinstance(source, torch.Generator):
+            tensors[f"source.{name}"] = source.get_state()
+            state[name] = {"kind": "torch"}
+        elif isinstance(source, np.random.Generator):
+            state[name] = {"kind": "numpy", "state": _without_arrays(source.bit_generator.state)}
+        elif isinstance(source, random.Random):
+            state[name] = {"kind": "python", "state": source.getstate()}
+        else:
+            raise InvalidArgument(f"random source {name!r} must be a numpy Generator, a random.Random or a torch.Generator, got {type(source).__name__}")
+    return tensors, state
+
+
+def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, JSON], sources: Mapping[str, RandomSource] | None = None) -> None:
+    """Put back what ``rng_state`` returned, so that every generator goes on drawing where it was.
+
+    States of CUDA devices that this machine does not have are passed over.
+
+    Args:
+        tensors: From ``rng_state``.
+        state: From ``rng_state``.
+        sources: The generators to set, under the names they were saved with.
+
+    Raises:
+        CheckpointError: A state is missing or does not fit its generator.
+    """
+    sources = sources or {}
+    if set(sources) != set(state) or "torch.cpu" not in tensors:
+        raise CheckpointError(f"the checkpoint holds the random states {sorted(state)}, but {sorted(sources)} are to be set")
+    try:
+        for name, source in sources.items():
+            saved = state[name]
+            if isinstance(source, torch.Generator):
+                source.set_state(tensors[f"source.{name}"].clone())
+            elif isinstance(source, np.random.Generator):
+                source.bit_generator.state = _with_arrays(saved["state"])
+            else:
+                version, numbers, gauss = saved["state"]
+                source.setstate((version, tuple(numbers), gauss))
+        torch.set_rng_state(tensors["torch.cpu"].clone())
+        for k in range(torch.cuda.device_count()):
+            if (device_state := tensors.get(f"torch.cuda.{k}")) is not None:
+                torch.cuda.set_rng_state(device_state, k)
+    except (TypeError, ValueError, LookupError, RuntimeError) as fault:
+        raise CheckpointError(f"a random state in the checkpoint does not fit: {fault}") from fault
+
+
+# ---------------------------------------------------------------- parts
+def _folder(run: Path, update: int) -> Path:
+    return run / "checkpoints" / f"update-{update:08d}"
+
+
+def _manifest(folder: Path, update: int) -> dict[str, JSON]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is no complete checkpoint: {MANIFEST} is missing")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise CheckpointError(f"{path} is corrupt: {fault}") from fault
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} is not a checkpoint of this package: its {MANIFEST} lacks the format {FORMAT!r}")
+    if manifest.get("version") != VERSION:
+        raise CheckpointError(f"{folder} has format version {manifest.get('version')!r}; this package reads {VERSION}")
+    if manifest.get("checksum") != _checksum({key: value for key, value in manifest.items() if key != "checksum"}):
+        raise CheckpointError(f"{path} is corrupt: its checksum is wrong")
+    if manifest.get("update") != update:
+        raise CheckpointError(f"{folder} holds update {manifest.get('update')!r}; was it renamed?")
+    return manifest
+
+
+def _checksum(manifest: Mapping[str, JSON]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(path: Path) -> dict[str, JSON]:
+    with open(path, "rb") as file:
+        return {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _hide(folder: Path) -> Path:
+    hidden = folder.with_name(f".old-{folder.name}-{os.getpid()}")
+    os.rename(folder, hidden)
+    return hidden
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint: first from sight, then from the disk, so that a kill leaves no half of one behind."""
+    shutil.rmtree(_hide(folder))
+
+
+def _untie(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Split into tensors that share no memory, on the CPU, and names of the very same tensor: {alias: name}."""
+    unique: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[Any, str] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            raise InvalidArgument(f"tensors must map names to dense tensors with data, got {name!r}: {type(tensor).__name__}")
+        same = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and same in first:
+            aliases[name] = first[same]
+            continue
+        first[same] = name
+        plain = tensor.detach().cpu().contiguous()
+        # A view of a part of another tensor's memory is stored as a tensor of its own.
+        if plain.untyped_storage().data_ptr() in storages or plain.untyped_storage().nbytes() != plain.numel() * plain.element_size():
+            plain = plain.clone()
+        storages.add(plain.untyped_storage().data_ptr())
+        unique[name] = plain
+    return unique, aliases
+
+
+def _faults(value: Any, where: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                yield f"{where} has the key {key!r}, which is no string"
+            yield from _faults(entry, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for k, entry in enumerate(value):
+            yield from _faults(entry, f"{where}[{k}]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"{where} is {value}"
+    elif value is not None and not isinstance(value, (bool, int, str)):
+        yield f"{where} is of type {type(value).__name__}"
+
+
+def _check_json(value: Any, name: str) -> None:
+    for fault in _faults(value, name):
+        raise InvalidArgument(f"{name} must be JSON (finite numbers, string keys): {fault}")
+
+
+def _without_arrays(value: Any) -> JSON:
+    """The state of a numpy bit generator as JSON; some (MT19937, Philox) hold arrays."""
+    if isinstance(value, dict):
+        return {key: _without_arrays(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return {"array": value.dtype.str, "values": value.tolist()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value: JSON) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"array", "values"}:
+        return np.array(value["values"], dtype=value["array"])
+    return {key: _with_arrays(entry) for key, entry in value.items()}

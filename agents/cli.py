@@ -1,0 +1,246 @@
+"""The ``steptool`` command. Imports what a command needs when it runs: without a model it never loads torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="steptool",
+    help="Study and train multi-step tool use: environments, rewards for every step, policies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Split(StrEnum):
+    train = "train"
+    test = "test"
+    all = "all"
+
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+_Level = Annotated[int | None, typer.Option(help="Difficulty, 1 to 5, for suites that have levels.")]
+_Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change any setting of config.json; may be repeated.")]
+_Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A keyword of the suite, such as depth=[1,3]; may be repeated.")]
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    algo: Annotated[str, typer.Option(help="The algorithm.")] = "step-ppo",
+    model: Annotated[str, typer.Option(help="tiny, smollm2, a folder, or a hub name.")] = "tiny",
+    suite: Annotated[str, typer.Option(help="Where the tasks come from; see `steptool suites`.")] = "worlds",
+    level: _Level = None,
+    shaper: Annotated[str, typer.Option(help="The reward of every step.")] = "steptool",
+    call_format: Annotated[str, typer.Option(help="How calls are written.")] = "hermes",
+    seed: Annotated[int, typer.Option(help="Seeds weights, tasks and sampling.")] = 0,
+    updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete update of the run in --out.")] = False,
+    option: _Option = None,
+    set_: _Set = None,
+    json_: _Json = False,
+) -> None:
+    """Train a policy and compare it with itself before, on held-out tasks."""
+    from steptool_env.errors import UnknownName
+    from steptool_env.formats import make_format
+    from steptool_env.rewards import make_shaper
+    from steptool_env.tasks import SUITES
+
+    from . import ALGORITHMS, load_algorithm
+    from .config import Config
+
+    if resume:
+        from .run import read_config
+
+        config = read_config(out)
+        if updates is not None:
+            config = Config.from_dict({**config.as_dict(), "updates": updates})
+    else:
+        for kind, name, known in (("algorithm", algo, ALGORITHMS), ("suite", suite, SUITES)):
+            if name not in known:
+                raise UnknownName(kind, name, known)
+        make_shaper(shaper)
+        make_format(call_format)
+        settings: dict[str, Any] = {"algo": algo, "model": model, "suite": suite, "shaper": shaper, "call_format": call_format, "seed": seed}
+        settings |= Config.preset(model, suite)
+        if updates is not None:
+            settings["updates"] = updates
+        options = {**Config.from_dict(settings).suite_options, **_pairs(option, "--option")}
+        if level is not None:
+            options["level"] = level
+        config = Config.from_dict({**settings, "suite_options": options, **_pairs(set_, "--set")})
+    console = _console(json_)
+    report = load_algorithm(config.algo)(config, out, resume=resume, console=console)
+    if json_:
+        print(json.dumps(report))
+        return
+    from .report import table
+
+    console.print(table(report))
+    curve = ", learning_curve.png" if report["updates"] else ""
+    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}")
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path | None, typer.Option(help="A run's folder: evaluate what it has trained.")] = None,
+    policy: Annotated[str | None, typer.Option(help="oracle or random.")] = None,
+    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, a folder, or a hub name.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Where the tasks come from; the run's own by default.")] = None,
+    level: _Level = None,
+    split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
+    episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
+    call_format: Annotated[str, typer.Option(help="How calls are written (for --model).")] = "hermes",
+    seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
+    option: _Option = None,
+    json_: _Json = False,
+) -> None:
+    """Play tasks and report success with a 95 % interval."""
+    from steptool_env.errors import InvalidArgument, UnknownName
+    from steptool_env.tasks import make_suite
+
+    from .evaluate import evaluate as play
+    from .evaluate import held_out
+    from .policy import OraclePolicy, Policy, RandomPolicy
+
+    if (run is not None) + (policy is not None) + (model is not None) != 1:
+        raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")
+    options: dict[str, Any] = {}
+    width, max_steps = 64, None
+    actor: Policy
+    if run is not None:
+        from .run import load_policy
+
+        actor, config = load_policy(run)
+        if suite in (None, config.suite):
+            suite, options = config.suite, dict(config.suite_options)
+        width, max_steps = config.eval_width, config.max_steps
+    elif policy is not None:
+        scripted: dict[str, Policy] = {"oracle": OraclePolicy(), "random": RandomPolicy(seed)}
+        if policy not in scripted:
+            raise UnknownName("policy", policy, scripted)
+        actor = scripted[policy]
+    else:
+        from .config import Config
+        from .lm import LMPolicy
+        from .models import load_model
+
+        assert model is not None
+        preset = Config.from_dict(Config.preset(model, suite or "worlds"))
+        lm = load_model(model, seed=seed, bfloat16=preset.bfloat16)
+        lm.eval()
+        width, max_steps = preset.eval_width, preset.max_steps
+        actor = LMPolicy(lm, call_format, temperature=0.0, max_new_tokens=preset.max_new_tokens, token_budget=preset.token_budget)
+    options |= _pairs(option, "--option")
+    if level is not None:
+        options["level"] = level
+    tasks = make_suite(suite or "worlds", **options, split=split.value)
+    indices = held_out(tasks, episodes)
+    console = _console(json_)
+
+    with console.status("") if json_ else _Bar(console, len(indices)) as bar:
+        report, _ = play(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))
+    result = {"suite": tasks.name, "split": split.value, "options": options, **report.as_dict()}
+    if json_:
+        print(json.dumps(result))
+        return
+    from .report import table
+
+    console.print(table({"before": None, "after": result}))
+
+
+@app.command()
+def suites(json_: _Json = False) -> None:
+    """List the task suites: what is installed, how many tasks, what each can do."""
+    from rich.table import Table
+
+    from steptool_env.errors import MissingExtra
+    from steptool_env.tasks import SUITES, make_suite
+
+    found = []
+    for name in SUITES:
+        try:
+            suite = make_suite(name)
+            summary = (suite.__doc__ or "").strip().splitlines()[0]
+            found.append({"suite": name, "tasks": len(suite), "solution": suite.has_solution, "progress": suite.has_progress, "about": summary, "install": ""})
+        except MissingExtra as fault:
+            install = str(fault).split("Install it with: ")[-1]
+            found.append({"suite": name, "tasks": 0, "solution": False, "progress": False, "about": "not installed", "install": install})
+    if json_:
+        print(json.dumps(found))
+        return
+    view = Table()
+    for column in ("suite", "tasks (train)", "about"):
+        view.add_column(column)
+    for one in found:
+        view.add_row(str(one["suite"]), str(one["tasks"] or "-"), f"{one['about']}{': ' if one['install'] else ''}{one['install']}")
+    _console(False).print(view)
+
+
+class _Bar:
+    """A progress bar over episodes, with the success so far."""
+
+    def __init__(self, console: Any, total: int) -> None:
+        from rich.progress import Progress
+
+        self.progress = Progress(console=console)
+        self.task = self.progress.add_task("playing", total=total)
+        self.done, self.solved = 0, 0.0
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def advance(self, trajectory: Any) -> None:
+        self.done += 1
+        self.solved += trajectory.success
+        self.progress.update(self.task, completed=self.done, description=f"playing, success {self.solved / self.done:.2f}")
+
+
+def _console(quiet: bool) -> Any:
+    from rich.console import Console
+
+    return Console(quiet=quiet)
+
+
+def _pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
+    """Read ``NAME=VALUE``; the value is JSON where it is JSON, else text."""
+    from steptool_env.errors import InvalidArgument
+
+    pairs: dict[str, Any] = {}
+    for item in items or ():
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            raise InvalidArgument(f"{flag} takes NAME=VALUE, got {item!r}")
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
+def main() -> None:
+    """Run the command; a mistake in its arguments prints one line and exits with 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as fault:
+        from steptool_env.errors import StepToolError
+
+        if not isinstance(fault, StepToolError):
+            raise
+        print(f"steptool: {fault}", file=sys.stderr)
+        sys.exit(2)

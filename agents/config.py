@@ -1,0 +1,104 @@
+"""``Config``: everything that a training run is made of; saved as ``config.json`` in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from steptool_env.errors import InvalidArgument, UnknownName
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a run. The defaults train ``tiny`` on ``worlds`` level 2 in a few minutes on two cores."""
+
+    algo: str = "step-ppo"
+    model: str = "tiny"
+    suite: str = "worlds"
+    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2})
+    """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
+    shaper: str = "steptool"
+    call_format: str = "hermes"
+    max_steps: int | None = None
+    """Overrides the step budget of the tasks."""
+    seed: int = 0
+
+    demos: int = 8000
+    """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
+    demo_options: dict[str, Any] = field(default_factory=lambda: {"depth": [1, 2]})
+    """Keywords of the suite for demonstrations only: by default they cover shallow tasks, the rest is left to exploration."""
+    demo_epochs: int = 1
+    demo_batch: int = 16
+    demo_lr: float = 6e-3
+
+    updates: int = 40
+    """Updates of the policy; each plays ``episodes`` new episodes."""
+    episodes: int = 128
+    epochs: int = 2
+    """Passes over the episodes of an update."""
+    minibatches: int = 2
+    """Optimizer steps per pass."""
+    lr: float = 5e-4
+    gamma: float = 1.0
+    """Discount per step, not per token."""
+    lam: float = 0.95
+    """λ of the step-level GAE."""
+    clip: float = 0.2
+    kl: float = 0.01
+    """Weight of the KL divergence to the policy after the warm start."""
+    entropy: float = 0.0
+    value: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 1.0
+    temperature: float = 1.0
+    max_new_tokens: int = 48
+    lora_rank: int = 0
+    """0 trains all weights."""
+    bfloat16: bool = False
+    token_budget: int = 16_384
+    """Most tokens in one forward pass; bounds memory, changes no result."""
+    eval_episodes: int = 200
+    """Held-out tasks before and after training."""
+    eval_width: int = 100
+    """Held-out tasks played side by side."""
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "demos", "demo_epochs", "lora_rank", "eval_episodes"):
+            if getattr(self, name) < 0:
+                raise InvalidArgument(f"{name} must not be negative, got {getattr(self, name)!r}")
+        for name in ("episodes", "epochs", "minibatches", "max_new_tokens", "token_budget"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
+
+    @classmethod
+    def preset(cls, model: str, suite: str) -> dict[str, Any]:
+        """Return the settings that differ from the defaults for this model and suite; the user's own come on top."""
+        settings: dict[str, Any] = {}
+        if suite != "worlds":
+            settings |= {"suite_options": {}, "demo_options": {}}
+        if model != "tiny":
+            # A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small.
+            settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 16, "demo_batch": 4, "episodes": 8, "epochs": 1, "minibatches": 1}
+            settings |= {"max_new_tokens": 96, "token_budget": 4096, "eval_episodes": 8, "eval_width": 8, "updates": 20}
+        if suite == "bfcl":
+            settings |= {"max_steps": 16}
+        return settings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON takes them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Return the settings from ``as_dict``; raises ``UnknownName`` for a setting that does not exist."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise UnknownName("setting", name, known)
+        return cls(**values)

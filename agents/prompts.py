@@ -1,0 +1,141 @@
+"""Prompts: a transcript as token ids, written piece by piece so that nothing is ever encoded twice.
+
+``prompt`` gives the ids of the first observation; ``extend`` those of the messages that came in since the model's last
+action. Between them stand the tokens that the model sampled, exactly as sampled (law 4: tokens in, tokens out).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from steptool_env.errors import NotSupported
+from steptool_env.formats import CallFormat
+from steptool_env.types import Message, Observation
+
+__all__ = ["ChatPrompts", "PlainPrompts", "Prompts", "make_prompts"]
+
+
+class Prompts(Protocol):
+    """Writes observations for a model."""
+
+    def prompt(self, observation: Observation) -> list[int]:
+        """Return the ids of everything that the model sees before its first action."""
+        ...
+
+    def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
+        """Return the ids of the messages that came after an action, up to where the next action begins.
+
+        Args:
+            messages: Tool results and what the user said next.
+            tools: The tools on offer now, where they have changed since the last call; otherwise ``""``.
+            ended: Whether the action's last token was the end-of-turn token.
+        """
+        ...
+
+
+class PlainPrompts:
+    """For models without a chat template.
+
+    Args:
+        tokenizer: The model's.
+        call_format: How calls are written.
+        terse: Tool names only and no instructions: for models trained from scratch on exactly this form.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, *, terse: bool = False) -> None:
+        self.tokenizer, self.call_format, self.terse = tokenizer, call_format, terse
+
+    def prompt(self, observation: Observation) -> list[int]:
+        return self._encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
+
+    def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
+        news = f"{self._tools(tools)}\n" if tools else ""
+        return self._encode("\n" + news + "".join(map(self._message, messages)))
+
+    def _tools(self, tools: str) -> str:
+        schemas = json.loads(tools)
+        if not self.terse:
+            return self.call_format.instructions(schemas)
+        return "Tools: " + " ".join(schema["function"]["name"] for schema in schemas)
+
+    def _message(self, message: Message) -> str:
+        prefix = {"user": "Task: ", "tool": "" if self.terse else "Observation: "}.get(message.role, "")
+        return f"{prefix}{message.content}\n"
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+class ChatPrompts:
+    """For models with a chat template: with its own tool section if it has one, else the call format's instructions.
+
+    Raises:
+        NotSupported: The template does not render a conversation as a prefix of its continuation.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat) -> None:
+        self.tokenizer, self.call_format = tokenizer, call_format
+        probe = {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}}}
+        self.native_tools = "probe_tool" in self._render([{"role": "user", "content": "x"}], tools=[probe])
+        self.tool_role = self._knows_role("tool")
+        before, full = self._around("Q1Z", [{"role": "user", "content": "R2Z"}])
+        if not full.startswith(before):
+            raise NotSupported("this chat template rewrites earlier turns, so that a transcript is no prefix of its continuation")
+        # What the template puts behind an assistant's text: the end-of-turn token and perhaps a line break.
+        self.closing = before[before.rindex("Q1Z") + 3 :]
+
+    def prompt(self, observation: Observation) -> list[int]:
+        schemas = json.loads(observation["tools"])
+        chat = [{"role": message.role, "content": message.content} for message in observation["messages"]]
+        if self.native_tools:
+            text = self._render(chat, tools=schemas, generation=True)
+        else:
+            text = self._render([{"role": "system", "content": self.call_format.instructions(schemas)}, *chat], generation=True)
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
+        chat = [self._turn(message) for message in messages]
+        if tools:
+            chat.insert(0, {"role": "user", "content": self.call_format.instructions(json.loads(tools))})
+        before, full = self._around("Q1Z", chat)
+        closing = self.closing
+        if ended:  # the model has written the end-of-turn token itself
+            closing = closing.removeprefix(str(self.tokenizer.eos_token))
+        return list(self.tokenizer.encode(closing + full[len(before) :], add_special_tokens=False))
+
+    def _turn(self, message: Message) -> dict[str, str]:
+        if message.role == "tool" and not self.tool_role:
+            return {"role": "user", "content": f"<tool_response>\n{message.content}\n</tool_response>"}
+        return {"role": message.role, "content": message.content}
+
+    def _around(self, answer: str, chat: Sequence[dict[str, str]]) -> tuple[str, str]:
+        start = [{"role": "user", "content": "x"}, {"role": "assistant", "content": answer}]
+        return self._render(start), self._render([*start, *chat], generation=True)
+
+    def _knows_role(self, role: str) -> bool:
+        try:
+            _, full = self._around("Q1Z", [{"role": role, "content": "R2Z"}])
+        except Exception:  # templates raise their own errors for roles that they do not know
+            return False
+        # A template that writes any role's name verbatim does not know it: the model has never seen such a turn.
+        return "R2Z" in full and (f"{role}\n" not in full.split("Q1Z")[1] or "tool_response" in full)
+
+    def _render(self, chat: Sequence[dict[str, str]], *, tools: list[Any] | None = None, generation: bool = False) -> str:
+        return str(self.tokenizer.apply_chat_template(list(chat), tools=tools, add_generation_prompt=generation, tokenize=False))
+
+
+def make_prompts(tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, style: str | None = None) -> Prompts:
+    """Return the way of writing prompts that fits a model.
+
+    Args:
+        tokenizer: The model's.
+        call_format: How calls are written.
+        style: ``"terse"`` for ``tiny``; None chooses by whether the tokenizer has a chat template.
+    """
+    if style == "terse":
+        return PlainPrompts(tokenizer, call_format, terse=True)
+    return ChatPrompts(tokenizer, call_format) if tokenizer.chat_template else PlainPrompts(tokenizer, call_format)

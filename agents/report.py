@@ -1,0 +1,95 @@
+"""What people look at after a run: the table before and after, and the learning curve as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+__all__ = ["learning_curve", "table"]
+
+_ROWS = (
+    ("success", "success", "{:.1%}"),
+    ("call accuracy", "call_accuracy", "{:.1%}"),
+    ("calls without error", "call_success", "{:.1%}"),
+    ("steps per episode", "steps", "{:.2f}"),
+)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Return a run's report as a Rich table: held-out tasks, before and after reinforcement learning."""
+    before, after = report["before"], report["after"]
+    view = Table(title=f"{after['episodes']} held-out tasks", title_justify="left")
+    view.add_column("")
+    if before is not None:
+        view.add_column("warm start", justify="right")
+    view.add_column("after RL" if before is not None else "result", justify="right")
+    if before is not None:
+        view.add_column("change", justify="right")
+    for label, key, form in _ROWS:
+        view.add_row(label, *_cells(key, form, before, after))
+    for tag in sorted(after["by_tag"]):
+        if tag.startswith(("depth=", "family=")):
+            cells = [form_of(one, tag) for one in (before, after) if one is not None]
+            if before is not None and tag in before["by_tag"]:
+                cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
+            view.add_row(f"  success, {tag.replace('=', ' ')}", *cells)
+    return view
+
+
+def form_of(report: dict[str, Any], tag: str) -> str:
+    """Return the success of the tasks with this tag as text."""
+    group = report["by_tag"].get(tag)
+    return f"{group['success']:.1%}" if group else "-"
+
+
+def _cells(key: str, form: str, before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    def cell(one: dict[str, Any]) -> str:
+        text = form.format(one[key])
+        return f"{text} ({one['success_low']:.0%} to {one['success_high']:.0%})" if key == "success" else text
+
+    if before is None:
+        return [cell(after)]
+    change = after[key] - before[key]
+    return [cell(before), cell(after), f"{change:+.2f}" if form.endswith("f}") else f"{100 * change:+.1f}"]
+
+
+def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: Path) -> None:
+    """Save the learning curve as a PNG.
+
+    Args:
+        metrics: Lines of ``metrics.jsonl``.
+        report: The run's report.
+        path: Where to.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), constrained_layout=True)
+    updates = [line["update"] + 1 for line in metrics]
+    left.plot(updates, [line["success"] for line in metrics], color="#1f77b4", label="success (sampled, training tasks)")
+    left.plot(updates, [line["call_accuracy"] for line in metrics], color="#ff7f0e", label="call accuracy")
+    after, before = report["after"], report["before"]
+    ends = [(0, before)] if before is not None else []
+    for update, one in [*ends, (report["updates"], after)]:
+        error = [[one["success"] - one["success_low"]], [one["success_high"] - one["success"]]]
+        left.errorbar([update], [one["success"]], yerr=error, fmt="o", color="black", capsize=4, label="held-out success, greedy" if one is after else None)
+    left.set(xlabel="update", ylim=(0, 1.03), title="Learning to use tools")
+    left.legend(loc="lower right", fontsize=8)
+    depths = sorted(tag for tag in after["by_tag"] if tag.startswith("depth="))
+    groups = depths or sorted(after["by_tag"])[:8]
+    places = range(len(groups))
+    width = 0.38 if before is not None else 0.6
+    if before is not None:
+        heights = [before["by_tag"].get(tag, {"success": 0})["success"] for tag in groups]
+        right.bar([p - width / 2 for p in places], heights, width, color="#bbbbbb", label="warm start")
+    shift = width / 2 if before is not None else 0
+    right.bar([p + shift for p in places], [after["by_tag"][tag]["success"] for tag in groups], width, color="#1f77b4", label="after RL")
+    right.set_xticks(list(places), [tag.split("=")[1] if depths else tag for tag in groups])
+    right.set(xlabel="calls that a task needs" if depths else "", ylim=(0, 1.03), title="Held-out success by depth" if depths else "Held-out success")
+    right.legend(loc="lower left", fontsize=8)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

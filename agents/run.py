@@ -1,0 +1,278 @@
+"""``Run``: one training run and its folder. What every algorithm shares: setting up, showing progress, saving, resuming.
+
+    runs/<name>/config.json              the settings
+                metrics.jsonl, events…   what was measured, update by update
+                warm_start.safetensors   the policy after the warm start: what the KL term refers to
+                checkpoints/             the newest ones; a killed run resumes from the last complete update
+                trajectories.jsonl       the held-out episodes played after training
+                report.json, learning_curve.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from steptool_env.env import StepToolEnv
+from steptool_env.errors import CheckpointError
+from steptool_env.tasks import TaskSuite, make_suite
+
+from .checkpoint import (
+    CONFIG_FILE,
+    claim_run,
+    flatten_optimizer,
+    load_checkpoint,
+    prefixed,
+    restore_optimizer,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+    unprefixed,
+)
+from .config import Config
+from .demonstrations import DemonstrationPolicy
+from .evaluate import Report, evaluate, held_out
+from .lm import LMPolicy
+from .metrics import Metrics, read_metrics
+from .models import load_model
+from .report import learning_curve
+from .rollout import rollout
+from .sft import fit
+from .trajectory import Trajectory, write_jsonl
+
+__all__ = ["Run", "load_policy", "read_config"]
+
+WARM_START = "warm_start.safetensors"
+
+
+class Run:
+    """A run in progress; a context manager.
+
+    Args:
+        config: The settings. With ``resume``, those of the folder are used and these ignored, but for ``updates``.
+        out: The run's folder.
+        resume: Go on from the folder's last checkpoint.
+        console: Where progress is shown; None shows none.
+
+    Raises:
+        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
+    """
+
+    def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
+        claim_run(out, resume)
+        self.out, self.resume = out, resume
+        self.config = config if not resume else Config.from_dict({**read_config(out).as_dict(), "updates": config.updates})
+        self.console = console or Console(quiet=True)
+        self.update = 0
+        """Updates done."""
+        self.state: dict[str, Any] = {}
+        """What an algorithm wants to keep between updates, as JSON; saved with every checkpoint."""
+        self.started = time.perf_counter()
+        make_suite(self.config.suite, **self.config.suite_options)  # fails here, before anything is written
+        self.lm = load_model(self.config.model, seed=self.config.seed, lora_rank=self.config.lora_rank, bfloat16=self.config.bfloat16)
+        self.lm.eval()
+        self.policy = LMPolicy(
+            self.lm,
+            self.config.call_format,
+            temperature=self.config.temperature,
+            max_new_tokens=self.config.max_new_tokens,
+            seed=self.config.seed,
+            token_budget=self.config.token_budget,
+        )
+        self.rng = np.random.default_rng(self.config.seed)
+        self.reference: dict[str, Tensor] = {}
+        if not resume:
+            _write_json(out / CONFIG_FILE, self.config.as_dict())
+        self.metrics: Metrics | None = None
+        self.progress = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def __enter__(self) -> Run:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+        if self.metrics is not None:
+            self.metrics.close()
+
+    # ---------------------------------------------------------------- tasks
+    def suite(self, split: str, **options: Any) -> TaskSuite:
+        """Return the run's suite with this split."""
+        return make_suite(self.config.suite, **{**self.config.suite_options, **options, "split": split})
+
+    def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
+        """Return environments of the suite with the run's shaper."""
+        return [StepToolEnv(suite, self.config.shaper, max_steps=self.config.max_steps) for _ in range(count)]
+
+    # ---------------------------------------------------------------- warm start
+    def warm_start(self) -> None:
+        """Fit the model to oracle demonstrations, or load what an earlier process of this run has fitted."""
+        path = self.out / WARM_START
+        if path.is_file():
+            self._load(safetensors.torch.load_file(path))
+        else:
+            if self.config.demos:
+                self._imitate()
+            weights = {name: parameter.detach().cpu().contiguous() for name, parameter in self.lm.trainable().items()}
+            unfinished = path.with_suffix(".tmp")
+            safetensors.torch.save_file(weights, unfinished)
+            os.replace(unfinished, path)
+        self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
+
+    def _imitate(self) -> None:
+        config = self.config
+        suite = self.suite("train", **config.demo_options)
+        bar = self.progress.add_task("warm start", total=None, note="playing demonstrations")
+        tasks = self.rng.permutation(len(suite))[: config.demos].tolist()
+        envs = [StepToolEnv(suite, config.shaper) for _ in range(min(64, len(tasks)))]
+        demonstrations = rollout(DemonstrationPolicy(self.policy), envs, tasks)
+
+        def show(done: int, total: int, loss: float) -> None:
+            self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
+
+        loss = fit(
+            self.lm,
+            demonstrations,
+            epochs=config.demo_epochs,
+            lr=config.demo_lr,
+            batch=config.demo_batch,
+            from_scratch=config.model == "tiny",
+            token_budget=config.token_budget,
+            max_grad_norm=config.max_grad_norm,
+            seed=config.seed,
+            on_step=show,
+        )
+        self.state["warm_loss"] = loss
+
+    # ---------------------------------------------------------------- saving and resuming
+    def open(self, optimizer: torch.optim.Optimizer) -> None:
+        """Restore the last checkpoint, if the run resumes and has one, and open the metrics."""
+        if self.resume and (self.out / "checkpoints").is_dir():
+            self.update, tensors, state = load_checkpoint(self.out)
+            self._load(unprefixed("model", tensors))
+            restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
+            set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
+            self.state = state["run"]
+        self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
+
+    def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float]) -> None:
+        """Log an update and write its checkpoint: after this, a kill loses nothing of it."""
+        assert self.metrics is not None
+        self.metrics.log(self.update, measured)
+        self.update += 1
+        moments, optimizer_state = flatten_optimizer(optimizer)
+        random, random_state = rng_state(self._sources)
+        weights = {name: parameter.detach() for name, parameter in self.lm.trainable().items()}
+        save_checkpoint(
+            self.out,
+            self.update,
+            tensors=prefixed("model", weights) | prefixed("optimizer", moments) | prefixed("random", random),
+            state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
+        )
+
+    @property
+    def _sources(self) -> dict[str, Any]:
+        return {"tasks": self.rng, "sampling": self.policy.generator}
+
+    def _load(self, weights: dict[str, Tensor]) -> None:
+        _load_weights(self.lm, weights, self.out)
+
+    # ---------------------------------------------------------------- evaluation
+    def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
+        """Play held-out tasks greedily; the report is kept in ``state`` under the label, so that a resumed run has it."""
+        suite = self.suite("test")
+        tasks = held_out(suite, self.config.eval_episodes)
+        bar = self.progress.add_task(label, total=len(tasks), note="")
+        solved = [0.0]
+
+        def show(trajectory: Trajectory) -> None:
+            solved[0] += trajectory.success
+            done = int(self.progress.tasks[bar].completed) + 1
+            self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
+
+        config = self.config
+        policy = LMPolicy(self.lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
+        report, trajectories = evaluate(policy, suite, tasks, shaper=config.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        self.state[label] = report.as_dict()
+        return report, trajectories
+
+    def finish(self, before: Report | None, after: Report, trajectories: list[Trajectory]) -> dict[str, Any]:
+        """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
+        write_jsonl(self.out / "trajectories.jsonl", trajectories)
+        report: dict[str, Any] = {
+            "run": str(self.out),
+            "before": before.as_dict() if before is not None else None,
+            "after": after.as_dict(),
+            "updates": self.update,
+            "seconds": round(time.perf_counter() - self.started, 1),
+        }
+        _write_json(self.out / "report.json", report)
+        if self.update:
+            learning_curve(read_metrics(self.out), report, self.out / "learning_curve.png")
+        return report
+
+
+def read_config(run: Path) -> Config:
+    """Return the settings of a run's folder; raises ``CheckpointError`` if it holds none or they are broken."""
+    try:
+        return Config.from_dict(json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(f"{run} holds no run: it has no {CONFIG_FILE}") from None
+    except (ValueError, TypeError, LookupError) as fault:
+        raise CheckpointError(f"{run / CONFIG_FILE} cannot be read: {fault}") from fault
+
+
+def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Config]:
+    """Return the trained policy of a run, greedy, with its settings.
+
+    Args:
+        run: The run's folder.
+        warm_start: The policy before reinforcement learning instead.
+    """
+    config = read_config(run)
+    lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16)
+    if warm_start or not (run / "checkpoints").is_dir():
+        if not (run / WARM_START).is_file():
+            raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
+        weights = safetensors.torch.load_file(run / WARM_START)
+    else:
+        weights = unprefixed("model", load_checkpoint(run)[1])
+    _load_weights(lm, weights, run)
+    lm.eval()
+    return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget), config
+
+
+def _load_weights(lm: Any, weights: dict[str, Tensor], run: Path) -> None:
+    parameters = lm.trainable()
+    if set(parameters) != set(weights):
+        raise CheckpointError(f"the weights in {run} are not those of this model: {len(set(parameters) ^ set(weights))} names differ")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                shapes = f"{tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
+                raise CheckpointError(f"the weights in {run} are not those of this model: {name} has shape {shapes}")
+            parameter.copy_(weights[name])
+
+
+def _write_json(path: Path, value: Any) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
+    os.replace(unfinished, path)

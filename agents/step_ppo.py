@@ -1,0 +1,204 @@
+"""``step-ppo``: step-grained policy optimisation (StepTool, arXiv 2410.07745, section 3.2), online.
+
+One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
+token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
+
+What it leaves out: several processes, early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
+those of the sampling; nothing is rendered or tokenized again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from .batching import Batch, collate, micro_batches
+from .config import Config
+from .credit import Floats, normalize, step_gae
+from .evaluate import Report, summarize
+from .lm import LanguageModel
+from .losses import action_logprobs, kl_k3, ppo_clip, value_loss
+from .rollout import rollout
+from .run import Run
+from .trajectory import Trajectory
+
+__all__ = ["Credited", "assign_credit", "improve", "train"]
+
+
+def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+    """Warm-start a policy, improve it update by update, and evaluate it on held-out tasks before and after.
+
+    Args:
+        config: The settings.
+        out: The run's folder.
+        resume: Go on from its last complete update.
+        console: Where progress is shown; None shows none.
+
+    Returns:
+        The report: ``before`` and ``after`` as ``Report.as_dict()``, ``updates``, ``seconds``.
+    """
+    with Run(config, out, resume=resume, console=console) as run:
+        config = run.config
+        run.warm_start()
+        optimizer = torch.optim.AdamW(run.lm.trainable().values(), lr=config.lr, weight_decay=0.0)
+        run.open(optimizer)
+        if "before" not in run.state:
+            run.evaluate("before")
+        suite = run.suite("train")
+        envs = run.environments(suite, config.episodes)
+        bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
+        while run.update < config.updates:
+            started = time.perf_counter()
+            run.policy.forget()
+            trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            played = time.perf_counter()
+            credited = assign_credit(trajectories, config.gamma, config.lam)
+            learnt = improve(run.lm, optimizer, credited, config, run.reference, run.rng)
+            measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
+            run.save(optimizer, measured)
+            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
+        after, episodes = run.evaluate("after")
+        return run.finish(Report(**run.state["before"]), after, episodes)
+
+
+def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    report = summarize(trajectories)
+    parts: dict[str, float] = {}
+    for trajectory in trajectories:
+        for step in trajectory.steps:
+            for name, value in step.parts.items():
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / len(trajectories)
+    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
+    return {
+        "success": report.success,
+        "reward": report.reward,
+        **parts,
+        "call_success": report.call_success,
+        "call_accuracy": report.call_accuracy,
+        "steps": report.steps,
+        "masked": report.masked,
+        "action_tokens": tokens,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """Trajectories with an advantage and a return for every step."""
+
+    trajectories: list[Trajectory]
+    advantages: list[Floats]
+    """Per trajectory (T,)."""
+    returns: list[Floats]
+    """Per trajectory (T,): the targets of the value head."""
+
+
+def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) -> Credited:
+    """Estimate one advantage per step, with γ and λ acting once per step, and whiten them over the batch.
+
+    The step budget is part of the task, so a truncated episode ends like any other, with no value beyond it; only
+    after an infrastructure fault, which says nothing about the state, the last value stands for what was cut off.
+    """
+    advantages, returns = [], []
+    for trajectory in trajectories:
+        values = np.array([step.generation.value for step in trajectory.steps])
+        bootstrap = float(values[-1]) if trajectory.steps[-1].masked else 0.0
+        advantage = step_gae(np.asarray(trajectory.rewards), values, bootstrap, gamma, lam)
+        advantages.append(advantage)
+        returns.append(advantage + values)
+    mask = np.array([not step.masked for trajectory in trajectories for step in trajectory.steps])
+    white = normalize(np.concatenate(advantages), mask)
+    borders = np.cumsum([len(advantage) for advantage in advantages])[:-1]
+    return Credited(list(trajectories), np.split(white, borders), returns)
+
+
+def improve(
+    lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, reference: dict[str, Tensor], rng: np.random.Generator
+) -> dict[str, float]:
+    """Take ``epochs`` × ``minibatches`` optimizer steps on credited trajectories; return the means of what was measured.
+
+    Args:
+        lm: The model; changed in place.
+        optimizer: Over ``lm.trainable()``.
+        data: What to learn from.
+        config: Uses ``epochs, minibatches, clip, kl, entropy, value, max_grad_norm, token_budget``.
+        reference: The reference policy's trainable weights by name, for the KL term; not used if ``config.kl`` is 0.
+        rng: Draws the minibatches.
+    """
+    usable = [index for index, one in enumerate(data.trajectories) if any(step.generation.token_ids and not step.masked for step in one.steps)]
+    sums: dict[str, float] = {}
+    passes = 0
+    lm.train()
+    for _ in range(config.epochs):
+        order = rng.permutation(usable)
+        for chosen in np.array_split(order, min(config.minibatches, len(order))):
+            measured = _optimizer_step(lm, optimizer, data, [int(index) for index in chosen], config, reference)
+            passes += 1
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + value
+    lm.eval()
+    return {name: value / max(passes, 1) for name, value in sums.items()}
+
+
+def _optimizer_step(
+    lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, chosen: list[int], config: Config, reference: dict[str, Tensor]
+) -> dict[str, float]:
+    trajectories = [data.trajectories[index] for index in chosen]
+    # Weights over the whole minibatch, not per micro-batch: the gradient does not depend on how it is cut up.
+    live = [step for one in trajectories for step in one.steps if step.generation.token_ids and not step.masked]
+    tokens, steps = sum(len(step.generation.token_ids) for step in live), len(live)
+    measured: dict[str, float] = {}
+    optimizer.zero_grad(set_to_none=True)
+    for group in micro_batches(trajectories, config.token_budget):
+        part = [chosen[index] for index in group]
+        batch = collate([data.trajectories[i] for i in part], [data.advantages[i] for i in part], [data.returns[i] for i in part]).to(lm.device)
+        loss, seen = _loss(lm, batch, tokens, steps, config, reference)
+        loss.backward()
+        for name, value in seen.items():
+            measured[name] = measured.get(name, 0.0) + value
+    norm = torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.max_grad_norm)
+    optimizer.step()
+    return {**measured, "grad_norm": float(norm)}
+
+
+def _loss(lm: LanguageModel, batch: Batch, tokens: int, steps: int, config: Config, reference: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Return this micro-batch's share of the loss over ``tokens`` action tokens and ``steps`` steps."""
+    weight = batch.weights[batch.token_step]  # (N,)
+    ref_logprobs = None
+    if config.kl:
+        with torch.no_grad(), lm.swapped(reference):
+            ref_hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
+            ref_logprobs, _ = action_logprobs(ref_hidden, _scaled(lm, config), batch.targets)
+    everything = lm.hidden(batch.ids)  # (B, L, H)
+    hidden = everything[batch.token_at[:, 0], batch.token_at[:, 1]]  # (N, H)
+    logprobs, entropy = action_logprobs(hidden, _scaled(lm, config), batch.targets, entropy=True)
+    surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, batch.advantages[batch.token_step], config.clip, weight)
+    policy = (surrogate * weight).sum() / tokens
+    states = everything[batch.state_at[:, 0], batch.state_at[:, 1]]  # (S, H)
+    value = (value_loss(lm.values(states), batch.returns) * batch.weights).sum() / steps
+    spread = (entropy * weight).sum() / tokens
+    loss = policy + config.value * value - config.entropy * spread
+    seen = {
+        "policy_loss": float(policy.detach()),
+        "value_loss": float(value.detach()),
+        "entropy": float(spread.detach()),
+    }
+    share = float(weight.sum()) / tokens
+    seen |= {name: float(number) * share for name, number in diagnostics.items()}
+    if ref_logprobs is not None:
+        divergence = (kl_k3(logprobs, ref_logprobs) * weight).sum() / tokens
+        loss = loss + config.kl * divergence
+        seen["kl"] = float(divergence.detach())
+    return loss, seen
+
+
+def _scaled(lm: LanguageModel, config: Config) -> Callable[[Tensor], Tensor]:
+    # The policy is the softmax at the sampling temperature, so it is that softmax whose probabilities are compared.
+    return lm.logits if config.temperature == 1.0 else lambda hidden: lm.logits(hidden) / config.temperature

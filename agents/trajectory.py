@@ -1,0 +1,388 @@
+"""What a rollout leaves behind: generations, steps and trajectories, and their files.
+
+Tokens in, tokens out: a trajectory holds the very token ids and log-probabilities that sampling produced, so that
+training never renders and tokenizes a text again. Every token is stored once; ``prompt_ids`` of step 0, ``token_ids`` of
+step 0, ``prompt_ids`` of step 1, … joined in this order are the sequence that the model saw.
+
+The file format is JSON Lines, one trajectory a line: readable, appendable, and free of code (no pickle).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.rewards.base import RewardShaper
+from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition
+
+__all__ = ["Generation", "Step", "Trajectory", "read_jsonl", "relabel", "write_jsonl"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One action as a policy produced it.
+
+    Policies that are no language models leave the three tuples empty.
+
+    Raises:
+        InvalidArgument: The numbers of ids and of log-probabilities differ, or one of these or the value is not finite.
+    """
+
+    text: str
+    """What the policy said, verbatim."""
+    action: Action
+    """``text`` as parsed."""
+    prompt_ids: tuple[int, ...] = ()
+    """Context tokens that came in just before this action: the whole prompt at the first step, later only the tokens of
+    the observation since the previous action."""
+    token_ids: tuple[int, ...] = ()
+    """(L,) the sampled tokens."""
+    logprobs: tuple[float, ...] = ()
+    """(L,) natural logarithm of the probability with which each token was sampled."""
+    value: float = 0.0
+    """The policy's estimate of the state's value; 0 for policies without a value head."""
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.logprobs):
+            raise InvalidArgument(f"a generation needs one log-probability per token, got {len(self.token_ids)} token ids and {len(self.logprobs)} logprobs")
+        if not all(map(math.isfinite, (*self.logprobs, self.value))):
+            raise InvalidArgument("the log-probabilities of sampled tokens and the value must be finite; the policy's outputs hold NaN or infinity")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an episode: what was generated, what it led to, and what that was worth."""
+
+    generation: Generation
+    transition: Transition
+    parts: Mapping[str, float]
+    """The named parts of the reward; all finite."""
+    masked: bool = False
+    """True if the infrastructure failed: nothing is to be learned from this step."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.parts.items():
+            if not math.isfinite(value):
+                raise InvalidArgument(f"reward part {name!r} of step {self.transition.step} is {value}; every part must be finite")
+
+    @property
+    def reward(self) -> float:
+        """The sum of the parts."""
+        return math.fsum(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One episode, from its first step to its last. It has at least one step, and all steps are of the same task."""
+
+    steps: tuple[Step, ...]
+    policy_version: int = 0
+    """Number of the update whose policy acted."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise InvalidArgument("a trajectory needs at least one step, got none")
+        if len({step.transition.task.id for step in self.steps}) > 1:
+            raise InvalidArgument(f"the steps of a trajectory must be of one task, got {[step.transition.task.id for step in self.steps]}")
+
+    @property
+    def task(self) -> Task:
+        """The task of the episode."""
+        return self.steps[0].transition.task
+
+    @property
+    def success(self) -> float:
+        """The verdict on the episode, in [0, 1]; 0.0 if it has not ended."""
+        outcome = self.steps[-1].transition.outcome
+        return outcome.solved if outcome is not None else 0.0
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the agent ended the episode."""
+        return self.steps[-1].transition.terminated
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the episode was cut off."""
+        return self.steps[-1].transition.truncated
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """(T,) the reward of each step."""
+        return np.array([step.reward for step in self.steps], dtype=np.float64)
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """(T,) True at the steps that nothing is to be learned from."""
+        return np.array([step.masked for step in self.steps], dtype=np.bool_)
+
+
+def relabel(trajectory: Trajectory, shaper: RewardShaper) -> Trajectory:
+    """Return the same episode with the rewards of another shaper; needs no environment and no rollout.
+
+    Step t gets ``shaper(transitions[: t + 1])``, just as the environment would have paid it. Masked steps get the same
+    part names with the value 0.0. A trajectory from a file lacks ``task.data``, so that a shaper that reads it needs the
+    trajectory from memory.
+
+    Raises:
+        InvalidArgument: The shaper returned something else than a mapping of names to finite numbers.
+    """
+    transitions = [step.transition for step in trajectory.steps]
+    steps = []
+    for t, step in enumerate(trajectory.steps):
+        raw = shaper(transitions[: t + 1])
+        try:
+            parts = {str(name): float(value) for name, value in raw.items()}
+        except (AttributeError, TypeError, ValueError) as fault:
+            raise InvalidArgument(f"shaper {shaper!r} must return a mapping of part names to numbers, got {raw!r} at step {t}") from fault
+        steps.append(replace(step, parts=dict.fromkeys(parts, 0.0) if step.masked else parts))
+    return replace(trajectory, steps=tuple(steps))
+
+
+# ---------------------------------------------------------------- files
+def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], append: bool = False) -> None:
+    """Write one line per trajectory.
+
+    ``task.data`` is private to the suite and not stored; everything else is. Everything is encoded before the file is
+    touched, and a new file replaces the old one in one move. When appending, the half line that a killed process left
+    behind is dropped first.
+
+    Args:
+        path: The file; its folder must exist.
+        trajectories: What to write.
+        append: Add to what is there, instead of replacing it.
+
+    Raises:
+        InvalidArgument: A trajectory holds a value that JSON cannot hold (NaN, an object …); nothing is written.
+    """
+    target = Path(path)
+    data = b"".join(_encode(trajectory, k) for k, trajectory in enumerate(trajectories))
+    if append:
+        with open(target, "ab+") as file:
+            _end_last_line(file)
+            file.write(data)
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Read what ``write_jsonl`` wrote; ``task.data`` is None.
+
+    Raises:
+        DataError: A line is broken; names file, line and fault. Nothing is returned then.
+        FileNotFoundError: There is no such file.
+    """
+    lines = Path(path).read_bytes().split(b"\n")  # not splitlines(): U+2028 and its like may stand inside a string
+    if not lines[-1]:
+        lines.pop()
+    trajectories = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+            trajectories.append(_trajectory(record))
+        except RecursionError:
+            raise DataError(path, number, "the values are nested too deeply") from None
+        except json.JSONDecodeError as fault:
+            raise DataError(path, number, f"not a JSON value: {fault}") from fault
+        except UnicodeDecodeError as fault:
+            raise DataError(path, number, f"not UTF-8: {fault}") from fault
+        except (ValueError, TypeError) as fault:
+            raise DataError(path, number, str(fault)) from fault
+    return trajectories
+
+
+def _encode(trajectory: Trajectory, index: int) -> bytes:
+    task = trajectory.task
+    record = {
+        "policy_version": int(trajectory.policy_version),
+        "seed": int(trajectory.seed),
+        "task": {
+            "id": task.id,
+            "instruction": task.instruction,
+            "tools": list(task.tools),
+            "max_steps": task.max_steps,
+            "tags": dict(task.tags),
+        },
+        "steps": [_step_record(step) for step in trajectory.steps],
+    }
+    try:
+        _check_keys(record)
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            return line.encode("utf-8") + b"\n"
+        except UnicodeEncodeError:  # a lone surrogate, as a model may write it as "\ud800": JSON's own escape can hold it
+            return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise InvalidArgument(f"trajectory {index} (task {task.id!r}) cannot be written as JSON: {fault}") from fault
+
+
+def _check_keys(value: Any) -> None:
+    """json.dumps would turn the key 1 into "1" and a tuple into a list without a word; what is read must equal what was written."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be a string, got {key!r}")
+            _check_keys(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            _check_keys(entry)
+    elif isinstance(value, tuple):
+        raise TypeError(f"a list is expected instead of the tuple {value!r}")
+
+
+def _step_record(step: Step) -> dict[str, Any]:
+    generation, transition = step.generation, step.transition
+    outcome = transition.outcome
+    record: dict[str, Any] = {
+        "text": generation.text,
+        "action": _action_record(generation.action),
+        "prompt_ids": [int(i) for i in generation.prompt_ids],
+        "token_ids": [int(i) for i in generation.token_ids],
+        "logprobs": [float(x) for x in generation.logprobs],
+        "value": float(generation.value),
+        "step": transition.step,
+        "result": {"content": transition.result.content, "error": transition.result.error},
+        "terminated": bool(transition.terminated),
+        "truncated": bool(transition.truncated),
+        "outcome": None if outcome is None else {"solved": float(outcome.solved), "reason": outcome.reason},
+        "progress": float(transition.progress),
+        "progress_before": float(transition.progress_before),
+        "parts": {name: float(value) for name, value in step.parts.items()},
+        "masked": bool(step.masked),
+    }
+    if transition.action != generation.action:  # nearly always the same: stored once
+        record["executed"] = _action_record(transition.action)
+    return record
+
+
+def _action_record(action: Action) -> dict[str, Any]:
+    if isinstance(action, Malformed):
+        return {"malformed": action.text, "reason": action.reason}
+    return {"name": action.name, "arguments": dict(action.arguments)}
+
+
+def _end_last_line(file: BinaryIO) -> None:
+    """Leave the file at the end of a complete line."""
+    size = file.seek(0, os.SEEK_END)
+    start, tail = size, b""
+    while start and b"\n" not in tail:
+        start = max(0, start - 65536)
+        file.seek(start)
+        tail = file.read(size - start)
+    last = tail[tail.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        file.truncate(size - len(last))
+    else:  # complete, only the newline is missing, as many editors leave it
+        file.write(b"\n")
+
+
+# ---------------------------------------------------------------- reading: every field is checked, for the sake of the message
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not allowed; every number must be finite")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _get(record: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    if key not in record:
+        raise ValueError(f"the field {key!r} is missing")
+    return _is(record[key], kind, f"the field {key!r}")
+
+
+def _is(value: Any, kind: type[T], what: str) -> T:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:  # exact: True is no int
+        raise ValueError(f"{what} must be of type {kind.__name__}, got {value!r:.80}")
+    return value
+
+
+def _all(record: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
+    return tuple(_is(value, kind, f"every entry of {key!r}") for value in _get(record, key, list))
+
+
+def _only(record: Mapping[str, Any], what: str, *known: str) -> None:
+    if unknown := sorted(set(record) - set(known)):
+        raise ValueError(f"{what} has the unknown field {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def _trajectory(value: Any) -> Trajectory:
+    record = _is(value, dict, "a line")
+    _only(record, "a trajectory", "policy_version", "seed", "task", "steps")
+    raw = _get(record, "task", dict)
+    _only(raw, "a task", "id", "instruction", "tools", "max_steps", "tags")
+    tags = _get(raw, "tags", dict)
+    for key, tag in tags.items():
+        if type(tag) not in (str, int):
+            raise ValueError(f"the tag {key!r} must be a string or an integer, got {tag!r:.80}")
+    task = Task(_get(raw, "id", str), _get(raw, "instruction", str), _all(raw, "tools", str), _get(raw, "max_steps", int), None, tags)
+    steps = tuple(_step(entry, task) for entry in _all(record, "steps", dict))
+    return Trajectory(steps, _get(record, "policy_version", int), _get(record, "seed", int))
+
+
+STEP_FIELDS = (
+    *("text", "action", "prompt_ids", "token_ids", "logprobs", "value", "step", "result", "terminated", "truncated"),
+    *("outcome", "progress", "progress_before", "parts", "masked", "executed"),
+)
+
+
+def _step(record: Mapping[str, Any], task: Task) -> Step:
+    _only(record, "a step", *STEP_FIELDS)
+    action = _action(_get(record, "action", dict))
+    ids, tokens, logprobs = _all(record, "prompt_ids", int), _all(record, "token_ids", int), _all(record, "logprobs", float)
+    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float))
+    raw = _get(record, "result", dict)
+    _only(raw, "a result", "content", "error")
+    result = ToolResult(_get(raw, "content", str), _get(raw, "error", str))
+    if result.error not in ERRORS:
+        raise ValueError(f"unknown kind of error {result.error!r}; known: {', '.join(ERRORS[1:])}, or empty")
+    outcome = None
+    if record.get("outcome", 0) is not None:
+        raw = _get(record, "outcome", dict)
+        _only(raw, "an outcome", "solved", "reason")
+        outcome = Outcome(_get(raw, "solved", float), _get(raw, "reason", str))
+    transition = Transition(
+        task,
+        _get(record, "step", int),
+        _action(_get(record, "executed", dict)) if "executed" in record else action,
+        result,
+        _get(record, "terminated", bool),
+        _get(record, "truncated", bool),
+        outcome,
+        _get(record, "progress", float),
+        _get(record, "progress_before", float),
+    )
+    parts = {name: _is(value, float, f"the reward part {name!r}") for name, value in _get(record, "parts", dict).items()}
+    return Step(generation, transition, parts, _get(record, "masked", bool))
+
+
+def _action(record: Mapping[str, Any]) -> Action:
+    if "malformed" in record:
+        _only(record, "a malformed action", "malformed", "reason")
+        return Malformed(_get(record, "malformed", str), _get(record, "reason", str))
+    _only(record, "an action", "name", "arguments")
+    return ToolCall(_get(record, "name", str), _get(record, "arguments", dict))

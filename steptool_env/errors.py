@@ -1,0 +1,115 @@
+"""What goes wrong, by what the caller can do about it.
+
+A model's mistake is data (a ``ToolResult`` with an ``error``) and never raises. A programmer's mistake raises one of these:
+
+    StepToolError
+    ├── UnknownName        a name of a suite, shaper, format, task ... that does not exist; lists what does
+    ├── InvalidArgument    a value of the wrong kind or out of range
+    ├── ResetNeeded        step() before reset(), or after the episode has ended
+    ├── NotSupported       a capability that this suite does not have, such as a gold solution
+    ├── MissingExtra       an optional package is not installed; names the pip command
+    ├── DataError          a data file with a broken line; names file, line and fault
+    └── CheckpointError    a run folder or checkpoint that is corrupt, foreign or in the way
+
+``Unavailable`` is different: a tool raises it to say that the infrastructure behind it failed (a server is down).
+The step is then masked and counted, never rewarded with 0.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "InvalidArgument",
+    "MissingExtra",
+    "NotSupported",
+    "ResetNeeded",
+    "StepToolError",
+    "Unavailable",
+    "UnknownName",
+    "did_you_mean",
+]
+
+
+class StepToolError(Exception):
+    """Base of all errors that this package raises for a programmer's mistake."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The subclasses take other arguments than the message; without this they could not cross a process border.
+        return _rebuild, (type(self), self.args)
+
+
+def _rebuild(kind: type[StepToolError], args: tuple[Any, ...]) -> StepToolError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
+
+class UnknownName(StepToolError, LookupError):
+    """A name that is not in a registry.
+
+    Args:
+        kind: What the name should be the name of, for example ``"suite"``.
+        name: The name that was given.
+        known: The names that exist.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}.{did_you_mean(str(name), names)} Known: {', '.join(names) or 'none'}.")
+
+
+class InvalidArgument(StepToolError, ValueError):
+    """A value that does not fit; the message gives the value, what was expected, and what to do."""
+
+
+class ResetNeeded(StepToolError, RuntimeError):
+    """The environment has no running episode; call ``reset()`` first."""
+
+
+class NotSupported(StepToolError, RuntimeError):
+    """The suite or tool source cannot do this; its capability flag says so beforehand."""
+
+
+class MissingExtra(StepToolError, ImportError):
+    """An optional package is missing.
+
+    Args:
+        what: What needs the package, for example ``"suite 'bfcl'"``.
+        package: The package that is missing.
+        command: The full command that installs it.
+    """
+
+    def __init__(self, what: str, package: str, command: str) -> None:
+        super().__init__(f"{what} needs the package {package!r}, which is not installed. Install it with: {command}")
+
+
+class DataError(StepToolError, ValueError):
+    """A broken line in a data file.
+
+    Args:
+        path: The file.
+        line: The line number, counted from 1.
+        fault: What is wrong with it.
+    """
+
+    def __init__(self, path: object, line: int, fault: str) -> None:
+        super().__init__(f"{path}, line {line}: {fault}")
+
+
+class CheckpointError(StepToolError, RuntimeError):
+    """A run folder or a checkpoint that cannot be used; nothing has been overwritten."""
+
+
+class Unavailable(StepToolError):
+    """Raised by a tool whose infrastructure failed: the step is masked and counted, not rewarded."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name[:200], list(known), n=1)  # the effort grows with the length of the name
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,66 @@
+"""``hermes``: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, as Hermes and Qwen models are trained to write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steptool_env.formats.base import decode, encode
+from steptool_env.types import Action, Malformed, ToolCall
+
+__all__ = ["Hermes"]
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_CALL = re.compile(rf"{_OPEN}\s*(?=\{{)")
+_EXPECTED = f'expected {_OPEN}{{"name": "...", "arguments": {{...}}}}{_CLOSE}'
+
+
+class Hermes:
+    """One JSON object between two tags.
+
+    Reasoning before the call is ignored: a ``<think>`` block at the start, and any text, even if it mentions the tag.
+    The closing tag may be missing, since generation can be stopped at it.
+    """
+
+    name = "hermes"
+    stop: tuple[str, ...] = (_CLOSE,)
+
+    def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """Return the tools as one JSON schema per line, and how to call one."""
+        schemas = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in tools)
+        return (
+            "Solve the task by calling tools, one call per reply. These are the tools:\n"
+            f"<tools>\n{schemas}\n</tools>\n"
+            "Call one with a JSON object between tags:\n"
+            f'{_OPEN}{{"name": <name of the tool>, "arguments": <JSON object>}}{_CLOSE}'
+        )
+
+    def render(self, call: ToolCall) -> str:
+        r"""Return the call on one line; ``</tool_call>`` within a string is written ``<\/tool_call>``."""
+        text = encode({"name": call.name, "arguments": dict(call.arguments)})
+        return _OPEN + text.replace(_CLOSE, r"<\/tool_call>") + _CLOSE
+
+    def parse(self, text: str) -> Action:
+        """Read the first call; the first tag that a JSON object follows decides."""
+        begin = 0
+        if text.lstrip().startswith("<think>"):
+            begin = text.find("</think>")
+            if begin < 0:
+                return Malformed(text, f"the reasoning has no end, </think>; after it, {_EXPECTED}")
+        found = _CALL.search(text, begin)
+        if found is None:
+            what = f"no JSON object follows {_OPEN}" if text.find(_OPEN, begin) >= 0 else f"there is no {_OPEN}"
+            return Malformed(text, f"{what}; {_EXPECTED}")
+        try:
+            call = decode(text, found.end())
+        except ValueError as fault:
+            return Malformed(text, f"the JSON in {_OPEN} is broken: {fault}; {_EXPECTED}")
+        if not isinstance(call.get("name"), str):
+            return Malformed(text, f"the call has no name; {_EXPECTED}")
+        if not isinstance(call.get("arguments", {}), dict):
+            return Malformed(text, f"the arguments are no JSON object; {_EXPECTED}")
+        if further := sorted(call.keys() - {"name", "arguments"}):
+            return Malformed(text, f"the call has further keys, {', '.join(further)[:100]}; {_EXPECTED}")
+        return ToolCall(call["name"], call.get("arguments", {}))

@@ -1,0 +1,65 @@
+"""``react``: ``Thought: … Action: name Action Input: {…}`` on lines of their own, after Yao et al. (arXiv 2210.03629)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steptool_env.formats.base import decode, encode
+from steptool_env.formats.signature import compact
+from steptool_env.types import Action, Malformed, ToolCall
+
+__all__ = ["ReAct"]
+
+_CALL = re.compile(r"^[ \t]*Action:([^\n]*)\n\s*Action Input:\s*", re.MULTILINE)
+_EXPECTED = "expected the lines 'Action: <name of a tool>' and 'Action Input: <JSON object>'"
+
+
+class ReAct:
+    """Two lines, the second one in JSON, after any thought.
+
+    Names that would not survive on a line of their own (with line breaks, say) are written as JSON strings.
+    """
+
+    name = "react"
+    stop: tuple[str, ...] = ("\nObservation",)
+
+    def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """Return the tools as signatures, one per line, and how to call one."""
+        return (
+            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{compact(tools, descriptions=True)}\n"
+            "Reply in this form:\n"
+            "Thought: <what to do next, and why>\n"
+            "Action: <name of the tool>\n"
+            "Action Input: <its arguments, a JSON object>\n"
+            "The result then comes as Observation."
+        )
+
+    def render(self, call: ToolCall) -> str:
+        """Return the two lines of the call."""
+        name = call.name if _is_plain(call.name) else encode(call.name)
+        return f"Action: {name}\nAction Input: {encode(dict(call.arguments))}"
+
+    def parse(self, text: str) -> Action:
+        """Read the first call; the first ``Action:`` line that an ``Action Input:`` follows decides."""
+        found = _CALL.search(text)
+        if found is None:
+            return Malformed(text, f"there is no call; {_EXPECTED}")
+        name = found[1].strip()
+        if not name:
+            return Malformed(text, f"Action names no tool; {_EXPECTED}")
+        try:
+            if name.startswith('"'):
+                name = decode(name, 0)
+            arguments = decode(text, found.end())
+        except ValueError as fault:
+            return Malformed(text, f"the JSON of the call is broken: {fault}; {_EXPECTED}")
+        if not isinstance(arguments, dict):
+            return Malformed(text, f"Action Input is no JSON object; {_EXPECTED}")
+        return ToolCall(name, arguments)
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and name == name.strip() != "" and not name.startswith('"')

@@ -1,0 +1,92 @@
+"""``TaskSuite`` and ``Episode``: what a source of tasks provides, and what it is asked about."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, overload
+
+from steptool_env.errors import NotSupported
+from steptool_env.tools.toolkit import Toolkit
+from steptool_env.types import Message, Outcome, Task, ToolCall, Transition
+
+__all__ = ["Episode", "TaskSuite"]
+
+
+class Episode(Sequence[Transition]):
+    """One episode so far: a sequence of its transitions, with the task, the live toolkit and the transcript."""
+
+    __slots__ = ("messages", "task", "toolkit", "transitions")
+
+    def __init__(self, task: Task, toolkit: Toolkit, transitions: list[Transition] | None = None) -> None:
+        self.task = task
+        self.toolkit = toolkit
+        self.transitions: list[Transition] = [] if transitions is None else transitions
+        self.messages: tuple[Message, ...] = (Message("user", task.instruction),)
+
+    @overload
+    def __getitem__(self, index: int) -> Transition: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Transition]: ...
+    def __getitem__(self, index: int | slice) -> Transition | Sequence[Transition]:
+        return self.transitions[index]
+
+    def __len__(self) -> int:
+        return len(self.transitions)
+
+
+class TaskSuite(abc.ABC):
+    """An immutable, sized collection of tasks that can be graded.
+
+    A suite is shared between environments, so it holds nothing that an episode changes: what changes lives in the
+    ``Toolkit`` that ``toolkit(task)`` makes anew for each episode.
+    """
+
+    name: ClassVar[str]
+    has_solution: ClassVar[bool] = False
+    """Whether ``solution`` works."""
+    has_progress: ClassVar[bool] = False
+    """Whether ``progress`` measures anything."""
+    can_snapshot: ClassVar[bool] = True
+    """Whether the toolkit's state can be copied, so that ``env.snapshot``, ``restore`` and ``fork`` work."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> Task:
+        """Return a task; raises ``IndexError`` outside ``range(len(self))``."""
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self[index] for index in range(len(self)))
+
+    def index(self, task_id: str) -> int:
+        """Return the index of the task with this id; raises ``KeyError`` if there is none."""
+        for index in range(len(self)):
+            if self[index].id == task_id:
+                return index
+        raise KeyError(task_id)
+
+    @abc.abstractmethod
+    def toolkit(self, task: Task) -> Toolkit:
+        """Return the tools on offer with fresh state, ``finish`` included."""
+
+    @abc.abstractmethod
+    def grade(self, task: Task, episode: Episode) -> Outcome:
+        """Judge an episode that has ended; for example its last call's answer and the toolkit's end state."""
+
+    def after_finish(self, task: Task, episode: Episode) -> str | None:
+        """Return the user's next message after ``finish``, or ``None`` if the episode is over (the usual case).
+
+        Suites with several user turns override it; the tools on offer may change with the turn. They then follow from
+        the toolkit's state, so that ``restore`` brings them back.
+        """
+        return None
+
+    def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
+        """Return calls that solve the task from where the episode stands; ``[]`` if it can no longer be solved."""
+        raise NotSupported(f"suite {self.name!r} knows no solutions (has_solution is False)")
+
+    def progress(self, task: Task, episode: Episode) -> float:
+        """Return the progress in [0, 1] where the episode stands, in constant time; it does not count the outcome."""
+        return 0.0

@@ -1,0 +1,1 @@
+"""Tools: what an action calls. One file per source of tools."""

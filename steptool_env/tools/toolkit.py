@@ -1,0 +1,189 @@
+"""``Toolkit``: the tools of one episode and the state behind them. Executing a call never raises for a model's mistake."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
+from steptool_env.tools.tool import BadArguments, Tool, tool
+from steptool_env.types import ToolCall, ToolResult
+
+__all__ = ["FINISH", "Toolkit"]
+
+
+@tool(timeout=None)
+def finish(answer: str, give_up: bool = False) -> str:
+    """End the task with the final answer.
+
+    Args:
+        answer: The final answer.
+        give_up: True if the task cannot be solved.
+    """
+    return "The episode has ended."
+
+
+FINISH: Tool = finish
+"""The tool that ends an episode; every toolkit has it, or a tool of its own with the same name."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make a new encoder at every call
+
+
+class Toolkit(Mapping[str, Tool]):
+    """The tools on offer, by name, and the mutable state that stateful ones share.
+
+    Args:
+        tools: Tools, or typed functions, which are decorated with ``@tool``.
+        state: What the tools act on. ``snapshot`` copies it with ``copy.deepcopy``; a ``__deepcopy__`` of its own makes
+            that cheap.
+        max_result_chars: Longer results are cut, with a mark that says how long they were.
+    """
+
+    def __init__(self, tools: Iterable[Tool | Callable[..., Any]], state: Any = None, *, max_result_chars: int = 20_000) -> None:
+        self._tools: dict[str, Tool] = {}
+        for item in tools:
+            one = item if isinstance(item, Tool) else tool(item)
+            if one.name in self._tools:
+                raise InvalidArgument(f"two tools are called {one.name!r}; names must differ")
+            self._tools[one.name] = one
+        self._tools.setdefault("finish", FINISH)
+        self.state = state
+        self.max_result_chars = max_result_chars
+        self._schemas: str | None = None
+
+    def __getitem__(self, name: str) -> Tool:
+        return self._tools[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    @property
+    def schemas(self) -> str:
+        """The function schemas of all tools on offer, as a JSON list."""
+        if self._schemas is None:
+            self._schemas = f"[{', '.join(one.schema_json for one in self._tools.values())}]"
+        return self._schemas
+
+    @property
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        """The JSON schema of the arguments of every tool on offer, by name."""
+        return {name: one.parameters for name, one in self._tools.items()}
+
+    def execute(self, call: ToolCall) -> ToolResult:
+        """Check and run one call. Total: every mistake and every fault comes back as a result with an ``error``.
+
+        Only Ctrl-C goes through. A call that timed out is left behind in its thread, where it may still act on the state.
+        """
+        one = self._tools.get(call.name) if isinstance(call.name, str) else None
+        if one is None:
+            name = str(call.name)[:200]
+            offered = ", ".join(self._tools)
+            return ToolResult(f"Error: there is no tool {name!r}.{did_you_mean(name, self._tools)} Tools on offer: {offered}.", "unknown_tool")
+        if fault := one.check(call.arguments):
+            return self._bad_arguments(one, fault)
+        error = ""
+        try:
+            if one.timeout is not None:
+                value = _with_timeout(one, self.state, call.arguments)
+            elif one.stateful:
+                value = one.function(self.state, **call.arguments)
+            else:
+                value = one.function(**call.arguments)
+            if isinstance(value, ToolResult):
+                error, value = value.error, value.content
+            text = str.__str__(value) if isinstance(value, str) else _encode(value)
+        except KeyboardInterrupt:
+            raise
+        except Unavailable as problem:
+            text, error = f"Error: {call.name} is unavailable: {_said(problem)}", "unavailable"
+        except TimeoutError as problem:
+            text, error = f"Error: {call.name} timed out: {_said(problem)}", "timeout"
+        except BadArguments as problem:
+            return self._bad_arguments(one, _said(problem))
+        except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
+            text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_said(problem)}", "tool_failed"
+        if len(text) > self.max_result_chars:
+            text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
+        return ToolResult(_encodable(text), error)
+
+    def _bad_arguments(self, one: Tool, fault: str) -> ToolResult:
+        expected = json.dumps(one.parameters.get("properties", {}), ensure_ascii=False)
+        text = f"Error: wrong arguments for {one.name}: {fault}. Expected: {expected}"
+        return ToolResult(_encodable(text[: self.max_result_chars]), "bad_arguments")
+
+    def snapshot(self) -> Any:
+        """Return a copy of the state that later calls leave alone."""
+        return copy.deepcopy(self.state)
+
+    def restore(self, state: Any) -> None:
+        """Go back to a state that ``snapshot`` returned; it can be restored again."""
+        self.state = copy.deepcopy(state)
+
+
+def _said(problem: BaseException) -> str:
+    try:
+        return str(problem)[:500]
+    except Exception:  # a foreign __str__ may do anything
+        return ""
+
+
+def _encodable(text: str) -> str:
+    # A lone surrogate can be neither encoded nor stored nor tokenized.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+_Reply: TypeAlias = "queue.SimpleQueue[tuple[bool, Any]]"
+_Calls: TypeAlias = "queue.SimpleQueue[tuple[Callable[[], Any], _Reply] | None]"
+
+
+class _Worker:
+    """A daemon thread that runs calls, one after the other. It ends, when its call does, once nobody holds the worker."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.calls: _Calls = queue.SimpleQueue()
+        threading.Thread(target=_serve, args=(self.calls,), daemon=True, name="steptool-tool").start()
+
+    def __del__(self) -> None:
+        self.calls.put(None)
+
+
+def _serve(calls: _Calls) -> None:
+    while (item := calls.get()) is not None:
+        call, reply = item
+        try:
+            reply.put((True, call()))
+        except BaseException as fault:  # handed to the caller, which raises it
+            reply.put((False, fault))
+        del item, call, reply  # while it waits, the thread must not keep the last state alive
+
+
+_workers = threading.local()
+"""The worker of every thread that calls tools."""
+
+
+def _with_timeout(one: Tool, state: Any, arguments: Mapping[str, Any]) -> Any:
+    worker: _Worker | None = getattr(_workers, "free", None)
+    if worker is None or worker.process != os.getpid():  # a fork copies the worker, but not its thread
+        worker = _Worker()
+    _workers.free = None  # given back only when the reply is there: an interrupted or late call keeps its thread busy
+    reply: _Reply = queue.SimpleQueue()
+    worker.calls.put((lambda: one.function(state, **arguments) if one.stateful else one.function(**arguments), reply))
+    try:
+        done, value = reply.get(timeout=one.timeout)
+    except queue.Empty:
+        raise TimeoutError(f"no result within {one.timeout:g} s") from None
+    _workers.free = worker
+    del worker  # the traceback of a fault that somebody keeps would keep its thread, too
+    if not done:
+        raise value
+    return value

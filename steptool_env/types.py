@@ -1,0 +1,120 @@
+"""The values that flow through the package. All are frozen; none needs a tool or a model.
+
+The path of one datum: Task -> observation -> Action -> ToolResult -> Transition -> Outcome -> reward parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypedDict
+
+__all__ = [
+    "ERRORS",
+    "Action",
+    "Malformed",
+    "Message",
+    "Observation",
+    "Outcome",
+    "Task",
+    "ToolCall",
+    "ToolResult",
+    "Transition",
+    "as_chat",
+]
+
+ERRORS = ("", "unknown_tool", "bad_arguments", "tool_failed", "timeout", "malformed", "over_budget", "unavailable")
+"""Every value that ``ToolResult.error`` can take; ``""`` means that the call succeeded."""
+
+
+class Message(NamedTuple):
+    """One entry of the transcript. A tuple, so that observations share it without a copy."""
+
+    role: str
+    """``"user"``, ``"assistant"`` (the call, as JSON) or ``"tool"`` (its result)."""
+    content: str
+
+
+class Observation(TypedDict):
+    """What the agent sees: the whole transcript, so that it is Markov, and the tools on offer."""
+
+    messages: tuple[Message, ...]
+    tools: str
+    """A JSON list of function schemas (``{"type": "function", "function": {...}}``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of one tool; the unit of action."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An action that is no call at all: what was said, and why it could not be read."""
+
+    text: str
+    reason: str
+
+
+Action: TypeAlias = ToolCall | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came back from a call."""
+
+    content: str
+    error: str = ""
+    """One of ``ERRORS``; ``""`` if the call succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem for the agent. What a suite needs beside it belongs into ``data``."""
+
+    id: str
+    instruction: str
+    """What the agent is asked, verbatim."""
+    tools: tuple[str, ...]
+    """Names of the tools on offer, ``finish`` included."""
+    max_steps: int
+    data: Any = None
+    """Private to the suite; never shown to the agent."""
+    tags: Mapping[str, str | int] = field(default_factory=dict)
+    """What evaluation groups by, for example ``{"family": "lookup", "depth": 3}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on an ended episode."""
+
+    solved: float
+    """In [0, 1]; 1.0 means solved."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step: the unit of credit."""
+
+    task: Task
+    step: int
+    """Counted from 0."""
+    action: Action
+    result: ToolResult
+    terminated: bool
+    truncated: bool
+    outcome: Outcome | None
+    """Given at the last step only."""
+    progress: float = 0.0
+    """Progress in [0, 1] *after* this step; 0.0 throughout for suites without a measure."""
+    progress_before: float = 0.0
+    """Progress before this step, so that the gain needs no other transition."""
+
+
+def as_chat(messages: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return the transcript as the list of ``{"role", "content"}`` dicts that chat templates take."""
+    return [{"role": role, "content": content} for role, content in messages]

@@ -1,0 +1,1 @@
+"""Wrappers over StepTool-v0."""

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steptool_env import FINISH, FORMATS, CallFormat, Malformed, ToolCall, make_format
+from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.formats.base import decode, encode
+from steptool_env.formats.hermes import Hermes
+from steptool_env.formats.react import ReAct
+from steptool_env.formats.signature import compact, signature
+
+CALL = ToolCall("get_order", {"order_id": "o17"})
+NASTY = [
+    "</tool_call>",
+    "<tool_call>",
+    "\nObservation: x",
+    "\nAction: f\nAction Input: {}",
+    "</think>",
+    '"',
+    "\\",
+    "{",
+    "}",
+    "é😀\u2028",
+    "\0",
+    "<\\/tool_call>",
+]
+TEXT = st.text(max_size=20) | st.sampled_from(NASTY) | st.lists(st.sampled_from(NASTY) | st.text(max_size=3), max_size=4).map("".join)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+CALLS = st.builds(ToolCall, TEXT.filter(bool), st.dictionaries(TEXT, JSON, max_size=4))
+each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))
+
+
+def fields(value: Any) -> str:
+    """Return a text that tells 1 from 1.0 and True, and -0.0 from 0.0, which == does not."""
+    return repr(value)
+
+
+# ---------------------------------------------------------------- what every format keeps
+@each_format
+@given(call=CALLS)
+def test_round_trip(form: CallFormat, call: ToolCall) -> None:
+    assert fields(form.parse(form.render(call))) == fields(call)
+
+
+@each_format
+@given(call=CALLS, after=st.text() | st.sampled_from(NASTY))
+def test_what_comes_after_the_call_is_ignored(form: CallFormat, call: ToolCall, after: str) -> None:
+    assert form.parse(form.render(call) + "\n" + after) == call
+
+
+@each_format
+@given(calls=st.lists(CALLS, min_size=2, max_size=3))
+def test_of_several_calls_the_first_is_taken(form: CallFormat, calls: list[ToolCall]) -> None:
+    assert form.parse("\n".join(map(form.render, calls))) == calls[0]
+
+
+@each_format
+@given(call=CALLS)
+def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, call: ToolCall) -> None:
+    text = form.render(call)
+    for stop in form.stop:
+        assert text.find(stop) in (-1, len(text) - len(stop))
+    stopped = text.removesuffix(form.stop[0])
+    assert form.parse(stopped) == call  # as the sampler leaves it, if it drops the stop text
+
+
+THOUGHTS = ["I look it up.\n", "Thought: I use <tool_call> or Action: now.\n", "<tool_call>\n", "Action: none yet\nso\n", "<tool_call>[1]</tool_call>\n"]
+
+
+@each_format
+@pytest.mark.parametrize("before", THOUGHTS)
+def test_reasoning_before_the_call_is_ignored(form: CallFormat, before: str) -> None:
+    assert form.parse(before + form.render(CALL)) == CALL
+
+
+@each_format
+@given(text=st.text(alphabet=st.characters(), max_size=200))
+def test_any_text_is_read(form: CallFormat, text: str) -> None:
+    assert isinstance(form.parse(text), ToolCall | Malformed)
+
+
+PIECES = [
+    *NASTY, "Action: ", "Action Input: ", "\n", '{"name": "f", "arguments": ', "{}", "[", "]", ",", ":", '"a"', "1e999", "NaN", "-Infinity", "9" * 5000,
+    "\ud800", "<think>", " ", "\t", "null", "true",
+]  # fmt: skip
+
+
+@each_format
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=30))
+def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: CallFormat, pieces: list[str]) -> None:
+    action = form.parse("".join(pieces))
+    if isinstance(action, ToolCall):
+        assert form.parse(form.render(action)) == action
+        form.render(action).encode("utf-8")
+    else:
+        assert isinstance(action, Malformed)
+        assert action.text == "".join(pieces)
+        assert action.reason
+
+
+NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "{", "[1,", "nul", "", "'x'"]
+
+
+@each_format
+@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: value[:10])
+def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
+    text = form.render(ToolCall("f", {"x": "VALUE"})).replace('"VALUE"', value)
+    action = form.parse(text)
+    assert isinstance(action, Malformed)
+    assert "JSON" in action.reason
+    assert len(action.reason) < 400
+
+
+@each_format
+@pytest.mark.parametrize("text", ["", "The answer is 7.", "get_order(o17)", '{"name": "f", "arguments": {}}', "\0", "\ud800"])
+def test_a_text_without_a_call_is_told_what_was_expected(form: CallFormat, text: str) -> None:
+    action = form.parse(text)
+    assert isinstance(action, Malformed)
+    assert action.text == text
+    assert "expected" in action.reason
+    for mark in form.render(ToolCall("f")).replace("f", " ").split():
+        if mark in ("<tool_call>", "Action:", "Input:"):
+            assert mark in action.reason
+
+
+@each_format
+def test_lone_surrogates_are_rendered_as_text_that_can_be_encoded(form: CallFormat) -> None:
+    call = ToolCall("f", {"x": "a\ud800b", "é": 1})
+    form.render(call).encode("utf-8")
+    assert form.parse(form.render(call)) == call
+
+
+@each_format
+def test_names_match_exactly(form: CallFormat) -> None:
+    for name in ("Get_Order", "get order", "get-order", "ns.get/order", "gét"):
+        assert form.parse(form.render(ToolCall(name, {}))) == ToolCall(name, {})
+
+
+@each_format
+def test_what_json_cannot_write_is_refused_on_rendering(form: CallFormat) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        form.render(ToolCall("f", {"x": float("nan")}))
+
+
+@each_format
+def test_instructions_show_every_tool_and_the_form(form: CallFormat) -> None:
+    text = form.instructions([FINISH.schema, {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}}}])
+    for part in ("finish", "answer", "give_up", "look", "<tool_call>" if form.name == "hermes" else "Action Input:"):
+        assert part in text
+    assert isinstance(form.parse(text), Malformed)  # the example in it is no call
+
+
+# Texts on which a careless pattern, or a second try at every tag, takes quadratic time.
+ADVERSARIAL: dict[str, Callable[[int], str]] = {
+    "open tags": lambda n: "<tool_call>" * (n // 11),
+    "tags and braces": lambda n: "<tool_call>{" * (n // 12),
+    "tags and open strings": lambda n: '<tool_call>{"' * (n // 13),
+    "spaces after tags": lambda n: ("<tool_call>" + " " * 1000) * (n // 1011),
+    "one tag, then spaces": lambda n: "<tool_call>" + " " * n,
+    "open string": lambda n: '<tool_call>{"name": "' + "a" * n,
+    "escapes": lambda n: '<tool_call>{"name": "' + "\\\\" * (n // 2),
+    "newlines in broken JSON": lambda n: "<tool_call>{" + "\n" * n + "x",
+    "brackets": lambda n: '<tool_call>{"name": "f", "arguments": ' + "[" * n,
+    "digits": lambda n: '<tool_call>{"name": ' + "9" * n,
+    "long list": lambda n: '<tool_call>{"name": [' + "1," * (n // 2),
+    "open thoughts": lambda n: "<think>" * (n // 7),
+    "actions": lambda n: "Action: x\n" * (n // 10),
+    "empty actions": lambda n: "Action:\n" * (n // 8),
+    "an action, then empty lines": lambda n: "Action: x\n" + "\n" * n,
+    "actions and empty lines": lambda n: ("Action: x" + "\n" * 1000) * (n // 1009),
+    "an action of spaces": lambda n: "Action: x" + " x" * (n // 2),
+    "indented": lambda n: " " * n + "Action",
+    "inputs": lambda n: "Action: x\nAction Input:" + " " * n,
+    "prose": lambda n: "lorem ipsum " * (n // 12),
+    "surrogates": lambda n: "\ud800" * n,
+}
+
+
+@each_format
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_time_is_linear_in_the_length(form: CallFormat, kind: str) -> None:
+    def seconds(size: int) -> float:
+        text = ADVERSARIAL[kind](size)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            form.parse(text)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 20 ms for 400,000 characters is no question.
+    long = seconds(400_000)
+    assert long < 0.02 or long < 10 * seconds(100_000)
+
+
+# ---------------------------------------------------------------- hermes
+def test_hermes_writes_one_compact_line() -> None:
+    assert Hermes().render(CALL) == '<tool_call>{"name": "get_order", "arguments": {"order_id": "o17"}}</tool_call>'
+    assert Hermes().render(ToolCall("f", {"x": "é</tool_call>\n"})) == '<tool_call>{"name": "f", "arguments": {"x": "é<\\/tool_call>\\n"}}</tool_call>'
+    assert Hermes().stop == ("</tool_call>",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "o17"}}\n</tool_call>',
+        '<tool_call>{"name": "get_order", "arguments": {"order_id": "o17"}}',
+        '<tool_call> {"arguments": {"order_id": "o17"}, "name": "get_order"} }</tool_call>',
+        '<think>Is it <tool_call>{"name": "f"}</tool_call>? No.</think>\n<tool_call>{"name": "get_order", "arguments": {"order_id": "o17"}}</tool_call>',
+        '<tool_call>\n<tool_call>\n{"name": "get_order", "arguments": {"order_id": "o17"}}\n</tool_call>',
+        '<tool_call>{"name": "get_order", "arguments": {"order_id": "o17"}}</tool_call><tool_call>{"name": "f", "argum',
+    ],
+)
+def test_hermes_reads_what_models_write(text: str) -> None:
+    assert Hermes().parse(text) == CALL
+
+
+def test_hermes_reads_a_closing_tag_within_a_string() -> None:
+    assert Hermes().parse('<tool_call>{"name": "f", "arguments": {"x": "</tool_call>"}}</tool_call>') == ToolCall("f", {"x": "</tool_call>"})
+
+
+def test_hermes_takes_a_call_without_arguments() -> None:
+    assert Hermes().parse('<tool_call>{"name": "f"}</tool_call>') == ToolCall("f", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<tool_call>get_order(o17)</tool_call>", "no JSON object follows <tool_call>"),
+        ('<tool_call>{"name": "f", "arguments": {"x": "o1}}</tool_call>', "broken"),
+        ('<tool_call>{"name": "f", "arguments": {"x": 1', "broken"),
+        ('<tool_call>{"arguments": {}}</tool_call>', "has no name"),
+        ('<tool_call>{"name": 7, "arguments": {}}</tool_call>', "has no name"),
+        ('<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', "no JSON object"),
+        ('<tool_call>{"name": "f", "arguments": null}</tool_call>', "no JSON object"),
+        ('<tool_call>{"name": "f", "arguments": {}, "id": 3}</tool_call>', "further keys, id"),
+        ('<think>I will call <tool_call>{"name": "f", "arguments": {}}', "</think>"),
+    ],
+)
+def test_hermes_says_what_is_wrong(text: str, reason: str) -> None:
+    action = Hermes().parse(text)
+    assert isinstance(action, Malformed)
+    assert reason in action.reason
+    assert '<tool_call>{"name": "...", "arguments": {...}}</tool_call>' in action.reason
+
+
+def test_hermes_lists_one_schema_per_line() -> None:
+    text = Hermes().instructions([FINISH.schema, FINISH.schema])
+    listed = text.split("<tools>\n")[1].split("\n</tools>")[0].splitlines()
+    assert [json.loads(line) for line in listed] == [FINISH.schema, FINISH.schema]
+
+
+# ---------------------------------------------------------------- react
+def test_react_writes_two_lines() -> None:
+    assert ReAct().render(CALL) == 'Action: get_order\nAction Input: {"order_id": "o17"}'
+    assert ReAct().render(ToolCall("a\nb", {"x": "\nObservation"})) == 'Action: "a\\nb"\nAction Input: {"x": "\\nObservation"}'
+    assert ReAct().stop == ("\nObservation",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Thought: I need the order.\nAction: get_order\nAction Input: {"order_id": "o17"}\nObservation: …',
+        'Action:get_order\r\nAction Input:{"order_id": "o17"}',
+        '  Action: get_order  \n\n  Action Input: \n{"order_id":\n "o17"} and so on',
+        'Thought: Action: is next.\nAction: I do not know.\nThought: now.\nAction: get_order\nAction Input: {"order_id": "o17"}',
+    ],
+)
+def test_react_reads_what_models_write(text: str) -> None:
+    assert ReAct().parse(text) == CALL
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Action: get_order", "no call"),
+        ("Action Input: {}", "no call"),
+        ("Action:  \nAction Input: {}", "names no tool"),
+        ("Action: f\nAction Input: o17", "broken"),
+        ('Action: f\nAction Input: {"x": 1', "broken"),
+        ('Action: f\nAction Input: ["o17"]', "no JSON object"),
+        ('Action: "f\nAction Input: {}', "broken"),
+    ],
+)
+def test_react_says_what_is_wrong(text: str, reason: str) -> None:
+    action = ReAct().parse(text)
+    assert isinstance(action, Malformed)
+    assert reason in action.reason
+    assert "'Action: <name of a tool>'" in action.reason
+
+
+# ---------------------------------------------------------------- what they share
+def test_make_format() -> None:
+    assert isinstance(make_format("hermes"), Hermes)
+    assert isinstance(make_format("react"), ReAct)
+    mine = Hermes()
+    assert make_format(mine) is mine
+    for name, make in FORMATS.items():
+        assert make().name == name
+        assert isinstance(make(), CallFormat)
+    with pytest.raises(UnknownName, match="Did you mean 'react'"):
+        make_format("reakt")
+    with pytest.raises(InvalidArgument, match="got <class"):
+        make_format(Hermes)  # type: ignore[arg-type]
+
+
+def test_decode_begins_where_it_is_told_and_ignores_the_rest() -> None:
+    assert decode('xx{"a": [1, 2.5, null]} {', 2) == {"a": [1, 2.5, None]}
+    for text in ("", "x", '{"a": }'):
+        with pytest.raises(ValueError, match="Expecting"):
+            decode(text, 0)
+
+
+@given(value=JSON)
+def test_encode_is_json_on_one_line(value: Any) -> None:
+    text = encode(value)
+    assert json.loads(text) == value
+    assert "\n" not in text
+
+
+# ---------------------------------------------------------------- signatures
+def _schema(properties: dict[str, Any], required: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": list(required), **more}
+    return {"type": "function", "function": {"name": "f", "description": "First one. Second one.", "parameters": parameters}}
+
+
+ADDRESS = {"type": "object", "properties": {"street": {"type": "string"}, "zip": {"type": "integer"}}, "required": ["street"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (_schema({"order_id": {"type": "string"}, "limit": {"type": "integer"}}, ("order_id",)), "f(order_id: string, limit?: integer)"),
+        (_schema({}), "f()"),
+        ({"name": "bare"}, "bare()"),
+        (_schema({"x": {"enum": ["a", 1, None]}}, ("x",)), 'f(x: "a"|1|null)'),
+        (_schema({"x": {"const": "é"}}), 'f(x?: "é")'),
+        (_schema({"x": {"anyOf": [{"type": "string"}, {"type": "null"}]}}), "f(x?: string|null)"),
+        (_schema({"x": {"type": ["string", "null"]}}), "f(x?: string|null)"),
+        (_schema({"x": {"type": "array", "items": {"type": "integer"}}}), "f(x?: integer[])"),
+        (_schema({"x": {"type": "array", "items": {"type": ["integer", "null"]}}}), "f(x?: (integer|null)[])"),
+        (_schema({"x": {"type": "array"}}), "f(x?: any[])"),
+        (_schema({"x": ADDRESS}), "f(x?: {street: string, zip?: integer})"),
+        (_schema({"x": {"$ref": "#/$defs/Address"}}, **{"$defs": {"Address": ADDRESS}}), "f(x?: {street: string, zip?: integer})"),
+        (_schema({"x": {"type": "object"}, "y": {}, "z": True}), "f(x?: object, y?: any, z?: any)"),
+        (_schema({"x": {"$ref": "#/$defs/Gone"}}), "f(x?: Gone)"),
+    ],
+)
+def test_signature(schema: dict[str, Any], expected: str) -> None:
+    assert signature(schema) == expected
+
+
+def test_the_signature_of_a_schema_that_contains_itself_ends() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+    text = signature(_schema({"x": {"$ref": "#/$defs/Node"}}, **{"$defs": {"Node": node}}))
+    assert text.startswith("f(x?: {next?: ")
+    assert len(text) < 100
+
+
+def test_compact_is_one_tool_per_line_with_the_first_sentence() -> None:
+    tools = [_schema({}), {"name": "g", "description": "Version 2.0 of\n  g. More."}, {"name": "h"}]
+    assert compact(tools, descriptions=True) == "f() - First one.\ng() - Version 2.0 of g.\nh()"
+    assert compact(tools, descriptions=False) == "f()\ng()\nh()"
+    assert compact([], descriptions=True) == ""

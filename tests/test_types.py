@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import pytest
+
+from steptool_env import ERRORS, Malformed, Message, Outcome, Task, ToolCall, ToolResult, Transition, as_chat
+
+TASK = Task("t1", "Do it.", ("finish",), 3)
+VALUES = [
+    ToolCall("f", {"x": 1}),
+    Malformed("hm", "no call"),
+    ToolResult("ok"),
+    TASK,
+    Outcome(0.5, "half"),
+    Transition(TASK, 0, ToolCall("f"), ToolResult("ok"), False, False, None),
+]
+
+
+def test_as_chat_makes_what_chat_templates_take() -> None:
+    transcript = (Message("user", "Hi."), Message("assistant", "{}"), Message("tool", "é"))
+    assert as_chat(transcript) == [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "{}"}, {"role": "tool", "content": "é"}]
+    assert as_chat(()) == []
+    assert as_chat([("user", "plain tuples work as well")])[0]["role"] == "user"
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_are_frozen_comparable_and_picklable(value: object) -> None:
+    first = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, first, "other")
+    with pytest.raises((AttributeError, TypeError)):
+        value.further = 1  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_a_message_is_a_tuple() -> None:
+    message = Message("user", "Hi.")
+    assert message == ("user", "Hi.")
+    assert (message.role, message.content) == tuple(message)
+
+
+def test_arguments_of_two_calls_are_not_shared() -> None:
+    assert ToolCall("f").arguments is not ToolCall("f").arguments
+
+
+def test_success_is_the_empty_error() -> None:
+    assert ToolResult("ok").error == ERRORS[0] == ""
+    assert len(set(ERRORS)) == len(ERRORS)
