@@ -57,7 +57,8 @@ class Config:
     max_new_tokens: int = 48
     lora_rank: int = 0
     """0 trains all weights."""
-    bfloat16: bool = False
+    bfloat16: bool | None = None
+    """Forward passes in bfloat16; None: for pretrained models where the processor is faster with it."""
     token_budget: int = 16_384
     """Most tokens in one forward pass; bounds memory, changes no result."""
     eval_episodes: int = 200
@@ -84,10 +85,10 @@ class Config:
             settings |= {"suite_options": {}, "demo_options": {}}
         if model != "tiny":
             # A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small.
-            settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 16, "demo_batch": 4, "episodes": 8, "epochs": 1, "minibatches": 1}
-            settings |= {"max_new_tokens": 96, "token_budget": 4096, "eval_episodes": 8, "eval_width": 8, "updates": 20}
+            settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_batch": 4, "episodes": 4, "epochs": 1, "minibatches": 1}
+            settings |= {"max_new_tokens": 64, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
         if suite == "bfcl":
-            settings |= {"max_steps": 16}
+            settings |= {"max_steps": 12}
         return settings
 
     def as_dict(self) -> dict[str, Any]:

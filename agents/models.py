@@ -21,15 +21,19 @@ __all__ = ["MODELS", "load_model"]
 MODELS = ("tiny", "smollm2")
 """The names that need no download; every other name is a folder or a model of the hub."""
 
+TINY = Path(__file__).parent / "tiny"
+"""The embedded model, made by ``tiny_pretraining.py``."""
 
-def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool = False, device: str = "cpu") -> LanguageModel:
+
+def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, device: str = "cpu") -> LanguageModel:
     """Load a model with its tokenizer.
 
     Args:
         name: One of ``MODELS``, a folder, or a hub name such as ``"Qwen/Qwen3-0.6B"``.
-        seed: Seeds new weights (those of ``tiny``, adapters).
+        seed: Seeds new weights (adapters).
         lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
-        bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32.
+        bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
+            the device is faster with it.
         device: A torch device.
 
     Raises:
@@ -38,24 +42,27 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool =
     """
     if lora_rank < 0:
         raise InvalidArgument(f"lora_rank must be 0 (train all weights) or positive, got {lora_rank}")
-    if name == "tiny":
-        from .tiny import build_model, build_tokenizer
-
-        tokenizer: PreTrainedTokenizerBase = build_tokenizer()
-        model: Any = build_model(seed, len(tokenizer))
-    else:
-        model, tokenizer = _pretrained(name)
+    model: Any
+    model, tokenizer = _pretrained(name)
     if lora_rank:
         from peft import LoraConfig, get_peft_model
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    return LanguageModel(model.to(device), tokenizer, bfloat16=bfloat16)
+    half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(device)
+    return LanguageModel(model.to(device), tokenizer, bfloat16=half)
+
+
+def _likes_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    # AVX512-BF16 or AMX; without them bfloat16 is emulated, and slower than float32.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source = str(_smollm2()) if name == "smollm2" else name
+    source = {"tiny": lambda: str(TINY), "smollm2": lambda: str(_smollm2())}.get(name, lambda: name)()
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -31,6 +31,7 @@ from .checkpoint import (
     CONFIG_FILE,
     claim_run,
     flatten_optimizer,
+    list_checkpoints,
     load_checkpoint,
     prefixed,
     restore_optimizer,
@@ -165,7 +166,7 @@ class Run:
     # ---------------------------------------------------------------- saving and resuming
     def open(self, optimizer: torch.optim.Optimizer) -> None:
         """Restore the last checkpoint, if the run resumes and has one, and open the metrics."""
-        if self.resume and (self.out / "checkpoints").is_dir():
+        if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
             self._load(unprefixed("model", tensors))
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
@@ -249,7 +250,7 @@ def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Confi
     """
     config = read_config(run)
     lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16)
-    if warm_start or not (run / "checkpoints").is_dir():
+    if warm_start or not list_checkpoints(run):
         if not (run / WARM_START).is_file():
             raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
         weights = safetensors.torch.load_file(run / WARM_START)

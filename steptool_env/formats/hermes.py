@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steptool_env.formats.base import decode, encode
+from steptool_env.formats.signature import compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["Hermes"]
@@ -28,11 +28,13 @@ class Hermes:
     stop: tuple[str, ...] = (_CLOSE,)
 
     def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
-        """Return the tools as one JSON schema per line, and how to call one."""
-        schemas = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in tools)
+        """Return the tools as signatures, one per line, and how to call one.
+
+        Models that were trained on this format have a chat template, which gives them the full schemas instead.
+        """
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools:\n"
-            f"<tools>\n{schemas}\n</tools>\n"
+            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"<tools>\n{compact(tools, descriptions=True)}\n</tools>\n"
             "Call one with a JSON object between tags:\n"
             f'{_OPEN}{{"name": <name of the tool>, "arguments": <JSON object>}}{_CLOSE}'
         )

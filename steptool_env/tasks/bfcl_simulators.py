@@ -209,7 +209,9 @@ def _tools(class_name: str) -> tuple[Tool, ...]:
         for parameter, schema in parameters["properties"].items():
             schema.update(_CORRECTIONS.get((name, parameter), {}))
         defaults = {key: schema["default"] for key, schema in parameters["properties"].items() if isinstance(schema.get("default"), list | dict)}
-        tools.append(Tool(name, doc["description"], parameters | {"additionalProperties": False}, _Method(class_name, name, defaults), stateful=True))
+        # Each description repeats that of its class, which says nothing about the tool.
+        about = doc["description"].rpartition("Tool description: ")[2]
+        tools.append(Tool(name, about, parameters | {"additionalProperties": False}, _Method(class_name, name, defaults), stateful=True))
     return tuple(tools)
 
 
