@@ -35,7 +35,7 @@ _Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VAL
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/<algo>-<model>-<suite>-<seed> by default.")] = None,
     algo: Annotated[str, typer.Option(help="The algorithm.")] = "step-ppo",
     model: Annotated[str, typer.Option(help="tiny, smollm2, a folder, or a hub name.")] = "tiny",
     suite: Annotated[str, typer.Option(help="Where the tasks come from; see `steptool suites`.")] = "worlds",
@@ -58,6 +58,7 @@ def train(
     from . import ALGORITHMS, load_algorithm
     from .config import Config
 
+    out = out or Path("runs") / f"{algo}-{Path(model).name}-{suite}-{seed}"
     if resume:
         from .run import read_config
 
@@ -143,6 +144,7 @@ def evaluate(
     options |= _pairs(option, "--option")
     if level is not None:
         options["level"] = level
+    options.pop("split", None)  # --split says it
     tasks = make_suite(suite or "worlds", **options, split=split.value)
     indices = held_out(tasks, episodes)
     console = _console(json_)

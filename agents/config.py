@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class Config:
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
     demo_options: dict[str, Any] = field(default_factory=lambda: {"depth": [1, 2]})
     """Keywords of the suite for demonstrations only: by default they cover shallow tasks, the rest is left to exploration."""
+    demo_deep: float = 0.05
+    """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
     demo_epochs: int = 1
     demo_batch: int = 16
     demo_lr: float = 6e-3
@@ -67,13 +70,18 @@ class Config:
     """Held-out tasks played side by side."""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "demos", "demo_epochs", "lora_rank", "eval_episodes"):
+        for item in dataclasses.fields(self):
+            _check_type(item.name, str(item.type), getattr(self, item.name))
+        for name in ("seed", "updates", "demos", "demo_epochs", "lora_rank", "lr", "demo_lr", "kl", "entropy", "value"):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"{name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("episodes", "epochs", "minibatches", "max_new_tokens", "token_budget"):
+        for name in ("clip", "max_grad_norm", "temperature"):
+            if getattr(self, name) <= 0:
+                raise InvalidArgument(f"{name} must be positive, got {getattr(self, name)!r}")
+        for name in ("episodes", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("gamma", "lam"):
+        for name in ("gamma", "lam", "demo_deep"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
 
@@ -103,3 +111,15 @@ class Config:
             if name not in known:
                 raise UnknownName("setting", name, known)
         return cls(**values)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict[str, Any]": (dict,), "None": (type(None),)}
+
+
+def _check_type(name: str, kinds: str, value: Any) -> None:
+    """Settings come from a command line or a file: a text where a number belongs must not surface in the middle of a run."""
+    allowed = tuple(kind for part in kinds.split(" | ") for kind in _KINDS[part])
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise InvalidArgument(f"{name} must be of type {kinds.removesuffix('[str, Any]')}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidArgument(f"{name} must be finite, got {value!r}")

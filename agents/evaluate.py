@@ -99,7 +99,7 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
         call_accuracy=float(contributed.mean()),
         steps=len(steps) / len(trajectories),
         reward=float(np.mean([sum(trajectory.rewards) for trajectory in trajectories])),
-        unfinished=float(np.mean([trajectory.truncated for trajectory in trajectories])),
+        unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
         masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
         by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},
     )

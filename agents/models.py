@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -47,7 +49,8 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
     if lora_rank:
         from peft import LoraConfig, get_peft_model
 
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
             torch.manual_seed(seed)
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(device)
@@ -68,7 +71,7 @@ def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, SafetensorError) as fault:
         if Path(source).exists():
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault
         raise UnknownName("model", name, [*MODELS, "a folder", "a hub name"]) from fault

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steptool_env.errors import NotSupported
 from steptool_env.formats import CallFormat
-from steptool_env.types import Message, Observation
+from steptool_env.types import Message, Observation, ToolCall
 
 __all__ = ["ChatPrompts", "PlainPrompts", "Prompts", "make_prompts"]
 
@@ -63,6 +63,8 @@ class PlainPrompts:
         return "Tools: " + " ".join(schema["function"]["name"] for schema in schemas)
 
     def _message(self, message: Message) -> str:
+        if message.role == "assistant":
+            return f"{_said(message, self.call_format)}\n"
         prefix = {"user": "Task: ", "tool": "" if self.terse else "Observation: "}.get(message.role, "")
         return f"{prefix}{message.content}\n"
 
@@ -80,17 +82,19 @@ class ChatPrompts:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat) -> None:
         self.tokenizer, self.call_format = tokenizer, call_format
         probe = {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}}}
-        self.native_tools = "probe_tool" in self._render([{"role": "user", "content": "x"}], tools=[probe])
-        self.tool_role = self._knows_role("tool")
+        section = self._render([{"role": "user", "content": "x"}], tools=[probe])
+        # A tool section that teaches another way to write calls would be answered in that other way.
+        self.native_tools = "probe_tool" in section and any(text in section for text in call_format.stop)
         before, full = self._around("Q1Z", [{"role": "user", "content": "R2Z"}])
         if not full.startswith(before):
             raise NotSupported("this chat template rewrites earlier turns, so that a transcript is no prefix of its continuation")
         # What the template puts behind an assistant's text: the end-of-turn token and perhaps a line break.
         self.closing = before[before.rindex("Q1Z") + 3 :]
+        self.tool_role = self._knows_role("tool")
 
     def prompt(self, observation: Observation) -> list[int]:
         schemas = json.loads(observation["tools"])
-        chat = [{"role": message.role, "content": message.content} for message in observation["messages"]]
+        chat = [self._turn(message) for message in observation["messages"]]
         if self.native_tools:
             text = self._render(chat, tools=schemas, generation=True)
         else:
@@ -100,7 +104,12 @@ class ChatPrompts:
     def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
         chat = [self._turn(message) for message in messages]
         if tools:
-            chat.insert(0, {"role": "user", "content": self.call_format.instructions(json.loads(tools))})
+            # The tools come with what the user says next: two user turns in a row are more than some templates take.
+            news = self.call_format.instructions(json.loads(tools))
+            if chat[-1]["role"] == "user":
+                chat[-1]["content"] = f"{news}\n\n{chat[-1]['content']}"
+            else:
+                chat.append({"role": "user", "content": news})
         before, full = self._around("Q1Z", chat)
         closing = self.closing
         if ended:  # the model has written the end-of-turn token itself
@@ -108,6 +117,8 @@ class ChatPrompts:
         return list(self.tokenizer.encode(closing + full[len(before) :], add_special_tokens=False))
 
     def _turn(self, message: Message) -> dict[str, str]:
+        if message.role == "assistant":
+            return {"role": "assistant", "content": _said(message, self.call_format)}
         if message.role == "tool" and not self.tool_role:
             return {"role": "user", "content": f"<tool_response>\n{message.content}\n</tool_response>"}
         return {"role": message.role, "content": message.content}
@@ -126,6 +137,14 @@ class ChatPrompts:
 
     def _render(self, chat: Sequence[dict[str, str]], *, tools: list[Any] | None = None, generation: bool = False) -> str:
         return str(self.tokenizer.apply_chat_template(list(chat), tools=tools, add_generation_prompt=generation, tokenize=False))
+
+
+def _said(message: Message, call_format: CallFormat) -> str:
+    """Return an earlier action, which the transcript holds as JSON, as the model would write it; malformed text stays."""
+    try:
+        return call_format.render(ToolCall(**json.loads(message.content)))
+    except (AttributeError, TypeError, ValueError):
+        return message.content
 
 
 def make_prompts(tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, style: str | None = None) -> Prompts:

@@ -75,7 +75,7 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
     after, before = report["after"], report["before"]
     ends = [(0, before)] if before is not None else []
     for update, one in [*ends, (report["updates"], after)]:
-        error = [[one["success"] - one["success_low"]], [one["success_high"] - one["success"]]]
+        error = [[max(0.0, one["success"] - one["success_low"])], [max(0.0, one["success_high"] - one["success"])]]  # rounding may cross the mean
         left.errorbar([update], [one["success"]], yerr=error, fmt="o", color="black", capsize=4, label="held-out success, greedy" if one is after else None)
     left.set(xlabel="update", ylim=(0, 1.03), title="Learning to use tools")
     left.legend(loc="lower right", fontsize=8)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import CheckpointError
+from steptool_env.rewards import make_shaper
 from steptool_env.tasks import TaskSuite, make_suite
 
 from .checkpoint import (
@@ -79,9 +80,13 @@ class Run:
         self.state: dict[str, Any] = {}
         """What an algorithm wants to keep between updates, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
-        make_suite(self.config.suite, **self.config.suite_options)  # fails here, before anything is written
+        # Mistakes show here, before anything is written.
+        make_shaper(self.config.shaper)
+        self.suite("train", **self.config.demo_options)
+        self.suite("test")
         self.lm = load_model(self.config.model, seed=self.config.seed, lora_rank=self.config.lora_rank, bfloat16=self.config.bfloat16)
         self.lm.eval()
+        torch.manual_seed(self.config.seed)  # dropout in the warm start draws from the global generator
         self.policy = LMPolicy(
             self.lm,
             self.config.call_format,
@@ -128,9 +133,9 @@ class Run:
         """Fit the model to oracle demonstrations, or load what an earlier process of this run has fitted."""
         path = self.out / WARM_START
         if path.is_file():
-            self._load(safetensors.torch.load_file(path))
+            self._load(_read_weights(path))
         else:
-            if self.config.demos:
+            if self.config.demos and self.config.demo_epochs:
                 self._imitate()
             weights = {name: parameter.detach().cpu().contiguous() for name, parameter in self.lm.trainable().items()}
             unfinished = path.with_suffix(".tmp")
@@ -140,11 +145,17 @@ class Run:
 
     def _imitate(self) -> None:
         config = self.config
-        suite = self.suite("train", **config.demo_options)
         bar = self.progress.add_task("warm start", total=None, note="playing demonstrations")
-        tasks = self.rng.permutation(len(suite))[: config.demos].tolist()
-        envs = [StepToolEnv(suite, config.shaper) for _ in range(min(64, len(tasks)))]
-        demonstrations = rollout(DemonstrationPolicy(self.policy), envs, tasks)
+        # Not drawn from self.rng: a run that is resumed after its warm start does not come by here.
+        rng = np.random.default_rng([config.seed, 1])
+        demonstrations: list[Trajectory] = []
+        deep = round(config.demos * config.demo_deep) if config.demo_options else 0
+        for options, count in ((config.demo_options, config.demos - deep), ({}, deep)):
+            if count:
+                suite = self.suite("train", **options)
+                tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
+                envs = [StepToolEnv(suite, config.shaper) for _ in range(min(64, count))]
+                demonstrations += rollout(DemonstrationPolicy(self.policy), envs, tasks)
 
         def show(done: int, total: int, loss: float) -> None:
             self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
@@ -172,6 +183,8 @@ class Run:
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
             self.state = state["run"]
+        if self.resume:  # it may have got more updates; the next --resume must know
+            _write_json(self.out / CONFIG_FILE, self.config.as_dict())
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
 
     def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float]) -> None:
@@ -253,12 +266,19 @@ def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Confi
     if warm_start or not list_checkpoints(run):
         if not (run / WARM_START).is_file():
             raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
-        weights = safetensors.torch.load_file(run / WARM_START)
+        weights = _read_weights(run / WARM_START)
     else:
         weights = unprefixed("model", load_checkpoint(run)[1])
     _load_weights(lm, weights, run)
     lm.eval()
     return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget), config
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as fault:
+        raise CheckpointError(f"{path} is corrupt: {fault}") from fault
 
 
 def _load_weights(lm: Any, weights: dict[str, Tensor], run: Path) -> None:

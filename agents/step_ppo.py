@@ -133,9 +133,11 @@ def improve(
         rng: Draws the minibatches.
     """
     usable = [index for index, one in enumerate(data.trajectories) if any(step.generation.token_ids and not step.masked for step in one.steps)]
+    if not usable:  # every episode was cut off by a fault before it had an action
+        return {}
     sums: dict[str, float] = {}
     passes = 0
-    lm.train()
+    lm.eval()  # no dropout: the ratio compares the policy with itself, as it sampled
     for _ in range(config.epochs):
         order = rng.permutation(usable)
         for chosen in np.array_split(order, min(config.minibatches, len(order))):
@@ -143,7 +145,6 @@ def improve(
             passes += 1
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value
-    lm.eval()
     return {name: value / max(passes, 1) for name, value in sums.items()}
 
 

@@ -1,11 +1,11 @@
-"""Makes the embedded model ``tiny``: a tokenizer, and weights that have learnt to look things up in JSON records.
+"""Makes the embedded model ``tiny``: a tokenizer, and weights that can read JSON records and make a single tool call.
 
     python -m steptool_agents.tiny_pretraining --steps 3000
 
 What every pretrained language model brings along, copying and looking up, takes a model of a million parameters longer to
-learn from scratch than a demonstration should take. So ``tiny`` is pretrained on random records and questions about their
-fields: no tools, no calls, no tasks, no chains. The result, the folder ``tiny/`` beside this file, is a ``transformers``
-model like any other. Run it again when the vocabulary of the worlds has changed much.
+learn from scratch than a demonstration should take. So ``tiny`` is pretrained on random records with questions about their
+fields, and on episodes of one lookup: no chains, no changes, nothing that takes two calls. The result, the folder
+``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the vocabulary of the worlds has changed much.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from steptool_env.formats import make_format
 from steptool_env.tasks.worlds import Worlds
 from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.generate import NAMES
+
+from .prompts import PlainPrompts
 
 __all__ = ["FOLDER", "build_tokenizer", "new_model", "pretrain"]
 
@@ -97,11 +100,14 @@ def new_model(vocabulary: int, seed: int) -> GPTNeoXForCausalLM:
         return GPTNeoXForCausalLM(config)
 
 
-def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER) -> float:
+def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_step: Callable[[int, float], None] | None = None) -> float:
     """Pretrain the model and save it with its tokenizer; return the loss of the last hundred steps, in nats per token."""
     tokenizer = build_tokenizer()
     model: Any = new_model(len(tokenizer), seed)
     rng = random.Random(seed)
+    prompts = PlainPrompts(tokenizer, make_format("hermes"), terse=True)
+    first = 1_000_000  # far beyond the tasks that anybody trains or tests on
+    env = StepToolEnv(Worlds(level=2, depth=(1, 1), families=("lookup",), size=first + steps * batch))
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and ".layers." in name]
     rest = [parameter for name, parameter in named.items() if not (parameter.ndim == 2 and ".layers." in name)]
@@ -111,9 +117,10 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER) -> fl
     with Progress() as progress:
         bar = progress.add_task("pretraining", total=steps)
         for step in range(steps):
-            # From two fields of one record to many of several: looking up is learnt on the short ones.
-            hardness = min(1.0, step / (0.6 * steps))
-            ids, answer = _batch([_document(rng, tokenizer, hardness) for _ in range(batch)])
+            # From records of two fields to records of four: looking up is learnt on the short ones.
+            fields = 2 + min(2, 5 * step // steps)
+            records = [_document(rng, tokenizer, fields) for _ in range(batch // 2)]
+            ids, answer = _batch([*records, *(_episode(env, prompts, first + step * batch + number) for number in range(batch - batch // 2))])
             scale = min(1.0, (step + 1) / 50) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
             for group, peak in zip((group for optimizer in optimizers for group in optimizer.param_groups), peaks, strict=True):
                 group["lr"] = peak * scale
@@ -128,6 +135,8 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER) -> fl
             losses.append(float(loss.detach()))
             recent = sum(losses[-100:]) / len(losses[-100:])
             progress.update(bar, advance=1, description=f"pretraining, loss {recent:.3f}")
+            if on_step is not None:
+                on_step(step, losses[-1])
     model.to(dtype=torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return recent
@@ -145,8 +154,8 @@ def _value(rng: random.Random) -> str | int:
     return str(rng.randint(1000, 9999)) if kind < 0.85 else rng.randint(100, 9999)
 
 
-def _document(rng: random.Random, tokenizer: PreTrainedTokenizerFast, hardness: float) -> tuple[list[int], list[bool]]:
-    """Return token ids and which of them are answers: records with random fields, each followed by questions about it."""
+def _document(rng: random.Random, tokenizer: PreTrainedTokenizerFast, fields: int) -> tuple[list[int], list[bool]]:
+    """Return token ids and which of them are answers: a record of 2 to ``fields`` random fields, and questions about it."""
     ids: list[int] = []
     answer: list[bool] = []
 
@@ -155,24 +164,38 @@ def _document(rng: random.Random, tokenizer: PreTrainedTokenizerFast, hardness: 
         ids.extend(tokens)
         answer.extend([learn] * len(tokens))
 
-    for _ in range(rng.randint(1, 1 + int(hardness * 1.5))):
-        keys = rng.sample(_WORDS, rng.randint(2, 2 + int(hardness * 3.5)))
-        record = {key: _value(rng) for key in keys}
-        write(json.dumps(record) + "\n")
-        for key in rng.sample(keys, min(len(keys), 4)):
-            end = "\n"
-            form = rng.randrange(4)
-            if form == 0:
-                write(f"{key}: ")
-            elif form == 1:
-                write(f'{{"{key}": "')
-                end = '"}\n'
-            elif form == 2:
-                write(f"What is the {key}? ")
-            else:
-                write(f"the {key} of the {' of the '.join(rng.sample(_WORDS, rng.randint(1, 2)))}: ")
-            write(f"{record[key]}", learn=True)
-            write(end)
+    keys = rng.sample(_WORDS, rng.randint(2, fields))
+    record = {key: _value(rng) for key in keys}
+    write(json.dumps(record) + "\n")
+    for key in rng.sample(keys, len(keys)):
+        end = "\n"
+        form = rng.randrange(4)
+        if form == 0:
+            write(f"{key}: ")
+        elif form == 1:
+            write(f'{{"{key}": "')
+            end = '"}\n'
+        elif form == 2:
+            write(f"What is the {key}? ")
+        else:
+            write(f"the {key} of the {' of the '.join(rng.sample(_WORDS, rng.randint(1, 2)))}: ")
+        write(f"{record[key]}", learn=True)
+        write(end)
+    return ids, answer
+
+
+def _episode(env: StepToolEnv, prompts: PlainPrompts, task: int) -> tuple[list[int], list[bool]]:
+    """Return token ids of an oracle episode and which of them are its calls."""
+    observation, _ = env.reset(options={"task": task})
+    ids: list[int] = []
+    answer: list[bool] = []
+    context = prompts.prompt(observation)
+    for call in env.solution():
+        tokens = prompts.tokenizer.encode(prompts.call_format.render(call), add_special_tokens=False)
+        answer += [False] * len(context) + [True] * len(tokens)
+        ids += [*context, *tokens]
+        observation, *_ = env.step(call)
+        context = prompts.extend(observation["messages"][-1:], "", ended=False)
     return ids, answer
 
 

@@ -24,7 +24,7 @@ ENVIRONMENT = [
 ]
 AGENTS = [
     {"config", "credit", "losses", "trajectory"},
-    {"batching", "cache", "checkpoint", "demonstrations", "lm", "metrics", "models", "policy", "prompts", "report", "rollout", "tiny"},
+    {"batching", "cache", "checkpoint", "demonstrations", "lm", "metrics", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"},
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
     {"cli", "__main__"},

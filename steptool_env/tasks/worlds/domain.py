@@ -5,7 +5,7 @@ A new domain is one file in ``domains/`` that defines a ``Domain``; its tools ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from steptool_env.errors import InvalidArgument
@@ -45,7 +45,7 @@ class Domain:
     """A named set of entity types and changes.
 
     Raises:
-        InvalidArgument: A relation or change names a type that does not exist, a prefix stands twice, or a kind is unknown.
+        InvalidArgument: A name leads nowhere or stands twice, a kind is unknown, or ids of two types could be mixed up.
     """
 
     name: str
@@ -53,16 +53,32 @@ class Domain:
     changes: tuple[Change, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        prefixes = [entity.prefix for entity in self.entities.values()]
-        if len(set(prefixes)) < len(prefixes):
-            raise InvalidArgument(f"domain {self.name!r}: id prefixes must differ, got {prefixes}")
+        for fault in self._faults():
+            raise InvalidArgument(f"domain {self.name!r}: {fault}")
+
+    def _faults(self) -> Iterator[str]:
+        if not self.entities:
+            yield "it needs an entity type"
         for name, entity in self.entities.items():
-            for relation, target in entity.relations.items():
-                if target not in self.entities:
-                    raise InvalidArgument(f"domain {self.name!r}: relation {name}.{relation} leads to {target!r}, which is no entity type of it")
+            if not (entity.prefix.isascii() and entity.prefix.isalpha()):
+                yield f"the id prefix of {name} must be letters, got {entity.prefix!r}"
+            for other, second in self.entities.items():
+                if other != name and second.prefix.startswith(entity.prefix):
+                    yield f"the id prefix of {other}, {second.prefix!r}, begins with that of {name}, {entity.prefix!r}"
+            if not entity.attributes:
+                yield f"{name} needs an attribute, for something to be asked"
             for attribute, kind in entity.attributes.items():
                 if kind not in KINDS:
-                    raise InvalidArgument(f"domain {self.name!r}: attribute {name}.{attribute} has kind {kind!r}; kinds are {KINDS}")
+                    yield f"attribute {name}.{attribute} has kind {kind!r}; kinds are {', '.join(KINDS)}"
+            for relation, target in entity.relations.items():
+                if target not in self.entities:
+                    yield f"relation {name}.{relation} leads to {target!r}, which is no entity type of it"
+            for one in (*entity.attributes, *entity.relations):
+                if one == "status" or (one in entity.attributes and one in entity.relations):
+                    yield f"{name}.{one} would stand twice in a record; 'status' is what changes set"
         for change in self.changes:
             if change.entity not in self.entities:
-                raise InvalidArgument(f"domain {self.name!r}: change {change.verb!r} acts on {change.entity!r}, which is no entity type of it")
+                yield f"change {change.verb!r} acts on {change.entity!r}, which is no entity type of it"
+        tools = [f"{change.verb}_{change.entity}" for change in self.changes] + [f"get_{name}" for name in self.entities]
+        if twice := sorted({tool for tool in tools if tools.count(tool) > 1}):
+            yield f"two of its tools would be called {twice[0]!r}"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.worlds.domain import Change, Domain
 from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.tools import change_tool, lookup_tool, tools_of
@@ -24,11 +25,25 @@ FAMILIES = ("lookup", "change")
 """``lookup``: follow a chain of relations and report an attribute. ``change``: follow a chain, change what it leads to,
 and report the confirmation code."""
 
+LOOKUPS = (
+    "What is the {attribute} of {where}?",
+    "Find out the {attribute} of {where}.",
+    "I need the {attribute} of {where}.",
+)
+CHANGES = (
+    "{Verb} {where} and tell me the confirmation.",
+    "Please {verb} {where} and report the confirmation.",
+)
+"""Wordings of the two families."""
+
 NAMES = (
     "Ada Alma Amir Anna Aron Bela Bruno Carl Cleo Dana David Dora Edgar Elena Elias Emil Emma Erik Eva Felix Fiona Flora Frida Georg Greta "
     "Hana Hugo Ida Igor Ines Ivan Jana Jonas Julia Karim Karla Kira Lars Laura Leo Lena Liam Lina Luca Luis Maja Marco Maria Milan Mina "
     "Nadia Nico Nils Nora Olga Omar Oscar Otto Paula Petra Raul Rita Rosa Samir Sara Selma Simon Sofia Tara Theo Tomas Uma Vera Viktor Yara Zoe"
 ).split()
+
+TRIES = 1000
+"""How many paths are drawn before a domain counts as too small; in the domains here, at least one in fifteen fits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Dials:
     depth: tuple[int, int]
     """Fewest and most calls before ``finish``, both included."""
     tools: int
-    """Tools on offer, ``finish`` not counted."""
+    """Tools on offer, ``finish`` not counted; more where the task needs more, fewer where the domain has no more."""
     entities: int
     """Entities of each type in the world, at most 90."""
     families: tuple[str, ...] = FAMILIES
@@ -48,73 +63,68 @@ class Dials:
 def generate(name: str, dials: Dials) -> Task:
     """Return the task of this name: the same for the same name and dials, everywhere.
 
+    A change takes at least two calls: where the instruction named what to change, trying every tool on it would do.
+    Where a change of one call is drawn, the task is a lookup of one call, or, if lookups are not wanted, a change of two.
+
     Args:
         name: The task's id; it seeds everything.
         dials: How hard the task is.
+
+    Raises:
+        InvalidArgument: The domain is too small for a task of this depth.
     """
     rng = random.Random(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))
     domain = DOMAINS[rng.choice(dials.domains)]
     family = rng.choice(dials.families)
     depth = rng.randint(*dials.depth)
     if family == "change" and depth == 1:
-        family = "lookup"  # a change of an entity that the instruction names could be found by trying every tool
-        if family not in dials.families:
-            depth = 2
-            family = "change"
-    while True:
-        steps = depth - 1 if family == "change" else depth
-        path = _walk(rng, domain, family, steps)
-        if path is not None:
-            break
-    kinds, relations, change = path
+        family, depth = ("lookup", 1) if "lookup" in dials.families else ("change", 2)
+    kinds, relations, change = _path(rng, domain, family, depth)
     entities = _populate(rng, domain, dials.entities)
     ids = [_pick(rng, domain, entities, kinds[0])]
-    for kind, relation in zip(kinds, relations, strict=False):
+    for relation in relations:
         ids.append(entities[ids[-1]][relation])
-        assert kind in domain.entities
+    where = " of ".join([*(f"the {relation}" for relation in reversed(relations)), f"{kinds[0]} {ids[0]}"])
+    reads = list(zip(kinds, ids, strict=True))
     if change is None:
         attribute = rng.choice(list(domain.entities[kinds[-1]].attributes))
         answer = str(entities[ids[-1]][attribute])
-        lookups = tuple(zip(kinds, ids, strict=True))
         needed = [lookup_tool(kind) for kind in kinds]
-        instruction = _ask(rng, kinds[0], ids[0], relations, attribute)
         goal = None
+        instruction = rng.choice(LOOKUPS).format(attribute=attribute, where=where)
     else:
         answer = str(rng.randint(1000, 9999))
-        lookups = tuple(zip(kinds[:-1], ids[:-1], strict=True))
+        _, target = reads.pop()  # what is changed need not be read
         needed = [*(lookup_tool(kind) for kind in kinds[:-1]), change_tool(change)]
-        instruction = _command(rng, kinds[0], ids[0], relations, change)
-        goal = (change_tool(change), ids[-1])
+        goal = (change_tool(change), target)
+        instruction = rng.choice(CHANGES).format(verb=change.verb, Verb=change.verb.capitalize(), where=where)
     gold = depth + 1
     return Task(
         id=name,
         instruction=instruction,
         tools=_offer(rng, domain, needed, dials.tools),
         max_steps=gold + gold // 2 + 2,
-        data=Plan(domain.name, entities, lookups, goal, answer),
+        data=Plan(domain.name, entities, tuple(reads), goal, answer),
         tags={"domain": domain.name, "family": family, "depth": depth},
     )
 
 
-def _walk(rng: random.Random, domain: Domain, family: str, steps: int) -> tuple[list[str], list[str], Change | None] | None:
-    """Draw a path of ``steps`` lookups over types that all differ; for a change, one more relation to what is changed."""
-    change = rng.choice(domain.changes) if family == "change" else None
-    kinds = [rng.choice(list(domain.entities))]
-    relations: list[str] = []
-    length = steps + 1 if change is not None else steps
-    while len(kinds) < length:
-        ways = [(relation, target) for relation, target in domain.entities[kinds[-1]].relations.items() if target not in kinds and relation not in relations]
-        if not ways:
-            return None
-        relation, target = rng.choice(ways)
-        kinds.append(target)
-        relations.append(relation)
-    if change is not None:
-        fitting = [one for one in domain.changes if one.entity == kinds[-1]]
-        if not fitting:
-            return None
-        change = rng.choice(fitting)
-    return kinds, relations, change
+def _path(rng: random.Random, domain: Domain, family: str, depth: int) -> tuple[list[str], list[str], Change | None]:
+    """Draw a path over ``depth`` entity types that all differ; for a change, one that ends at something to change."""
+    for _ in range(TRIES):
+        kinds, relations = [rng.choice(list(domain.entities))], list[str]()
+        while len(kinds) < depth:
+            onward = domain.entities[kinds[-1]].relations
+            ways = [(relation, target) for relation, target in onward.items() if relation not in relations and target not in kinds]
+            if not ways:
+                break
+            relation, target = rng.choice(ways)
+            kinds.append(target)
+            relations.append(relation)
+        changes = [change for change in domain.changes if change.entity == kinds[-1]]
+        if len(kinds) == depth and (family != "change" or changes):
+            return kinds, relations, rng.choice(changes) if family == "change" else None
+    raise InvalidArgument(f"domain {domain.name!r} has no path for a {family} of {depth} calls: it needs more relations, or the depth must be smaller")
 
 
 def _populate(rng: random.Random, domain: Domain, count: int) -> dict[str, Mapping[str, Any]]:
@@ -142,22 +152,6 @@ def _pick(rng: random.Random, domain: Domain, entities: Mapping[str, Any], kind:
 
 def _offer(rng: random.Random, domain: Domain, needed: Sequence[str], count: int) -> tuple[str, ...]:
     others = [name for name in tools_of(domain.name) if name not in needed]
-    names = [*dict.fromkeys(needed), *rng.sample(others, min(len(others), max(0, count - len(set(needed)))))]
+    names = [*needed, *rng.sample(others, min(len(others), max(0, count - len(needed))))]
     rng.shuffle(names)
     return (*names, "finish")
-
-
-def _ask(rng: random.Random, kind: str, key: str, relations: Sequence[str], attribute: str) -> str:
-    nested = " of ".join(f"the {relation}" for relation in [*reversed(relations)])
-    nested = f"{nested} of {kind} {key}" if relations else f"{kind} {key}"
-    forms = [f"What is the {attribute} of {nested}?", f"Find out the {attribute} of {nested}.", f"I need the {attribute} of {nested}."]
-    return rng.choice(forms)
-
-
-def _command(rng: random.Random, kind: str, key: str, relations: Sequence[str], change: Change) -> str:
-    nested = " of ".join(f"the {relation}" for relation in reversed(relations)) + f" of {kind} {key}"
-    forms = [
-        f"{change.verb.capitalize()} {nested} and tell me the confirmation.",
-        f"Please {change.verb} {nested} and report the confirmation.",
-    ]
-    return rng.choice(forms)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import operator
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from steptool_env.errors import InvalidArgument, UnknownName
@@ -38,11 +40,15 @@ class Worlds(TaskSuite):
         level: 1 to 5, see ``LEVELS``; every dial can be set on its own as well.
         split: ``"train"``, ``"test"`` or ``"all"`` (the one, then the other).
         size: Tasks per split.
-        depth: ``(fewest, most)`` calls before ``finish``, within 1 to 6.
-        tools: Tools on offer.
+        depth: ``(fewest, most)`` calls before ``finish``, within 1 to 6. A change takes at least 2.
+        tools: Tools on offer beside ``finish``: more where the task needs more, at most those of its domain.
         entities: Entities of each type, 2 to 90.
         families: Task families, some of ``FAMILIES``.
         domains: Domains, some of ``DOMAINS``.
+
+    Raises:
+        UnknownName: There is no such split, family or domain.
+        InvalidArgument: Another option is of the wrong kind or out of range.
     """
 
     name: ClassVar[str] = "worlds"
@@ -61,45 +67,46 @@ class Worlds(TaskSuite):
         families: Sequence[str] | None = None,
         domains: Sequence[str] | None = None,
     ) -> None:
-        if level not in LEVELS:
-            raise UnknownName("level", level, map(str, LEVELS))
+        if (level := _integer("level", level)) not in LEVELS:
+            raise InvalidArgument(f"level must be one of {', '.join(map(str, LEVELS))}, got {level!r}")
         if split not in _SPLITS:
             raise UnknownName("split", split, _SPLITS)
-        if size < 1:
-            raise InvalidArgument(f"size must be at least 1, got {size!r}")
-        self.level, self.split, self.size = level, split, size
+        self.level, self.split, self.size = level, split, _integer("size", size, 1)
         given: dict[str, Any] = {}
         if depth is not None:
-            if len(depth) != 2 or not 1 <= depth[0] <= depth[1] <= 6:
-                raise InvalidArgument(f"depth must be (fewest, most) within 1 to 6, got {depth!r}")
-            given["depth"] = (int(depth[0]), int(depth[1]))
+            given["depth"] = _depth(depth)
         if tools is not None:
-            given["tools"] = _within("tools", tools, 1, 100)
+            given["tools"] = _integer("tools", tools, 1)
         if entities is not None:
-            given["entities"] = _within("entities", entities, 2, 90)
+            given["entities"] = _integer("entities", entities, 2, 90)
         if families is not None:
-            given["families"] = _names("family", families, FAMILIES)
+            given["families"] = _names("families", "family", families, FAMILIES)
         if domains is not None:
-            given["domains"] = _names("domain", domains, DOMAINS)
+            given["domains"] = _names("domains", "domain", domains, DOMAINS)
         self.dials = dataclasses.replace(LEVELS[level], **given)
+        if self.dials.families == ("change",) and self.dials.depth[1] < 2:
+            raise InvalidArgument(f"a change takes at least 2 calls: with families=('change',) the depth must reach 2, got {self.dials.depth}")
 
     def __len__(self) -> int:
         return self.size * (2 if self.split == "all" else 1)
 
     def __getitem__(self, index: int) -> Task:
+        index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"task {index} of {len(self)}")
-        split, number = (self.split, index) if self.split != "all" else (("train", "test")[index >= self.size], index % self.size)
-        return generate(f"worlds-{self.level}-{split}-{number}", self.dials)
+        part, number = divmod(index, self.size)
+        return generate(f"worlds-{self.level}-{self._parts[part]}-{number}", self.dials)
 
     def index(self, task_id: str) -> int:
-        parts = task_id.split("-")
-        if len(parts) == 4 and parts[:2] == ["worlds", str(self.level)] and parts[3].isdigit() and int(parts[3]) < self.size:
-            if parts[2] == self.split:
-                return int(parts[3])
-            if self.split == "all" and parts[2] in _SPLITS[:2]:
-                return int(parts[3]) + self.size * (parts[2] == "test")
+        for part, split in enumerate(self._parts):
+            number = task_id.removeprefix(f"worlds-{self.level}-{split}-")
+            if number != task_id and re.fullmatch("0|[1-9][0-9]{0,18}", number) and int(number) < self.size:
+                return int(number) + part * self.size
         raise KeyError(task_id)
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return _SPLITS[:2] if self.split == "all" else (self.split,)
 
     def toolkit(self, task: Task) -> Toolkit:
         known = tools_of(task.data.domain)
@@ -134,17 +141,33 @@ class Worlds(TaskSuite):
         return [*calls, ToolCall("finish", {"answer": task.data.answer})]
 
 
-def _within(name: str, value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        raise InvalidArgument(f"{name} must lie within {low} to {high}, got {value!r}")
-    return value
+def _integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """Return an integer within the bounds, both included; NumPy's integers are fine, True and 2.0 are not."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (low is not None and number < low) or (high is not None and number > high):
+        bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
+        raise InvalidArgument(f"{name} must be an integer{bounds}, got {value!r}")
+    return number
 
 
-def _names(kind: str, given: Sequence[str], known: Sequence[str] | dict[str, Any]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    for name in names:
-        if name not in known:
-            raise UnknownName(kind, name, known)
+def _depth(value: Any) -> tuple[int, int]:
+    try:
+        low, high = (_integer("depth", one, 1, 6) for one in value)
+        if low <= high:
+            return low, high
+    except (TypeError, ValueError):  # InvalidArgument is a ValueError: the message below says more
+        pass
+    raise InvalidArgument(f"depth must be two integers (fewest, most) within 1 to 6, such as (2, 4), got {value!r}")
+
+
+def _names(option: str, kind: str, given: Any, known: Iterable[str]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
     if not names:
-        raise InvalidArgument(f"at least one {kind} is needed; there are {', '.join(known)}")
+        raise InvalidArgument(f"{option} must be one or more of {', '.join(known)}, got {given!r}")
+    for name in names:
+        if name not in tuple(known):
+            raise UnknownName(kind, name, known)
     return names

@@ -1,0 +1,215 @@
+"""The command line: what it prints, what it says about mistakes, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steptool_agents import cli
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    **{"demos": 8, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 3},
+    **{"max_new_tokens": 12, "max_steps": 3, "epochs": 1},
+}
+
+
+def steptool(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    """Run the command in this process; return the exit code and what it wrote to both streams."""
+    monkeypatch.setattr(sys, "argv", ["steptool", *arguments])
+    monkeypatch.setenv("COLUMNS", "160")
+    capsys.readouterr()
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    return lambda *arguments: steptool(*map(str, arguments), capsys=capsys, monkeypatch=monkeypatch)
+
+
+def small(out: Path, *more: str) -> list[str]:
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    return ["train", "--out", str(out), "--level", "1", "--updates", "1", *settings, *more]
+
+
+# ---------------------------------------------------------------- what works
+def test_help(run: Any) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(command in out for command in ("train", "eval", "suites"))
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "suites"])
+def test_help_for_a_command(run: Any, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_suites(run: Any) -> None:
+    code, out, _ = run("suites", "--json")
+    assert code == 0
+    by_name = {one["suite"]: one for one in json.loads(out)}
+    assert by_name["worlds"]["tasks"] == 10_000
+    assert by_name["worlds"]["solution"] is True
+    code, out, _ = run("suites")
+    assert (code, "worlds" in out) == (0, True)
+
+
+def test_the_oracle(run: Any) -> None:
+    code, out, err = run("eval", "--policy", "oracle", "--episodes", 6, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["suite"], report["split"], report["episodes"], report["success"]) == ("worlds", "test", 6, 1.0)
+
+
+def test_random_play(run: Any) -> None:
+    code, out, _ = run("eval", "--policy", "random", "--episodes", 6)
+    assert code == 0
+    assert "6 held-out tasks" in out
+    _, first, _ = run("eval", "--policy", "random", "--episodes", 6, "--json", "--seed", 3)
+    _, again, _ = run("eval", "--policy", "random", "--episodes", 6, "--json", "--seed", 3)
+    assert json.loads(first) == json.loads(again)
+
+
+def test_which_tasks(run: Any) -> None:
+    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 4, "--level", 3, "--split", "all", "--option", "depth=[3,3]", "--option", "size=50", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert (report["split"], report["options"]) == ("all", {"level": 3, "depth": [3, 3], "size": 50})
+    assert report["by_tag"]["depth=3"] == {"episodes": 4, "success": 1.0}
+
+
+def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, text, err = run(*small(out, "--json"))
+    assert (code, err) == (0, "")
+    report = json.loads(text)
+    assert (report["updates"], report["run"], report["after"]["episodes"]) == (1, str(out), 4)
+    config = json.loads((out / "config.json").read_text())
+    assert {name: config[name] for name in SMALL} == SMALL
+    assert config["suite_options"]["level"] == 1
+
+    code, text, err = run(*small(out))
+    assert (code, text) == (2, "")
+    assert "--resume" in err
+
+    code, text, _ = run("train", "--out", out, "--resume", "--updates", 2)
+    assert code == 0
+    assert "2 updates in" in text
+    assert "after RL" in text
+
+    code, text, _ = run("eval", "--run", out, "--episodes", 4, "--json")
+    assert code == 0
+    evaluated = json.loads(text)
+    after = json.loads((out / "report.json").read_text())["after"]
+    assert evaluated["options"]["level"] == 1
+    assert {name: evaluated[name] for name in after} == after  # the same tasks, the same weights, greedy
+
+
+def test_an_untrained_model(run: Any) -> None:
+    code, out, _ = run("eval", "--model", "tiny", "--episodes", 2, "--level", 1, "--json")
+    assert code == 0
+    assert json.loads(out)["episodes"] == 2
+
+
+# ---------------------------------------------------------------- mistakes
+MISTAKES = {
+    "suite": (["eval", "--policy", "oracle", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds", "bfcl"]),
+    "level": (["eval", "--policy", "oracle", "--level", "9"], ["unknown level", "9", "1, 2, 3, 4, 5"]),
+    "option": (["eval", "--policy", "oracle", "--option", "dpth=[1,2]"], ["dpth", "depth"]),
+    "option without value": (["eval", "--policy", "oracle", "--option", "depth"], ["--option takes NAME=VALUE, got 'depth'"]),
+    "policy": (["eval", "--policy", "orcale"], ["unknown policy 'orcale'", "oracle", "random"]),
+    "model to evaluate": (["eval", "--model", "tinny"], ["unknown model 'tinny'", "tiny", "smollm2"]),
+    "nobody": (["eval"], ["exactly one of --run FOLDER, --policy oracle|random, --model NAME"]),
+    "two": (["eval", "--policy", "oracle", "--model", "tiny"], ["exactly one of"]),
+    "no run": (["eval", "--run", "no/such/folder"], ["holds no run"]),
+    "suite to train on": (["train", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds"]),
+    "level to train on": (["train", "--level", "9"], ["unknown level"]),
+    "algorithm": (["train", "--algo", "step-pop"], ["unknown algorithm 'step-pop'", "step-ppo", "sft"]),
+    "shaper": (["train", "--shaper", "fnal"], ["unknown", "'fnal'", "final", "steptool"]),
+    "call format": (["train", "--call-format", "hermess"], ["'hermess'", "hermes", "react"]),
+    "model": (["train", "--model", "tinny"], ["unknown model 'tinny'", "tiny", "smollm2"]),
+    "setting": (["train", "--set", "learning_rate=1"], ["unknown setting 'learning_rate'", "lr"]),
+    "setting of another type": (["train", "--set", "updates=ten"], ["updates must be of type int, got 'ten'"]),
+    "setting out of range": (["train", "--set", "gamma=2"], ["gamma must lie in [0, 1], got 2"]),
+    "setting without value": (["train", "--set", "lr"], ["--set takes NAME=VALUE, got 'lr'"]),
+    "shaper by setting": (["train", "--set", "shaper=fnal"], ["'fnal'", "final", "steptool"]),
+    "suite by setting": (["train", "--set", "suite=wrlds"], ["unknown suite 'wrlds'"]),
+    "algorithm by setting": (["train", "--set", "algo=ppo"], ["unknown algorithm 'ppo'", "step-ppo"]),
+    "nothing to resume": (["train", "--resume"], ["holds no run"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_exists(run: Any, tmp_path: Path, mistake: str) -> None:
+    arguments, expected = MISTAKES[mistake]
+    out = tmp_path / "run"
+    code, text, err = run(*arguments, *(["--out", str(out)] if arguments[0] == "train" else []))
+    assert (code, text) == (2, "")
+    assert len(err.splitlines()) == 1 and err.startswith("steptool: ")
+    assert all(part in err for part in expected), err
+    assert not list(out.rglob("*"))
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["eval", "--splt", "test"], ["eval", "--policy", "oracle", "--split", "tset"], ["train"], ["eval", "--episodes", "0"]])
+def test_wrong_usage(run: Any, arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Usage: " in err
+    assert "Traceback" not in err
+
+
+def test_a_split_given_as_an_option(run: Any) -> None:
+    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 2, "--option", "split=train", "--split", "test", "--json")
+    assert code == 0
+    assert json.loads(out)["split"] == "test"
+
+
+def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+# ---------------------------------------------------------------- processes
+def process(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "160"}, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["suites", "--json"], ["eval", "--policy", "oracle", "--episodes", "3", "--json"], ["eval", "--policy", "random", "--episodes", "3"]])
+def test_what_needs_no_model_imports_no_torch(arguments: list[str]) -> None:
+    program = f"""
+import sys
+from steptool_agents.cli import main
+sys.argv = ["steptool", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+found = {{"torch", "transformers", "matplotlib", "tensorboard"}} & set(sys.modules)
+assert not found, found
+"""
+    assert process(program)
+
+
+def test_starting_up() -> None:
+    started = time.perf_counter()
+    out = process("import sys; sys.argv = ['steptool', '--help']; from steptool_agents.cli import main; main()")
+    print(f"steptool --help took {time.perf_counter() - started:.2f} s")
+    assert "Usage: " in out

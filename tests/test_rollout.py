@@ -1,0 +1,99 @@
+"""Rollouts: every task once, in order, however many environments play."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from lms import language_model
+from toy import Counting
+
+from steptool_agents.lm import LMPolicy
+from steptool_agents.policy import OraclePolicy
+from steptool_agents.rollout import rollout
+from steptool_agents.trajectory import Generation, Trajectory
+from steptool_env.env import StepToolEnv
+from steptool_env.types import Observation, ToolCall
+
+TASKS = [5, 0, 3, 3, 1, 9, 0]
+
+
+class Watched(OraclePolicy):
+    """The oracle, and how many episodes ran at each step."""
+
+    def __init__(self) -> None:
+        self.running: list[int] = []
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        assert len({id(env) for env in envs}) == len(envs) == len(observations)
+        for observation, env in zip(observations, envs, strict=True):
+            assert env.episode is not None and observation["messages"] == env.episode.messages
+        self.running.append(len(envs))
+        return super().act(observations, envs)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 12])
+def test_every_task_once_in_order(width: int) -> None:
+    policy = Watched()
+    ended: list[Trajectory] = []
+    trajectories = rollout(policy, [StepToolEnv(Counting()) for _ in range(width)], TASKS, on_done=ended.append)
+    assert [one.task.id for one in trajectories] == [f"count-{task + 3}" for task in TASKS]
+    # Counting to n takes n calls and finish.
+    assert [len(one.steps) for one in trajectories] == [task + 4 for task in TASKS]
+    assert [one.success for one in trajectories] == [1.0] * len(TASKS)
+    assert sorted(map(id, ended)) == sorted(map(id, trajectories))
+    assert policy.running[0] == min(width, len(TASKS))
+    assert sum(policy.running) == sum(task + 4 for task in TASKS)
+
+
+def test_an_environment_takes_the_next_task_at_once() -> None:
+    policy = Watched()
+    rollout(policy, [StepToolEnv(Counting()) for _ in range(2)], [0] * 6)  # 4 steps each
+    assert policy.running == [2] * 12
+
+
+def test_steps_hold_what_happened() -> None:
+    (one,) = rollout(OraclePolicy(), [StepToolEnv(Counting())], [0])
+    assert [step.transition.step for step in one.steps] == [0, 1, 2, 3]
+    assert [step.generation.action for step in one.steps] == [step.transition.action for step in one.steps]
+    assert [step.transition.terminated for step in one.steps] == [False, False, False, True]
+    assert all(step.parts for step in one.steps)
+    assert not one.masked.any()
+
+
+def test_a_step_whose_tool_was_down_is_masked() -> None:
+    class Caller(OraclePolicy):
+        def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+            calls = super().act(observations, envs)
+            return [Generation("", ToolCall("phone")) if len(seen["messages"]) == 3 else call for seen, call in zip(observations, calls, strict=True)]
+
+    one, other = rollout(Caller(), [StepToolEnv(Counting())], [0, 1])
+    assert one.masked.tolist() == [False, True]
+    assert (one.terminated, one.truncated, one.success) == (False, True, 0.0)
+    assert one.steps[-1].reward == 0.0
+    assert len(other.steps) == 2
+
+
+def test_nothing_to_play() -> None:
+    assert rollout(OraclePolicy(), [StepToolEnv(Counting())], []) == []
+
+
+def test_a_model_plays_the_same_again() -> None:
+    lm = language_model()
+
+    def play() -> list[Trajectory]:
+        return rollout(LMPolicy(lm, max_new_tokens=6, seed=4), [StepToolEnv(Counting(max_steps=3)) for _ in range(2)], [0, 1, 2])
+
+    assert play() == play()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_greedy_play_does_not_depend_on_the_number_of_environments(width: int) -> None:
+    lm = language_model()
+
+    def play(width: int) -> list[list[tuple[int, ...]]]:
+        policy = LMPolicy(lm, max_new_tokens=6, temperature=0.0)
+        trajectories = rollout(policy, [StepToolEnv(Counting(max_steps=4)) for _ in range(width)], [0, 1, 2, 3, 4])
+        return [[step.generation.token_ids for step in one.steps] for one in trajectories]
+
+    assert play(width) == play(3)

@@ -1,0 +1,626 @@
+"""Suite ``worlds``: solvable from what the tools say, not from what the prompt says, and the same everywhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steptool_env import Malformed, StepToolEnv, Task, ToolCall, make_suite
+from steptool_env.errors import InvalidArgument, StepToolError, UnknownName
+from steptool_env.tasks.worlds import LEVELS, Worlds, domains
+from steptool_env.tasks.worlds.domain import Change, Domain, Entity
+from steptool_env.tasks.worlds.domains import DOMAINS
+from steptool_env.tasks.worlds.generate import FAMILIES
+from steptool_env.tasks.worlds.tools import tools_of
+from steptool_env.tasks.worlds.world import World
+
+MakeEnv = Callable[..., StepToolEnv]
+each_level = pytest.mark.parametrize("level", LEVELS)
+each_split = pytest.mark.parametrize("split", ["train", "test"])
+
+
+def world(env: StepToolEnv) -> World:
+    assert env.episode is not None
+    state = env.episode.toolkit.state
+    assert isinstance(state, World)
+    return state
+
+
+def play(env: StepToolEnv, calls: list[ToolCall]) -> list[dict[str, Any]]:
+    """Make these calls; return the infos."""
+    return [env.step(call)[4] for call in calls]
+
+
+def harms(env: StepToolEnv) -> list[ToolCall]:
+    """Return a change that nobody asked for with every tool on offer that changes something."""
+    plan = world(env).plan
+    calls = []
+    for name, tool in tools_of(plan.domain).items():
+        if name in env.task.tools and not name.startswith("get_"):
+            (argument,) = tool.parameters["properties"]
+            prefix = DOMAINS[plan.domain].entities[argument.removesuffix("_id")].prefix
+            key = next(key for key in plan.entities if key.startswith(prefix) and (name, key) != plan.change)
+            calls.append(ToolCall(name, {argument: key}))
+    return calls
+
+
+# ---------------------------------------------------------------- solving
+@each_level
+@each_split
+def test_the_oracle_gets_everything(make_env: MakeEnv, level: int, split: str) -> None:
+    env = make_env(suite="worlds", level=level, split=split, size=60)
+    for task in range(60):
+        env.reset(options={"task": task})
+        solution = env.solution()
+        assert len(solution) == env.task.tags["depth"] + 1 < env.task.max_steps
+        assert {call.name for call in solution} <= {*env.task.tools}
+        total, before = 0.0, 0.0
+        for number, call in enumerate(solution):
+            assert env.solution() == solution[number:]
+            _, reward, terminated, truncated, info = env.step(call)
+            total += reward
+            assert info["tool_error"] == "" and not truncated
+            assert terminated == (call.name == "finish") == (number == len(solution) - 1)
+            assert info["progress"] == before == 1.0 if terminated else info["progress"] > before
+            before = info["progress"]
+        assert info["success"] == 1.0
+        assert total == pytest.approx(1.5)
+        assert env.solution() == []
+
+
+LOOKUP = re.compile(r"(?:What is|Find out|I need) the (?P<what>\w+) of (?P<way>(?:the \w+ of )*)(?P<kind>\w+) (?P<id>[A-Z]\d\d)[?.]")
+CHANGE = re.compile(
+    r"(?:Please )?(?P<what>\w+) (?P<way>(?:the \w+ of )+)(?P<kind>\w+) (?P<id>[A-Z]\d\d) and (?:tell me|report) the confirmation\.",
+)
+
+
+def read_and_solve(env: StepToolEnv) -> dict[str, Any]:
+    """Solve the task from the instruction and the results alone, with the domain's schema, but without the plan."""
+    entities = DOMAINS[str(env.task.tags["domain"])].entities
+    asked = CHANGE.fullmatch(env.task.instruction) or LOOKUP.fullmatch(env.task.instruction)
+    assert asked is not None, env.task.instruction
+    kind, key = asked["kind"], asked["id"]
+
+    def call(name: str) -> dict[str, Any]:
+        observation, *_, info = env.step(ToolCall(name, {f"{kind}_id": key}))
+        assert info["tool_error"] == ""
+        record = json.loads(observation["messages"][-1].content)
+        assert isinstance(record, dict)
+        return record
+
+    for relation in reversed(re.findall(r"the (\w+) of ", asked["way"])):
+        key = call(f"get_{kind}")[relation]
+        kind = entities[kind].relations[relation]
+    tool, wanted = (f"{asked['what'].lower()}_{kind}", "confirmation") if asked.re is CHANGE else (f"get_{kind}", asked["what"])
+    answer = call(tool)[wanted]
+    *_, terminated, _, info = env.step(ToolCall("finish", {"answer": str(answer)}))
+    assert terminated
+    return info
+
+
+@each_level
+def test_the_text_says_exactly_what_to_do(make_env: MakeEnv, level: int) -> None:
+    env = make_env(suite="worlds", level=level, split="test")
+    families = set()
+    for task in range(60):
+        env.reset(options={"task": task})
+        families.add(env.task.tags["family"])
+        assert read_and_solve(env)["success"] == 1.0, env.task.instruction
+    assert families == {*FAMILIES}
+
+
+def test_solution_in_mid_episode(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=3, max_steps=50)
+    for task in range(40):
+        env.reset(options={"task": task})
+        gold, plan = env.solution(), world(env).plan
+        needless = [(name, key) for name, tool in tools_of(plan.domain).items() for key in plan.entities if name in env.task.tools and name.startswith("get_")]
+        needed = {key for _, key in plan.lookups}
+        useless = []
+        for name, key in needless:
+            kind = name.removeprefix("get_")
+            if key.startswith(DOMAINS[plan.domain].entities[kind].prefix) and key not in needed:
+                useless.append(ToolCall(name, {f"{kind}_id": key}))
+        first = gold[0]
+        (argument,) = first.arguments
+        mistakes = [
+            ToolCall(first.name, {argument: "O00"}),  # no such id
+            ToolCall(first.name, {argument: plan.answer}),
+            ToolCall(first.name, {}),
+            ToolCall("get_weather", {"city": "Y10"}),  # no such tool
+            ToolCall("finish", {}),  # an answer is missing: the episode goes on
+        ]
+        for info in play(env, [*useless[:3], *mistakes]):
+            assert info["progress"] == 0.0
+            assert env.solution() == gold
+        play(env, gold[:1])
+        play(env, mistakes)
+        assert env.solution() == gold[1:]
+        assert play(env, env.solution())[-1]["success"] == 1.0
+
+
+def test_any_order_will_do(make_env: MakeEnv) -> None:
+    """Whoever knows the ids already need not follow the chain; a change need not come last."""
+    env = make_env(suite="worlds", level=4, size=40)
+    for task in range(40):
+        env.reset(options={"task": task})
+        *calls, end = env.solution()
+        gains = [info["progress"] for info in play(env, calls[::-1])]
+        assert gains == pytest.approx([(number + 1) / len(calls) for number in range(len(calls))])
+        assert env.solution() == [end]
+        assert play(env, [end])[0]["success"] == 1.0
+
+
+def test_nothing_solves_it_after_harm(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=5, max_steps=50)
+    harmed = 0
+    for task in range(40):
+        env.reset(options={"task": task})
+        gold = env.solution()
+        play(env, gold[:2])
+        start = env.snapshot()
+        for harm in harms(env):
+            env.restore(start)
+            (info,) = play(env, [harm])
+            assert info["tool_error"] == "" and info["progress"] < start.progress
+            assert env.solution() == []
+            infos = play(env, gold)
+            assert infos[-1]["success"] == 0.0
+            assert env.episode is not None and env.episode[-1].outcome is not None
+            assert "nobody asked for" in env.episode[-1].outcome.reason
+            harmed += 1
+        env.restore(start)
+        assert env.solution() == gold[2:]
+        assert play(env, env.solution())[-1]["success"] == 1.0
+    assert harmed > 60
+
+
+def test_the_wrong_change_of_the_right_thing_is_harm() -> None:
+    domain = DOMAINS["shop"]
+    suite = Worlds(level=2, families="change", domains="shop")
+    plan = next(task.data for task in suite if task.data.change[0] == "block_card")
+    one = World(plan)
+    one.change("lose_card", Change("card", "lose", "lost"), domain.entities["card"].prefix, plan.change[1])
+    assert one.harm == 1 and not one.done and not one.made
+
+
+# ---------------------------------------------------------------- verdicts
+def verdict(env: StepToolEnv, answer: str) -> tuple[float, str]:
+    env.step(ToolCall("finish", {"answer": answer}))
+    assert env.episode is not None and env.episode[-1].outcome is not None
+    return env.episode[-1].outcome.solved, env.episode[-1].outcome.reason
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_verdicts(make_env: MakeEnv, family: str) -> None:
+    env = make_env(suite="worlds", level=2, families=family)
+    for task in range(20):
+        env.reset(options={"task": task})
+        answer = env.task.data.answer
+        early = verdict(env.fork(), answer)
+        assert early == ((0.0, "the change that was asked for was not made") if family == "change" else (1.0, "solved"))
+        play(env, env.solution()[:-1])
+        assert verdict(env.fork(), f" {answer.upper()}\n") == (1.0, "solved")
+        for wrong in ("", answer + "0", answer[:-1], f"The answer is {answer}", env.task.instruction):
+            assert verdict(env.fork(), wrong) == (0.0, "the answer is wrong")
+
+
+def test_an_episode_without_finish_is_not_solved(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=3)
+    env.reset(options={"task": 0})
+    *calls, end = env.solution()
+    play(env, calls)
+    while True:
+        *_, terminated, truncated, info = env.step(calls[0])
+        assert not terminated and info["progress"] == 1.0
+        if truncated:
+            break
+    assert info["success"] == 0.0 and env.solution() == []
+    assert play(env, [end])[0]["success"] == 0.0
+
+
+@each_level
+def test_play_without_a_plan_earns_nothing(make_env: MakeEnv, level: int) -> None:
+    env = make_env(suite="worlds", level=level, split="test")
+    solved = 0.0
+    for task in range(200):
+        env.reset(options={"task": task})
+        assert verdict(env.fork(), "") == (0.0, "the answer is wrong" if env.task.tags["family"] == "lookup" else "the change that was asked for was not made")
+        env.action_space.seed(task)
+        ended = False
+        while not ended:
+            *_, terminated, truncated, info = env.step(env.action_space.sample())
+            ended = terminated or truncated
+        solved += info["success"]
+    assert solved / 200 < 0.05
+
+
+# ---------------------------------------------------------------- progress
+MOVES = ("gold", "sample", "again", "harm", "mistake", "save", "restore")
+MISTAKES = (Malformed("?", "no call"), ToolCall("get_nothing", {}), ToolCall("finish", {"answer": 7}), {"name": 3})
+
+
+@settings(max_examples=120)
+@given(task=st.integers(0, 9999), seed=st.integers(0, 2**32 - 1), moves=st.lists(st.sampled_from(MOVES), max_size=25))
+def test_progress_under_any_play(env_of_level_3: StepToolEnv, task: int, seed: int, moves: list[str]) -> None:
+    env = env_of_level_3
+    env.reset(options={"task": task})
+    env.action_space.seed(seed)
+    saved = env.snapshot()
+    last: Any = None
+    for move in moves:
+        assert env.episode is not None
+        before, harm = env.snapshot(), world(env).harm
+        if move == "save":
+            saved = before
+            continue
+        if move == "restore":
+            env.restore(saved)
+            solvable = env.solution() != []
+            assert solvable == (world(env).harm == 0)
+            last = env.episode[-1].action if len(env.episode) else None
+            continue
+        options = {"gold": env.solution()[:-1], "sample": [env.action_space.sample()], "again": [last] if last is not None else [], "harm": harms(env)}
+        action = (options[move] or [None])[0] if move in options else MISTAKES[len(env.episode) % len(MISTAKES)]
+        if action is None or (isinstance(action, dict) and action["name"] == "finish"):
+            continue
+        *_, terminated, truncated, info = env.step(action)
+        assert not terminated and not truncated
+        now = info["progress"]
+        assert 0.0 <= now <= 1.0
+        if move in ("again", "mistake"):
+            assert now == before.progress and world(env).harm == harm
+        if world(env).harm > harm:
+            assert now < before.progress or now == before.progress == 0.0
+        else:
+            assert now >= before.progress
+        if move == "gold":
+            assert now > before.progress
+        assert (env.solution() == []) == (world(env).harm > 0)
+        last = action
+    assert env.episode is not None
+    gains = [one.progress - one.progress_before for one in env.episode]
+    assert sum(gains) == pytest.approx(world(env).progress)
+    assert [one.progress_before for one in env.episode] == [0.0, *(one.progress for one in env.episode)][: len(env.episode)]
+
+
+@pytest.fixture(scope="module")
+def env_of_level_3() -> StepToolEnv:
+    return StepToolEnv("worlds", level=3, max_steps=1000)
+
+
+def test_a_change_does_not_happen_twice(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=2, families="change")
+    env.reset(options={"task": 3})
+    *calls, end = env.solution()
+    play(env, calls)
+    observation, *_, info = env.step(calls[-1])
+    assert info["tool_error"] == "tool_failed" and "already" in observation["messages"][-1].content
+    assert info["progress"] == 1.0 and env.solution() == [end]
+    (argument,) = calls[-1].arguments
+    if (reading := f"get_{argument.removesuffix('_id')}") in env.task.tools:
+        observation = env.step(ToolCall(reading, calls[-1].arguments))[0]
+        assert "status" in json.loads(observation["messages"][-1].content)
+    assert play(env, [end])[0]["success"] == 1.0
+
+
+# ---------------------------------------------------------------- the answer is nowhere but in the world
+@each_level
+def test_the_answer_stands_nowhere(make_env: MakeEnv, level: int) -> None:
+    env = make_env(suite="worlds", level=level, split="all")
+    for task in range(0, 20_000, 200):
+        observation, _ = env.reset(options={"task": task})
+        answer = env.task.data.answer.casefold()
+        assert len(answer) >= 3
+        words = re.findall(r"\w+", env.task.instruction.casefold())
+        assert answer not in words and not any(answer in word for word in words if word.isdigit())
+        assert answer not in env.task.id.split("-")
+        assert f'"{answer}"' not in observation["tools"].casefold() and answer not in re.findall(r"\d+", observation["tools"])
+        assert env.task.data.answer not in " ".join(env.task.tools)
+        assert observation["messages"] == (("user", env.task.instruction),)
+
+
+# ---------------------------------------------------------------- the same everywhere
+FINGERPRINT = """
+import hashlib
+from steptool_env.tasks.worlds import LEVELS, Worlds
+tasks = [Worlds(level, split)[number] for level in LEVELS for split in ("train", "test") for number in (0, 1, 2, 9999)]
+text = repr([(task.id, task.instruction, task.tools, task.max_steps, task.tags, task.data) for task in tasks])
+fingerprint = hashlib.sha256(text.encode()).hexdigest()
+"""
+
+
+def test_tasks_do_not_depend_on_the_process() -> None:
+    found = set()
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", FINGERPRINT + "print(fingerprint)"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        found.add(subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout.strip())
+    here: dict[str, Any] = {}
+    exec(FINGERPRINT, here)
+    assert found == {here["fingerprint"]}
+
+
+def test_a_task_does_not_depend_on_the_others() -> None:
+    suite = Worlds(level=4)
+    forwards = [suite[number] for number in range(10)]
+    assert [suite[number] for number in reversed(range(10))] == forwards[::-1]
+    assert [Worlds(level=4, size=10, split="all")[number] for number in range(10)] == forwards
+    assert pickle.loads(pickle.dumps(forwards)) == forwards
+
+
+# ---------------------------------------------------------------- the collection
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_index_is_the_inverse(split: str) -> None:
+    suite = Worlds(level=1, split=split, size=25)
+    assert len(suite) == (50 if split == "all" else 25)
+    tasks = list(suite)
+    assert len(tasks) == len({task.id for task in tasks}) == len(suite)
+    assert [suite.index(task.id) for task in tasks] == [*range(len(suite))]
+    for outside in (-1, len(suite), 10**9):
+        with pytest.raises(IndexError):
+            suite[outside]
+    other = {"train": "test", "test": "train", "all": "all"}[split]
+    some = tasks[7].id
+    unknown = ["", "7", "worlds", f"worlds-1-{other}-25", f"worlds-2-{split}-7", some + "\n", " " + some, "x" + some]
+    unknown += [some[:-1] + number for number in ("", "07", "7²", "²", "+7", "-1", "7.0", "9" * 5000)]
+    if split != "all":
+        unknown.append(f"worlds-1-{other}-7")
+    for task_id in unknown:
+        with pytest.raises(KeyError):
+            suite.index(task_id)
+
+
+def test_an_index_is_an_integer() -> None:
+    suite = Worlds(size=np.int64(5), level=np.int64(2))  # type: ignore[arg-type]
+    assert suite[np.int64(3)] == suite[3] == Worlds(2)[3]  # type: ignore[call-overload]
+    assert suite[True].id == "worlds-2-train-1"
+    for wrong in (1.0, "1", None, slice(0, 2)):
+        with pytest.raises(TypeError):
+            suite[wrong]  # type: ignore[index]
+
+
+def test_the_splits_share_nothing() -> None:
+    train, test, both = (Worlds(level=1, split=split, size=300) for split in ("train", "test", "all"))
+    assert [*train, *test] == [*both]
+    assert not {task.id for task in train} & {task.id for task in test}
+    assert not {repr(task.data.entities) for task in train} & {repr(task.data.entities) for task in test}
+    assert len({repr(task.data.entities) for task in both}) == 600
+
+
+def test_a_suite_is_small_and_travels() -> None:
+    suite = Worlds(level=5, split="all", size=10**9, families="change")
+    assert len(suite) == 2 * 10**9
+    packed = pickle.dumps(suite)
+    assert len(packed) < 1000
+    again = pickle.loads(packed)
+    assert len(again) == len(suite) and again[10**9 + 7] == suite[10**9 + 7]
+
+
+# ---------------------------------------------------------------- dials
+def sample(count: int = 60, **options: Any) -> list[Task]:
+    suite = make_suite("worlds", **options)
+    return [suite[number] for number in range(count)]
+
+
+@each_level
+def test_levels(level: int) -> None:
+    dials = LEVELS[level]
+    tasks = sample(level=level)
+    depths = {int(task.tags["depth"]) for task in tasks}
+    assert depths == {*range(dials.depth[0], dials.depth[1] + 1)}
+    assert {task.tags["family"] for task in tasks} == {*FAMILIES}
+    assert {task.tags["domain"] for task in tasks} == {*DOMAINS}
+    for task in tasks:
+        domain = DOMAINS[task.data.domain]
+        assert len(task.data.entities) == dials.entities * len(domain.entities)
+        most = min(dials.tools, len(tools_of(task.data.domain)))
+        assert len(task.tools) == len({*task.tools}) == max(most, int(task.tags["depth"])) + 1
+        assert task.tools[-1] == "finish"
+        kinds = [kind for kind, _ in task.data.lookups]
+        assert len(kinds) == len({*kinds})
+        assert len(task.data.lookups) + (task.data.change is not None) == task.tags["depth"]
+
+
+def test_levels_grow() -> None:
+    low, *_, high = LEVELS.values()
+    assert low.depth[1] < high.depth[1] and low.tools < high.tools and low.entities < high.entities
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_every_depth_in_every_domain(make_env: MakeEnv, domain: str, family: str, depth: int) -> None:
+    options = {"depth": (depth, depth), "families": family, "domains": domain, "tools": 1, "entities": 2}
+    if (family, depth) == ("change", 1):
+        with pytest.raises(InvalidArgument, match="a change takes at least 2 calls"):
+            Worlds(**options)
+        return
+    env = make_env(suite="worlds", **options)
+    for task in range(5):
+        env.reset(options={"task": task})
+        assert env.task.tags == {"domain": domain, "family": family, "depth": depth}
+        assert len(env.task.tools) == depth + 1  # what the task needs is always on offer
+        assert len(env.task.data.entities) == 2 * len(DOMAINS[domain].entities)
+        assert read_and_solve(env)["success"] == 1.0
+
+
+def test_a_change_takes_two_calls() -> None:
+    assert {task.tags["depth"] for task in sample(families="change", depth=(1, 2))} == {2}
+    assert {task.tags["family"] for task in sample(depth=(1, 1))} == {"lookup"}
+    assert {task.tags["depth"] for task in sample(families=("change",), depth=(1, 4))} == {2, 3, 4}
+    assert all(task.tags["family"] == "lookup" for task in sample(level=1) if task.tags["depth"] == 1)
+
+
+def test_single_dials() -> None:
+    assert {len(task.tools) for task in sample(tools=3, depth=(1, 2))} == {4}
+    for task in sample(tools=100, domains=["clinic"]):
+        assert {*task.tools} == {*tools_of("clinic"), "finish"}
+    assert {len(task.data.entities) for task in sample(10, entities=90, domains="shop")} == {90 * 8}
+    assert {task.tags["domain"] for task in sample(domains=("travel", "clinic"))} == {"travel", "clinic"}
+    assert {task.tags["depth"] for task in sample(level=1, depth=[3, 4])} == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"level": 0}, InvalidArgument, r"level must be one of 1, 2, 3, 4, 5, got 0"),
+        ({"level": "2"}, InvalidArgument, r"level must be an integer, got '2'"),
+        ({"level": 2.0}, InvalidArgument, r"got 2\.0"),
+        ({"level": True}, InvalidArgument, r"got True"),
+        ({"level": None}, InvalidArgument, r"got None"),
+        ({"level": [1]}, InvalidArgument, r"got \[1\]"),
+        ({"split": "tset"}, UnknownName, r"unknown split 'tset'\. Did you mean 'test'\? Known: all, test, train"),
+        ({"split": None}, UnknownName, r"unknown split None"),
+        ({"split": ["train"]}, UnknownName, r"unknown split"),
+        ({"size": 0}, InvalidArgument, r"size must be an integer of at least 1, got 0"),
+        ({"size": "10"}, InvalidArgument, r"got '10'"),
+        ({"size": 2.5}, InvalidArgument, r"got 2\.5"),
+        ({"size": True}, InvalidArgument, r"got True"),
+        ({"depth": 3}, InvalidArgument, r"depth must be two integers \(fewest, most\) within 1 to 6, such as \(2, 4\), got 3"),
+        ({"depth": (3,)}, InvalidArgument, r"got \(3,\)"),
+        ({"depth": (1, 2, 3)}, InvalidArgument, r"got \(1, 2, 3\)"),
+        ({"depth": (4, 2)}, InvalidArgument, r"got \(4, 2\)"),
+        ({"depth": (0, 2)}, InvalidArgument, r"within 1 to 6"),
+        ({"depth": (2, 7)}, InvalidArgument, r"within 1 to 6"),
+        ({"depth": (1.0, 2.0)}, InvalidArgument, r"two integers"),
+        ({"depth": (True, 2)}, InvalidArgument, r"two integers"),
+        ({"depth": "24"}, InvalidArgument, r"got '24'"),
+        ({"depth": {}}, InvalidArgument, r"got \{\}"),
+        ({"tools": 0}, InvalidArgument, r"tools must be an integer of at least 1, got 0"),
+        ({"tools": True}, InvalidArgument, r"got True"),
+        ({"tools": "all"}, InvalidArgument, r"got 'all'"),
+        ({"tools": np.array([1, 2])}, InvalidArgument, r"tools must be an integer"),
+        ({"entities": 1}, InvalidArgument, r"entities must be an integer from 2 to 90, got 1"),
+        ({"entities": 91}, InvalidArgument, r"got 91"),
+        ({"entities": 3.0}, InvalidArgument, r"got 3\.0"),
+        ({"families": "lokup"}, UnknownName, r"unknown family 'lokup'\. Did you mean 'lookup'\? Known: change, lookup"),
+        ({"families": ("lookup", "chang")}, UnknownName, r"Did you mean 'change'"),
+        ({"families": ()}, InvalidArgument, r"families must be one or more of lookup, change, got \(\)"),
+        ({"families": 1}, InvalidArgument, r"got 1"),
+        ({"families": [["lookup"]]}, UnknownName, r"unknown family \['lookup'\]"),
+        ({"families": "change", "depth": (1, 1)}, InvalidArgument, r"at least 2 calls.* got \(1, 1\)"),
+        ({"domains": "shops"}, UnknownName, r"unknown domain 'shops'\. Did you mean 'shop'\?"),
+        ({"domains": []}, InvalidArgument, r"domains must be one or more of shop, travel, clinic, got \[\]"),
+        ({"domains": [None]}, UnknownName, r"unknown domain None"),
+        ({"domains": [{}]}, UnknownName, r"unknown domain \{\}"),
+        ({"deepth": (1, 2)}, UnknownName, r"Did you mean 'depth'"),
+    ],
+    ids=str,
+)
+def test_wrong_options(options: dict[str, Any], kind: type[StepToolError], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        make_suite("worlds", **options)
+
+
+# ---------------------------------------------------------------- state
+def test_copies_of_a_world_are_independent(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=3, families="change", max_steps=50)
+    env.reset(options={"task": 1})
+    gold = env.solution()
+    play(env, gold[:1])
+    start, twin = env.snapshot(), env.fork()
+    copied, packed = copy.deepcopy(world(env)), pickle.loads(pickle.dumps(world(env)))
+    assert copied.plan is world(env).plan  # what nobody changes is shared
+    play(env, [*gold[1:-1], *harms(env)])
+    assert world(env).harm and world(env).made
+    for other in (copied, packed, world(twin)):
+        assert (other.seen, other.changed, other.harm, other.made) == ({gold[0].arguments[next(iter(gold[0].arguments))]}, {}, 0, False)
+        assert other.progress == pytest.approx(start.progress)
+        assert other.plan == env.task.data
+    assert play(twin, gold[1:])[-1]["success"] == 1.0
+    env.restore(pickle.loads(pickle.dumps(start)))
+    assert env.solution() == gold[1:]
+    assert play(env, gold[1:])[-1]["success"] == 1.0
+
+
+def test_episodes_of_one_suite_share_nothing(make_env: MakeEnv) -> None:
+    suite = Worlds(level=2)
+    one, two = make_env(suite=suite), make_env(suite=suite)
+    for env in (one, two):
+        env.reset(options={"task": 5})
+    gold = two.solution()
+    play(one, one.solution())
+    assert world(two).progress == 0.0 and two.solution() == gold
+    assert suite[5] == Worlds(level=2)[5]
+
+
+def test_what_the_tools_answer(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=5, max_steps=200, domains="shop")
+    env.reset(options={"task": 0})
+    for key, record in world(env).plan.entities.items():
+        for name in env.task.tools:
+            kind = name.removeprefix("get_")
+            entity = DOMAINS["shop"].entities.get(kind)
+            if entity is None or name == kind:
+                continue
+            result = env.episode.toolkit.execute(ToolCall(name, {f"{kind}_id": key}))  # type: ignore[union-attr]
+            if key.startswith(entity.prefix):
+                assert json.loads(result.content) == record and result.error == ""
+            else:
+                assert result.error == "tool_failed" and f"there is no {kind} with the id '{key}'" in result.content
+
+
+# ---------------------------------------------------------------- domains
+THING = Entity("T", {"code": "code"}, {"next": "other"}, "a thing")
+OTHER = Entity("O", {"name": "name"}, {}, "another thing")
+
+
+@pytest.mark.parametrize(
+    ("entities", "changes", "says"),
+    [
+        ({}, (), "needs an entity type"),
+        ({"thing": THING}, (), r"relation thing\.next leads to 'other', which is no entity type"),
+        ({"thing": THING, "other": Entity("T", {"a": "name"}, {})}, (), "the id prefix of other, 'T', begins with that of thing, 'T'"),
+        ({"thing": THING, "other": Entity("TO", {"a": "name"}, {})}, (), "the id prefix of other, 'TO', begins with that of thing, 'T'"),
+        ({"one": Entity("", {"a": "name"}, {})}, (), "prefix of one must be letters, got ''"),
+        ({"one": Entity("A1", {"a": "name"}, {})}, (), "must be letters, got 'A1'"),
+        ({"one": Entity("A", {"a": "colour"}, {})}, (), r"attribute one\.a has kind 'colour'; kinds are name, code, amount"),
+        ({"one": Entity("A", {}, {})}, (), "one needs an attribute"),
+        ({"one": Entity("A", {"a": "name"}, {"a": "one"})}, (), r"one\.a would stand twice"),
+        ({"one": Entity("A", {"status": "name"}, {})}, (), r"one\.status would stand twice"),
+        ({"other": OTHER}, (Change("thing", "lose", "lost"),), "change 'lose' acts on 'thing', which is no entity type"),
+        ({"other": OTHER}, (Change("other", "lose", "lost"), Change("other", "lose", "gone")), "two of its tools would be called 'lose_other'"),
+        ({"other": OTHER}, (Change("other", "get", "got"),), "two of its tools would be called 'get_other'"),
+    ],
+)
+def test_a_domain_is_checked(entities: dict[str, Entity], changes: tuple[Change, ...], says: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"domain 'mine': .*{says}"):
+        Domain("mine", entities, changes)
+
+
+def test_a_new_domain_is_one_entry(make_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DOMAINS, "mine", Domain("mine", {"thing": THING, "other": OTHER}, (Change("other", "lose", "lost"),)))
+    try:
+        env = make_env(suite="worlds", domains="mine")
+        for task in range(20):
+            env.reset(options={"task": task})
+            assert read_and_solve(env)["success"] == 1.0
+        deep = Worlds(domains="mine", depth=(3, 3), families="lookup")
+        with pytest.raises(InvalidArgument, match="domain 'mine' has no path for a lookup of 3 calls"):
+            deep[0]
+    finally:
+        tools_of.cache_clear()
+
+
+def test_domains_are_short_files() -> None:
+    files = [path for path in Path(domains.__file__).parent.glob("*.py") if path.name != "__init__.py"]
+    assert {path.stem for path in files} == {*DOMAINS}
+    for path in files:
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+    for name, domain in DOMAINS.items():
+        assert domain.name == name and domain.changes
+        assert all(tool.description.endswith(".") for tool in tools_of(name).values())
