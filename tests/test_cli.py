@@ -15,10 +15,7 @@ import pytest
 from steptool_agents import cli
 
 ROOT = Path(__file__).parent.parent
-SMALL = {
-    **{"demos": 8, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 3},
-    **{"max_new_tokens": 12, "max_steps": 3, "epochs": 1},
-}
+SMALL = {"demos": 8, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 3, "max_new_tokens": 12, "max_steps": 3, "epochs": 1}
 
 
 def steptool(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
@@ -36,7 +33,8 @@ def steptool(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.chdir(tmp_path)  # a run goes into runs/ of the current folder unless told otherwise
     return lambda *arguments: steptool(*map(str, arguments), capsys=capsys, monkeypatch=monkeypatch)
 
 
@@ -86,7 +84,8 @@ def test_random_play(run: Any) -> None:
 
 
 def test_which_tasks(run: Any) -> None:
-    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 4, "--level", 3, "--split", "all", "--option", "depth=[3,3]", "--option", "size=50", "--json")
+    options = ("--level", 3, "--split", "all", "--option", "depth=[3,3]", "--option", "size=50")
+    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 4, *options, "--json")
     assert code == 0
     report = json.loads(out)
     assert (report["split"], report["options"]) == ("all", {"level": 3, "depth": [3, 3], "size": 50})
@@ -129,7 +128,7 @@ def test_an_untrained_model(run: Any) -> None:
 # ---------------------------------------------------------------- mistakes
 MISTAKES = {
     "suite": (["eval", "--policy", "oracle", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds", "bfcl"]),
-    "level": (["eval", "--policy", "oracle", "--level", "9"], ["unknown level", "9", "1, 2, 3, 4, 5"]),
+    "level": (["eval", "--policy", "oracle", "--level", "9"], ["level", "9", "1, 2, 3, 4, 5"]),
     "option": (["eval", "--policy", "oracle", "--option", "dpth=[1,2]"], ["dpth", "depth"]),
     "option without value": (["eval", "--policy", "oracle", "--option", "depth"], ["--option takes NAME=VALUE, got 'depth'"]),
     "policy": (["eval", "--policy", "orcale"], ["unknown policy 'orcale'", "oracle", "random"]),
@@ -138,7 +137,7 @@ MISTAKES = {
     "two": (["eval", "--policy", "oracle", "--model", "tiny"], ["exactly one of"]),
     "no run": (["eval", "--run", "no/such/folder"], ["holds no run"]),
     "suite to train on": (["train", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds"]),
-    "level to train on": (["train", "--level", "9"], ["unknown level"]),
+    "level to train on": (["train", "--level", "9"], ["level", "9", "1, 2, 3, 4, 5"]),
     "algorithm": (["train", "--algo", "step-pop"], ["unknown algorithm 'step-pop'", "step-ppo", "sft"]),
     "shaper": (["train", "--shaper", "fnal"], ["unknown", "'fnal'", "final", "steptool"]),
     "call format": (["train", "--call-format", "hermess"], ["'hermess'", "hermes", "react"]),
@@ -165,12 +164,24 @@ def test_a_mistake_is_one_line_that_says_what_exists(run: Any, tmp_path: Path, m
     assert not list(out.rglob("*"))
 
 
-@pytest.mark.parametrize("arguments", [["trian"], ["eval", "--splt", "test"], ["eval", "--policy", "oracle", "--split", "tset"], ["train"], ["eval", "--episodes", "0"]])
-def test_wrong_usage(run: Any, arguments: list[str]) -> None:
-    code, _, err = run(*arguments)
+@pytest.mark.parametrize("line", ["trian", "eval --splt test", "eval --policy oracle --split tset", "train --updates ten", "eval --episodes 0"])
+def test_wrong_usage(run: Any, line: str) -> None:
+    code, _, err = run(*line.split())
     assert code == 2
     assert "Usage: " in err
     assert "Traceback" not in err
+
+
+def test_where_a_run_goes_by_default(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def algorithm(config: Any, out: Path, **_: Any) -> dict[str, Any]:
+        seen.append(out)
+        return {}
+
+    monkeypatch.setattr("steptool_agents.load_algorithm", lambda name: algorithm)
+    assert run("train", "--seed", 3, "--json")[0] == 0
+    assert seen == [Path("runs/step-ppo-tiny-worlds-3")]
 
 
 def test_a_split_given_as_an_option(run: Any) -> None:
@@ -192,12 +203,12 @@ def process(program: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["suites", "--json"], ["eval", "--policy", "oracle", "--episodes", "3", "--json"], ["eval", "--policy", "random", "--episodes", "3"]])
-def test_what_needs_no_model_imports_no_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize("line", ["suites --json", "eval --policy oracle --episodes 3 --json", "eval --policy random --episodes 3"])
+def test_what_needs_no_model_imports_no_torch(line: str) -> None:
     program = f"""
 import sys
 from steptool_agents.cli import main
-sys.argv = ["steptool", *{arguments!r}]
+sys.argv = ["steptool", *{line.split()!r}]
 try:
     main()
 except SystemExit as end:

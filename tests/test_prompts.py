@@ -29,8 +29,8 @@ QWEN = (
 )
 # Leaves out what the assistant said before the last turn.
 FORGETFUL = (
-    "{% for m in messages %}{% if m['role'] != 'assistant' or loop.last %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<end>\\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for m in messages %}{% if m['role'] != 'assistant' or loop.last %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
+    "{{ m['content'] + '<end>\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 # Like Mistral's or Gemma's: user and assistant take turns, and nobody else.
 STRICT = (

@@ -255,7 +255,10 @@ def test_a_run_without_weights_yet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"suite": "wrlds"}, {"shaper": "fnal"}, {"call_format": "hermess"}, {"model": "tinny"}, {"suite_options": {"levl": 1}}, {"demo_options": {"dept": [1, 2]}}],
+    [
+        *({"suite": "wrlds"}, {"shaper": "fnal"}, {"call_format": "hermess"}, {"model": "tinny"}),
+        *({"suite_options": {"levl": 1}}, {"demo_options": {"dept": [1, 2]}}),
+    ],
     ids=str,
 )
 def test_mistakes_show_before_anything_is_written(tmp_path: Path, changes: dict[str, Any]) -> None:
