@@ -27,7 +27,7 @@ class Config:
     """Overrides the step budget of the tasks."""
     seed: int = 0
 
-    demos: int = 8000
+    demos: int = 2400
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
     demo_options: dict[str, Any] = field(default_factory=lambda: {"depth": [1, 2]})
     """Keywords of the suite for demonstrations only: by default they cover shallow tasks, the rest is left to exploration."""
@@ -35,34 +35,34 @@ class Config:
     """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
     demo_epochs: int = 1
     demo_batch: int = 16
-    demo_lr: float = 6e-3
+    demo_lr: float = 1e-3
 
-    updates: int = 40
+    updates: int = 12
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128
     epochs: int = 2
     """Passes over the episodes of an update."""
-    minibatches: int = 2
+    minibatches: int = 4
     """Optimizer steps per pass."""
-    lr: float = 5e-4
+    lr: float = 2e-4
     gamma: float = 1.0
     """Discount per step, not per token."""
     lam: float = 0.95
     """λ of the step-level GAE."""
     clip: float = 0.2
-    kl: float = 0.01
+    kl: float = 0.02
     """Weight of the KL divergence to the policy after the warm start."""
     entropy: float = 0.0
-    value: float = 0.5
+    value: float = 1.0
     """Weight of the value loss."""
     max_grad_norm: float = 1.0
     temperature: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: int = 24
     lora_rank: int = 0
     """0 trains all weights."""
     bfloat16: bool | None = None
     """Forward passes in bfloat16; None: for pretrained models where the processor is faster with it."""
-    token_budget: int = 16_384
+    token_budget: int = 4096
     """Most tokens in one forward pass; bounds memory, changes no result."""
     eval_episodes: int = 200
     """Held-out tasks before and after training."""

@@ -166,7 +166,6 @@ class Run:
             epochs=config.demo_epochs,
             lr=config.demo_lr,
             batch=config.demo_batch,
-            from_scratch=config.model == "tiny",
             token_budget=config.token_budget,
             max_grad_norm=config.max_grad_norm,
             seed=config.seed,

@@ -44,7 +44,6 @@ def fit(
     epochs: int,
     lr: float,
     batch: int = 16,
-    from_scratch: bool = False,
     token_budget: int = 16_384,
     max_grad_norm: float = 1.0,
     seed: int = 0,
@@ -58,8 +57,6 @@ def fit(
         epochs: Passes over them.
         lr: Peak learning rate; it warms up over a twentieth of the steps and decays to a tenth along a cosine.
         batch: Demonstrations per optimizer step.
-        from_scratch: The weights are random: Muon (orthogonalised momentum, torch.optim.Muon) trains the matrices of the
-            layers, which learn to copy in a third of the steps that AdamW needs. Pretrained weights get AdamW throughout.
         token_budget: Most padded tokens in one forward pass.
         max_grad_norm: Gradients are scaled down to this norm.
         seed: Seeds the order.
@@ -69,8 +66,7 @@ def fit(
         return math.nan
     rng = np.random.default_rng(seed)
     parameters = list(lm.trainable().values())
-    optimizers = _optimizers(lm, lr, from_scratch)
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, betas=(0.9, 0.98))
     per_epoch = -(-len(demonstrations) // batch)
     total = per_epoch * epochs
     done = 0
@@ -84,27 +80,16 @@ def fit(
         for first in rng.permutation(per_epoch) * batch:
             chosen = [demonstrations[index] for index in order[first : first + batch]]
             scale = min(1.0, (done + 1) / (0.05 * total + 1)) * (0.55 + 0.45 * math.cos(math.pi * done / total))
-            for group, peak in zip((group for optimizer in optimizers for group in optimizer.param_groups), peaks, strict=True):
-                group["lr"] = peak * scale
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
             losses.append(_backward(lm, chosen, token_budget))
             torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-            for optimizer in optimizers:
-                optimizer.step()
+            optimizer.step()
             done += 1
             if on_step is not None:
                 on_step(done, total, losses[-1])
     lm.eval()
     return sum(losses) / len(losses)
-
-
-def _optimizers(lm: LanguageModel, lr: float, from_scratch: bool) -> list[torch.optim.Optimizer]:
-    parameters = lm.trainable()
-    matrices = [name for name, parameter in parameters.items() if from_scratch and parameter.ndim == 2 and ".layers." in name]
-    rest = [parameter for name, parameter in parameters.items() if name not in matrices]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98))]
-    if matrices:
-        optimizers.append(torch.optim.Muon([parameters[name] for name in matrices], lr=0.03, weight_decay=0.0))
-    return optimizers
 
 
 def _backward(lm: LanguageModel, chosen: Sequence[Trajectory], token_budget: int) -> float:

@@ -4,7 +4,7 @@
 
 What every pretrained language model brings along, copying and looking up, takes a model of a million parameters longer to
 learn from scratch than a demonstration should take. So ``tiny`` is pretrained on random records with questions about their
-fields, and on episodes of one lookup: no chains, no changes, nothing that takes two calls. The result, the folder
+fields, and on episodes of one or two calls; nothing that takes three. The result, the folder
 ``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the vocabulary of the worlds has changed much.
 """
 
@@ -107,7 +107,8 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
     rng = random.Random(seed)
     prompts = PlainPrompts(tokenizer, make_format("hermes"), terse=True)
     first = 1_000_000  # far beyond the tasks that anybody trains or tests on
-    env = StepToolEnv(Worlds(level=2, depth=(1, 1), families=("lookup",), size=first + steps * batch))
+    single = StepToolEnv(Worlds(level=2, depth=(1, 1), families=("lookup",), size=first + steps * batch))
+    double = StepToolEnv(Worlds(level=2, depth=(1, 2), size=first + steps * batch))
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and ".layers." in name]
     rest = [parameter for name, parameter in named.items() if not (parameter.ndim == 2 and ".layers." in name)]
@@ -119,8 +120,10 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
         for step in range(steps):
             # From records of two fields to records of four: looking up is learnt on the short ones.
             fields = 2 + min(2, 5 * step // steps)
-            records = [_document(rng, tokenizer, fields) for _ in range(batch // 2)]
-            ids, answer = _batch([*records, *(_episode(env, prompts, first + step * batch + number) for number in range(batch - batch // 2))])
+            # First single lookups, then also what takes two calls.
+            env, share = (single, batch // 2) if step < 0.5 * steps else (double, batch // 4)
+            records = [_document(rng, tokenizer, fields) for _ in range(share)]
+            ids, answer = _batch([*records, *(_episode(env, prompts, first + step * batch + number) for number in range(batch - share))])
             scale = min(1.0, (step + 1) / 50) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
             for group, peak in zip((group for optimizer in optimizers for group in optimizer.param_groups), peaks, strict=True):
                 group["lr"] = peak * scale

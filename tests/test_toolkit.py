@@ -159,7 +159,7 @@ def test_wrong_arguments_are_answered_with_what_is_expected(kind: str) -> None:
     result = Toolkit([add], state).execute(ToolCall("add", WRONG[kind]))
     assert result.error == "bad_arguments"
     assert result.content.startswith("Error: wrong arguments for add: ")
-    assert 'Expected: {"amount": {"description": "How much.", "type": "integer"}}' in result.content
+    assert result.content.endswith("It takes: amount.")
     result.content.encode("utf-8")
     assert state.value == 0
 

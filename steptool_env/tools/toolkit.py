@@ -116,8 +116,10 @@ class Toolkit(Mapping[str, Tool]):
         return ToolResult(_encodable(text), error)
 
     def _bad_arguments(self, one: Tool, fault: str) -> ToolResult:
-        expected = json.dumps(one.parameters.get("properties", {}), ensure_ascii=False)
-        text = f"Error: wrong arguments for {one.name}: {fault}. Expected: {expected}"
+        # Short, because a model reads it at every such mistake; the full schema stands among the tools on offer.
+        required = one.parameters.get("required", ())
+        names = [name if name in required else f"{name} (optional)" for name in one.parameters.get("properties", {})]
+        text = f"Error: wrong arguments for {one.name}: {fault}. It takes: {', '.join(names) or 'none'}."
         return ToolResult(_encodable(text[: self.max_result_chars]), "bad_arguments")
 
     def snapshot(self) -> Any:
