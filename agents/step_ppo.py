@@ -107,7 +107,8 @@ def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     """
     head = {id(parameter) for parameter in lm.value_head.parameters()}
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
-    return torch.optim.AdamW([{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": 10 * lr}], lr=lr, weight_decay=0.0)
+    groups: list[dict[str, Any]] = [{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": 10 * lr}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
 
 
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) -> Credited:
