@@ -94,9 +94,9 @@ class Config:
         if model != "tiny":
             # A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small.
             settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_batch": 4, "episodes": 4, "epochs": 1, "minibatches": 1}
-            settings |= {"max_new_tokens": 64, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
+            settings |= {"max_new_tokens": 48, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
         if suite == "bfcl":
-            settings |= {"max_steps": 12}
+            settings |= {"max_steps": 10}
         return settings
 
     def as_dict(self) -> dict[str, Any]:
