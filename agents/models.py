@@ -65,7 +65,7 @@ def _likes_bfloat16(device: str) -> bool:
 
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source = {"tiny": lambda: str(TINY), "smollm2": lambda: str(_smollm2())}.get(name, lambda: name)()
+    source = str(TINY) if name == "tiny" else str(_smollm2()) if name == "smollm2" else name
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

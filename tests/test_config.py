@@ -63,7 +63,8 @@ def test_values_that_do_not_fit(values: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("model", ["tiny", "smollm2", "some/model"])
 @pytest.mark.parametrize("suite", ["worlds", "bfcl"])
 def test_presets_are_settings(model: str, suite: str) -> None:
-    Config.from_dict(Config.preset(model, suite))
+    config = Config.from_dict(Config.preset(model, suite))
+    assert (config.lora_rank > 0) == (model != "tiny")
 
 
 def test_the_options_of_one_suite_do_not_reach_another() -> None:
