@@ -31,10 +31,14 @@ class Batch:
     """(N,) the action tokens."""
     old_logprobs: Tensor
     """(N,) their log-probabilities when they were sampled."""
+    ref_logprobs: Tensor
+    """(N,) their log-probabilities under the reference policy; 0 where not given."""
     token_step: Tensor
     """(N,) the step, 0 to S - 1, that each action token belongs to."""
     state_at: Tensor
     """(S, 2) row and column of the hidden state of each step's state: its last context token."""
+    prompt_lengths: Tensor
+    """(B,) tokens of the first observation of each trajectory."""
     advantages: Tensor
     """(S,)"""
     returns: Tensor
@@ -50,6 +54,7 @@ def collate(
     trajectories: Sequence[Trajectory],
     advantages: Sequence[ArrayLike] | None = None,
     returns: Sequence[ArrayLike] | None = None,
+    ref_logprobs: Sequence[ArrayLike] | None = None,
 ) -> Batch:
     """Pad trajectories into one batch.
 
@@ -57,6 +62,7 @@ def collate(
         trajectories: B of them, each with at least one token.
         advantages: Per trajectory, per step; 1 where not given (supervised learning).
         returns: Per trajectory, per step; 0 where not given.
+        ref_logprobs: Per trajectory, per action token; 0 where not given.
     """
     sequences, token_at, targets, old, token_step, state_at, weights = [], [], [], [], [], [], []
     steps_so_far = 0
@@ -83,13 +89,17 @@ def collate(
         ids[row, : len(sequence)] = sequence
     flat_advantages = np.ones(steps_so_far) if advantages is None else np.concatenate([np.asarray(a) for a in advantages])
     flat_returns = np.zeros(steps_so_far) if returns is None else np.concatenate([np.asarray(r) for r in returns])
+    action_tokens = np.concatenate(targets)
+    flat_reference = np.zeros(len(action_tokens)) if ref_logprobs is None else np.concatenate([np.asarray(one) for one in ref_logprobs])
     return Batch(
         ids=torch.from_numpy(ids),
         token_at=torch.from_numpy(np.concatenate(token_at).astype(np.int64)),
-        targets=torch.from_numpy(np.concatenate(targets)),
+        targets=torch.from_numpy(action_tokens),
         old_logprobs=torch.from_numpy(np.concatenate(old)),
+        ref_logprobs=torch.from_numpy(flat_reference.astype(np.float32)),
         token_step=torch.from_numpy(np.concatenate(token_step).astype(np.int64)),
         state_at=torch.tensor(state_at),
+        prompt_lengths=torch.tensor([len(trajectory.steps[0].generation.prompt_ids) for trajectory in trajectories]),
         advantages=torch.from_numpy(flat_advantages.astype(np.float32)),
         returns=torch.from_numpy(flat_returns.astype(np.float32)),
         weights=torch.tensor(weights),

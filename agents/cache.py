@@ -28,7 +28,7 @@ class SlotCache(Cache):
         self._keys: list[Tensor] = []  # per layer (rows, heads, columns, head size)
         self._values: list[Tensor] = []
         self._columns = 0
-        self._rows = slice(0, 0)
+        self._rows: slice | Tensor = slice(0, 0)
         self._index = torch.zeros(0, dtype=torch.long)
         self._positions = torch.zeros(0, dtype=torch.long)
         self._width = 0
@@ -49,11 +49,12 @@ class SlotCache(Cache):
         self._values = [layer[:, :, :keep].index_select(0, index.to(layer.device)) for layer in self._values]
         self._columns = keep
 
-    def place(self, rows: slice, counts: Tensor, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def place(self, rows: slice | Tensor, counts: Tensor, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Prepare a forward pass that appends tokens to some rows.
 
         Args:
-            rows: The rows that take part.
+            rows: The rows that take part, n of them: a range without a step, read in place, or (n,) numbers, which costs
+                a copy of those rows in every layer.
             counts: (n,) how many of the ``columns`` tokens of each row are real; the rest is padding on the right.
             columns: Q, the width of the pass.
             device: Where the model is.
@@ -63,9 +64,9 @@ class SlotCache(Cache):
         """
         start = self.lengths[rows]
         positions = start[:, None] + torch.arange(columns)  # (n, Q)
-        self._rows, self._width = rows, int(positions.max()) + 1
+        self._rows, self._width = rows if isinstance(rows, slice) else rows.to(device), int(positions.max()) + 1
         self._positions = positions.to(device)
-        self._index = torch.arange(len(start), device=device)[:, None]
+        self._index = (torch.arange(len(self.lengths))[rows] if isinstance(rows, slice) else rows).to(device)[:, None]
         self.lengths[rows] = start + counts
         mask = torch.arange(self._width, device=device) <= self._positions[:, :, None]
         return self._positions, mask[:, None]
@@ -78,10 +79,10 @@ class SlotCache(Cache):
             self._values.append(value_states.new_zeros(shape[:3] + value_states.shape[3:]))
         if self._keys[layer_idx].shape[2] < self._width:
             self._grow(layer_idx)
-        keys, values = self._keys[layer_idx][self._rows], self._values[layer_idx][self._rows]
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
         keys[self._index, :, self._positions] = key_states.transpose(1, 2)
         values[self._index, :, self._positions] = value_states.transpose(1, 2)
-        return keys[:, :, : self._width], values[:, :, : self._width]
+        return keys[self._rows, :, : self._width], values[self._rows, :, : self._width]
 
     def _grow(self, layer_idx: int) -> None:
         # In steps of a quarter: a decode loop adds one column at a time, and each growth copies everything.

@@ -19,7 +19,7 @@ class Config:
     algo: str = "step-ppo"
     model: str = "tiny"
     suite: str = "worlds"
-    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2})
+    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2, "replies": "field"})
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
     shaper: str = "steptool"
     call_format: str = "hermes"
@@ -27,42 +27,44 @@ class Config:
     """Overrides the step budget of the tasks."""
     seed: int = 0
 
-    demos: int = 2400
+    demos: int = 800
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
-    demo_options: dict[str, Any] = field(default_factory=lambda: {"depth": [1, 2]})
-    """Keywords of the suite for demonstrations only: by default they cover shallow tasks, the rest is left to exploration."""
-    demo_deep: float = 0.05
+    demo_options: dict[str, Any] = field(default_factory=lambda: {"families": ["lookup"]})
+    """Keywords of the suite for demonstrations only: by default they show how to look things up, not how to change them."""
+    demo_hints: float = 0.05
     """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
+    demo_mistakes: float = 0.2
+    """Share of demonstrated steps with a mistake, not to be learnt, so that the way back is; see ``mistakes.py``."""
     demo_epochs: int = 1
     demo_batch: int = 16
     demo_lr: float = 1e-3
 
-    updates: int = 12
+    updates: int = 50
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128
-    epochs: int = 2
+    epochs: int = 1
     """Passes over the episodes of an update."""
     minibatches: int = 4
     """Optimizer steps per pass."""
-    lr: float = 2e-4
+    lr: float = 4e-4
     gamma: float = 1.0
     """Discount per step, not per token."""
-    lam: float = 0.95
+    lam: float = 0.9
     """λ of the step-level GAE."""
     clip: float = 0.2
-    kl: float = 0.02
+    kl: float = 0.01
     """Weight of the KL divergence to the policy after the warm start."""
     entropy: float = 0.0
-    value: float = 1.0
-    """Weight of the value loss."""
+    value_passes: int = 20
+    """Passes of the value head over the steps of an update: it is small, and its features are computed once."""
     max_grad_norm: float = 1.0
     temperature: float = 1.0
-    max_new_tokens: int = 24
+    max_new_tokens: int = 12
     lora_rank: int = 0
     """0 trains all weights."""
     bfloat16: bool | None = None
     """Forward passes in bfloat16; None: for pretrained models where the processor is faster with it."""
-    token_budget: int = 4096
+    token_budget: int = 2048
     """Most tokens in one forward pass; bounds memory, changes no result."""
     eval_episodes: int = 200
     """Held-out tasks before and after training."""
@@ -72,7 +74,7 @@ class Config:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             _check_type(item.name, str(item.type), getattr(self, item.name))
-        for name in ("seed", "updates", "demos", "demo_epochs", "lora_rank", "lr", "demo_lr", "kl", "entropy", "value"):
+        for name in ("seed", "updates", "demos", "demo_epochs", "lora_rank", "lr", "demo_lr", "kl", "entropy", "value_passes"):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"{name} must not be negative, got {getattr(self, name)!r}")
         for name in ("clip", "max_grad_norm", "temperature"):
@@ -81,7 +83,7 @@ class Config:
         for name in ("episodes", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("gamma", "lam", "demo_deep"):
+        for name in ("gamma", "lam", "demo_hints", "demo_mistakes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
 
@@ -93,7 +95,8 @@ class Config:
             settings |= {"suite_options": {}, "demo_options": {}}
         if model != "tiny":
             # A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small.
-            settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_batch": 4, "episodes": 4, "epochs": 1, "minibatches": 1}
+            settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_mistakes": 0.0, "demo_batch": 4}
+            settings |= {"episodes": 4, "epochs": 1, "minibatches": 1}
             settings |= {"max_new_tokens": 48, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
         if suite == "bfcl":
             settings |= {"max_steps": 10}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from steptool_env.env import StepToolEnv
 from steptool_env.types import Observation
 
 from .lm import LMPolicy
+from .mistakes import draw_mistake
 from .prompts import Prompts
 from .trajectory import Generation
 
@@ -19,9 +22,13 @@ class DemonstrationPolicy:
 
     Args:
         policy: The policy that is to learn from it: its tokenizer, prompts and call format are used.
+        mistakes: Share of steps in which it makes a mistake instead, see ``mistakes.py``. A mistake's tokens are part of
+            the context: what is to be learnt is how to go on from there.
+        rng: Draws the mistakes.
     """
 
-    def __init__(self, policy: LMPolicy) -> None:
+    def __init__(self, policy: LMPolicy, mistakes: float = 0.0, rng: np.random.Generator | None = None) -> None:
+        self.mistakes, self.rng = mistakes, rng or np.random.default_rng(0)
         self.prompts: Prompts = policy.prompts
         self.tokenizer = policy.lm.tokenizer
         self.call_format = policy.call_format
@@ -38,6 +45,11 @@ class DemonstrationPolicy:
                 changed = observation["tools"] if observation["tools"] != tools else ""
                 context = self.prompts.extend(messages[seen + 1 :], changed, ended=self._ends_with_eos)
             self._seen[id(env)] = (len(messages), observation["tools"])
+            slip = draw_mistake(env, self.call_format, self.rng) if self.mistakes and self.rng.random() < self.mistakes else None
+            if slip is not None:
+                ids = self.tokenizer.encode(slip, add_special_tokens=False) + [self.tokenizer.eos_token_id] * self._ends_with_eos
+                generations.append(Generation(slip, self.call_format.parse(slip), (*context, *ids)))
+                continue
             call = env.solution()[0]
             text = self.call_format.render(call)
             ids = self.tokenizer.encode(text, add_special_tokens=False)

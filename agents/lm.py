@@ -22,10 +22,15 @@ from steptool_env.formats import CallFormat, make_format
 from steptool_env.types import Malformed, Message, Observation
 
 from .cache import SlotCache
+from .critic import ValueHead, mean_over_first
 from .prompts import Prompts, make_prompts
 from .trajectory import Generation
 
 __all__ = ["LMPolicy", "LanguageModel"]
+
+STRAGGLERS = 0.3
+"""When only this share of a batch still writes, the others leave it: below that, copying the rows that go on costs less
+than computing those that do not."""
 
 
 class LanguageModel(nn.Module):
@@ -49,9 +54,7 @@ class LanguageModel(nn.Module):
         self._parts: tuple[Any, Any] = (base.get_decoder(), base.get_output_embeddings())  # a tuple: registered once, in model
         self.config = base.config
         width = self.config.hidden_size
-        self.value_head = nn.Linear(width, 1, device=self.device, dtype=torch.float32)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
+        self.value_head = ValueHead(width).to(self.device)
         kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
@@ -79,10 +82,6 @@ class LanguageModel(nn.Module):
         """Return the logits (..., V) of hidden states (..., H)."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             return self._parts[1](hidden.to(self._parts[1].weight.dtype))  # type: ignore[no-any-return]
-
-    def values(self, hidden: Tensor) -> Tensor:
-        """Return the state values (...) of hidden states (..., H)."""
-        return self.value_head(hidden).squeeze(-1)  # type: ignore[no-any-return]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that training changes, by name, the value head included."""
@@ -124,6 +123,8 @@ class _Slot:
     pending: list[int] = field(default_factory=list)
     """The last sampled token: it is encoded together with the observation that follows it."""
     ended: bool = False
+    task: Tensor | None = None
+    """(H,) mean hidden state over the first observation: what the value head knows of the task."""
     full: bool = False
     """The context window is used up: the episode gets no further token, also if a shorter observation would fit again."""
 
@@ -166,6 +167,9 @@ class LMPolicy:
         self._stop_ids = self._eos | {ids[0] for ids in single if len(ids) == 1}
         self._stop_texts = [text for text, ids in zip(self.call_format.stop, single, strict=True) if len(ids) > 1]
         self._tail = max((len(text.encode()) for text in self._stop_texts), default=0)  # a token holds one byte at least
+        # Only a token that holds the last character of a stop text can complete it; for all others nothing is decoded.
+        ends = {text[-1] for text in self._stop_texts}
+        self._may_stop = {number for token, number in lm.tokenizer.get_vocab().items() if any(end in token for end in ends)}
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
@@ -187,7 +191,7 @@ class LMPolicy:
                 tools = observation["tools"] if observation["tools"] != slot.tools else ""
                 contexts.append(self.prompts.extend(messages[known:], tools, ended=slot.ended))
                 rows.append(self._places[key])
-                slots[key] = _Slot(messages, observation["tools"], slot.pending, slot.ended, slot.full)
+                slots[key] = _Slot(messages, observation["tools"], slot.pending, slot.ended, slot.task, slot.full)
             else:
                 contexts.append(self.prompts.prompt(observation))
                 rows.append(-1)
@@ -195,8 +199,11 @@ class LMPolicy:
         self._cache.arrange(rows)
         self._slots, self._places = slots, {key: place for place, key in enumerate(keys)}
         fits = self._room(contexts, keys)
-        hidden = self._read([slots[key].pending + context if fit else [] for key, context, fit in zip(keys, contexts, fits, strict=True)])
-        values = self.lm.values(hidden).tolist()
+        hidden, means = self._read([slots[key].pending + context if fit else [] for key, context, fit in zip(keys, contexts, fits, strict=True)])
+        for key, mean in zip(keys, means, strict=True):
+            if slots[key].task is None:
+                slots[key].task = mean
+        values = self.lm.value_head(hidden, torch.stack([slots[key].task for key in keys])).tolist()  # type: ignore[misc]  # none is None
         sampled, logprobs = self._write(hidden, fits)
         if self.on_tokens is not None:
             self.on_tokens(sum(map(len, contexts)), sum(map(len, sampled)))
@@ -220,12 +227,13 @@ class LMPolicy:
             fits.append(not slot.full and length + len(slot.pending) + len(context) <= limit)
         return fits
 
-    def _read(self, feeds: Sequence[list[int]]) -> Tensor:
-        """Append tokens to every row; return the hidden state (rows, H) after the last one of each.
+    def _read(self, feeds: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Append tokens to every row; return the hidden states (rows, H) after the last one of each, and the means over them.
 
-        A row that gets none has a state that means nothing.
+        A row that gets none has states that mean nothing.
         """
         last: list[Tensor] = []
+        means: list[Tensor] = []
         begin = 0
         while begin < len(feeds):
             end, widest = begin, 0
@@ -242,32 +250,38 @@ class LMPolicy:
             counts = torch.tensor([len(feed) for feed in part])
             hidden = self._forward(ids, slice(begin, end), counts)
             last.append(hidden[torch.arange(len(part), device=hidden.device), (counts - 1).clamp(min=0).to(hidden.device)])
+            means.append(mean_over_first(hidden, counts.to(hidden.device)))
             begin = end
-        return torch.cat(last)
+        return torch.cat(last), torch.cat(means)
 
     def _write(self, hidden: Tensor, fits: Sequence[bool]) -> tuple[list[list[int]], list[list[float]]]:
         """Sample until every row has ended its action; return token ids and log-probabilities per row."""
-        rows = len(hidden)
-        sampled: list[list[int]] = [[] for _ in range(rows)]
-        logprobs: list[list[float]] = [[] for _ in range(rows)]
+        sampled: list[list[int]] = [[] for _ in fits]
+        logprobs: list[list[float]] = [[] for _ in fits]
+        rows = list(range(len(hidden)))  # in the batch; it shrinks when most of them have ended
         running = list(fits)
         for position in range(self.max_new_tokens):
             tokens, chosen = self._sample(self.lm.logits(hidden).float())
-            for row, (token, logprob) in enumerate(zip(tokens.tolist(), chosen.tolist(), strict=True)):
+            for row, token, logprob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
                 if running[row]:
                     sampled[row].append(token)
                     logprobs[row].append(logprob)
                     running[row] = not self._ends(sampled[row])
-            if not any(running) or position == self.max_new_tokens - 1:
+            left = [place for place, row in enumerate(rows) if running[row]]
+            if not left or position == self.max_new_tokens - 1:
                 break
+            tokens = tokens.cpu()
+            if len(left) <= STRAGGLERS * len(rows):
+                rows, tokens = [rows[place] for place in left], tokens[left]
             # A row that has ended writes its token again and again to the same place, where it is overwritten later.
-            hidden = self._forward(tokens.cpu()[:, None], slice(0, rows), torch.tensor(running, dtype=torch.long))[:, 0]
+            counts = torch.tensor([running[row] for row in rows], dtype=torch.long)
+            hidden = self._forward(tokens[:, None], slice(0, len(fits)) if len(rows) == len(fits) else torch.tensor(rows), counts)[:, 0]
         return sampled, logprobs
 
     def _ends(self, ids: list[int]) -> bool:
         if ids[-1] in self._stop_ids:
             return True
-        if not self._stop_texts:
+        if ids[-1] not in self._may_stop:
             return False
         tail = self._decode(ids[-self._tail :])
         return any(text in tail for text in self._stop_texts)
@@ -286,7 +300,7 @@ class LMPolicy:
             tokens = (logprobs - noise.log()).argmax(dim=-1)
         return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
 
-    def _forward(self, ids: Tensor, rows: slice, counts: Tensor) -> Tensor:
+    def _forward(self, ids: Tensor, rows: slice | Tensor, counts: Tensor) -> Tensor:
         positions, mask = self._cache.place(rows, counts, ids.shape[1], self.lm.device)
         positions = positions.clamp(max=self.lm.context - 1)  # padding may lie beyond: a learnt table has no such position
         if not self.lm.boolean_masks:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steptool_env.errors import InvalidArgument
 
-__all__ = ["action_logprobs", "entropy", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
+__all__ = ["action_logprobs", "entropy", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
@@ -177,6 +177,30 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None
         old = old_values.detach()
         error = torch.maximum(error, (old + (values - old).clamp(-clip, clip) - returns) ** 2)
     return 0.5 * error
+
+
+def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """KL(π‖π_ref) as a loss: a term whose gradient is that of the divergence, per token.
+
+        k2_i = ½·(log π(a_i) - log π_ref(a_i))²,    ∇k2_i = (log π(a_i) - log π_ref(a_i))·∇log π(a_i)
+
+    In expectation over tokens sampled from π, the gradient is ∇KL(π‖π_ref). That of ``kl_k3`` is not, and it grows with
+    π_ref/π: one token that the policy has given up can outweigh a whole batch. Source of the estimator: Schulman,
+    "Approximating KL Divergence" (joschu.net/blog/kl-approx.html, 2020); of its gradient: Tang and Munos, "On a few
+    pitfalls in KL divergence gradient estimation for RL" (arXiv 2506.09477).
+
+    Args:
+        logprobs: (N,) log π(a_i).
+        ref_logprobs: (N,) log π_ref(a_i) of the same tokens.
+
+    Returns:
+        (N,) in nats, ≥ 0.
+
+    Raises:
+        InvalidArgument: The shapes differ.
+    """
+    _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
+    return 0.5 * (logprobs - ref_logprobs.detach()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO) ** 2
 
 
 def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
 
     Args:
         name: One of ``MODELS``, a folder, or a hub name such as ``"Qwen/Qwen3-0.6B"``.
-        seed: Seeds new weights (adapters).
+        seed: Seeds new weights (adapters, value head).
         lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
         bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
             the device is faster with it.
@@ -54,7 +54,9 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
             torch.manual_seed(seed)
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(device)
-    return LanguageModel(model.to(device), tokenizer, bfloat16=half)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LanguageModel(model.to(device), tokenizer, bfloat16=half)
 
 
 def _likes_bfloat16(device: str) -> bool:
@@ -70,7 +72,9 @@ def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        # Fused attention pays off for long sequences only; the episodes of tiny are short, and its training is a third faster without.
+        attention = "eager" if name == "tiny" else "sdpa"
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=attention)
     except (OSError, ValueError, SafetensorError) as fault:
         if Path(source).exists():
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault

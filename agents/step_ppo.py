@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from torch import Tensor
 from .batching import Batch, collate, micro_batches
 from .config import Config
 from .credit import Floats, normalize, step_gae
+from .critic import explained_variance, fit_values, mean_over_first
 from .evaluate import Report, summarize
 from .lm import LanguageModel
-from .losses import action_logprobs, kl_k3, ppo_clip, value_loss
+from .losses import action_logprobs, kl_k2, ppo_clip
 from .rollout import rollout
 from .run import Run
 from .trajectory import Trajectory
 
-__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "train"]
+__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "train", "warm_up_critic"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -54,6 +55,9 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run.evaluate("before")
         suite = run.suite("train")
         envs = run.environments(suite, config.episodes)
+        if not run.update:
+            played_first = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            warm_up_critic(run.lm, optimizer, assign_credit(played_first, config.gamma, 1.0), config, run.rng)
         bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
         while run.update < config.updates:
             started = time.perf_counter()
@@ -61,7 +65,12 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
             played = time.perf_counter()
             credited = assign_credit(trajectories, config.gamma, config.lam)
-            learnt = improve(run.lm, optimizer, credited, config, run.reference, run.rng)
+            if config.kl:
+                credited = replace(credited, ref_logprobs=reference_logprobs(run.lm, trajectories, run.reference, config))
+            learnt = improve(run.lm, optimizer, credited, config, run.rng)
+            learnt["explained_variance"] = explained_variance(
+                np.array([step.generation.value for one in trajectories for step in one.steps]), np.concatenate(credited.returns)
+            )
             measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
             run.save(optimizer, measured)
             run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
@@ -98,12 +107,19 @@ class Credited:
     """Per trajectory (T,)."""
     returns: list[Floats]
     """Per trajectory (T,): the targets of the value head."""
+    ref_logprobs: list[Floats] | None = None
+    """Per trajectory (N,), one per action token: those of the reference policy, for the KL term; None leaves it out."""
+
+    def batch(self, chosen: Sequence[int]) -> Batch:
+        """Return these trajectories as tensors."""
+        reference = [self.ref_logprobs[i] for i in chosen] if self.ref_logprobs is not None else None
+        return collate([self.trajectories[i] for i in chosen], [self.advantages[i] for i in chosen], [self.returns[i] for i in chosen], reference)
 
 
 def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     """Return the optimizer: the policy's parameters in the first group, the value head's in the second.
 
-    The value head reads detached features, a linear regression, and may learn ten times as fast.
+    The value head reads detached features and may learn ten times as fast.
     """
     head = {id(parameter) for parameter in lm.value_head.parameters()}
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
@@ -130,17 +146,31 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) 
     return Credited(list(trajectories), np.split(white, borders), returns)
 
 
-def improve(
-    lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, reference: dict[str, Tensor], rng: np.random.Generator
-) -> dict[str, float]:
+def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], reference: dict[str, Tensor], config: Config) -> list[Floats]:
+    """Return the log-probabilities of each trajectory's action tokens, (N,) each, under the reference policy's weights.
+
+    Once per update, for all passes over it: there is no second model, and nothing is encoded twice.
+    """
+    found: list[Floats] = [np.zeros(0)] * len(trajectories)
+    with torch.no_grad(), lm.swapped(reference):
+        for group in micro_batches(trajectories, config.token_budget):
+            batch = collate([trajectories[index] for index in group]).to(lm.device)
+            hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
+            logprobs, _ = action_logprobs(hidden, _scaled(lm, config), batch.targets)
+            counts = [sum(len(step.generation.token_ids) for step in trajectories[index].steps) for index in group]
+            for index, one in zip(group, np.split(logprobs.double().cpu().numpy(), np.cumsum(counts)[:-1]), strict=True):
+                found[index] = one
+    return found
+
+
+def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> dict[str, float]:
     """Take ``epochs`` × ``minibatches`` optimizer steps on credited trajectories; return the means of what was measured.
 
     Args:
         lm: The model; changed in place.
         optimizer: Over ``lm.trainable()``.
-        data: What to learn from.
-        config: Uses ``epochs, minibatches, clip, kl, entropy, value, max_grad_norm, token_budget``.
-        reference: The reference policy's trainable weights by name, for the KL term; not used if ``config.kl`` is 0.
+        data: What to learn from; with ``ref_logprobs`` if ``config.kl`` is to act.
+        config: Uses ``epochs, minibatches, clip, kl, entropy, max_grad_norm, value_passes, token_budget``.
         rng: Draws the minibatches.
     """
     usable = [index for index, one in enumerate(data.trajectories) if any(step.generation.token_ids and not step.masked for step in one.steps)]
@@ -148,66 +178,97 @@ def improve(
         return {}
     sums: dict[str, float] = {}
     passes = 0
+    seen: list[_States] = []
     lm.eval()  # no dropout: the ratio compares the policy with itself, as it sampled
-    for _ in range(config.epochs):
+    for epoch in range(config.epochs):
         order = rng.permutation(usable)
         for chosen in np.array_split(order, min(config.minibatches, len(order))):
-            measured = _optimizer_step(lm, optimizer, data, [int(index) for index in chosen], config, reference)
+            measured = _optimizer_step(lm, optimizer, data, [int(index) for index in chosen], config, seen if epoch == 0 else None)
             passes += 1
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value
-    return {name: value / max(passes, 1) for name, value in sums.items()}
+    critic = _improve_critic(lm, optimizer, seen, config, rng) if seen else {}
+    return {name: value / max(passes, 1) for name, value in sums.items()} | critic
+
+
+def warm_up_critic(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> None:
+    """Fit the value head before the first update, so that even that one has a baseline; the policy stays as it is."""
+    seen: list[_States] = []
+    with torch.no_grad():
+        for group in micro_batches(data.trajectories, config.token_budget):
+            batch = data.batch(group).to(lm.device)
+            seen.append(_states(lm.hidden(batch.ids), batch))
+    _improve_critic(lm, optimizer, seen, config, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """What the value head is fitted to; without gradient."""
+
+    state: Tensor
+    """(S, H)"""
+    task: Tensor
+    """(S, H)"""
+    returns: Tensor
+    """(S,)"""
+    weights: Tensor
+    """(S,)"""
+
+
+def _states(hidden: Tensor, batch: Batch) -> _States:
+    # Detached: a critic that is still wrong must not reshape the features that the policy acts on.
+    hidden = hidden.detach()
+    rows = batch.state_at[:, 0]
+    return _States(hidden[rows, batch.state_at[:, 1]], mean_over_first(hidden, batch.prompt_lengths)[rows], batch.returns, batch.weights)
+
+
+def _improve_critic(lm: LanguageModel, optimizer: torch.optim.Optimizer, seen: list[_States], config: Config, rng: np.random.Generator) -> dict[str, float]:
+    features = torch.cat([one.state for one in seen]), torch.cat([one.task for one in seen])
+    returns, weights = torch.cat([one.returns for one in seen]), torch.cat([one.weights for one in seen])
+    return {"value_loss": fit_values(lm.value_head, optimizer, features, returns, weights, passes=config.value_passes, rng=rng)}
 
 
 def _optimizer_step(
-    lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, chosen: list[int], config: Config, reference: dict[str, Tensor]
+    lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, chosen: list[int], config: Config, states: list[_States] | None = None
 ) -> dict[str, float]:
+    """Take one step of the policy on the chosen trajectories; what the critic needs of them goes to ``states``."""
     trajectories = [data.trajectories[index] for index in chosen]
     # Weights over the whole minibatch, not per micro-batch: the gradient does not depend on how it is cut up.
     live = [step for one in trajectories for step in one.steps if step.generation.token_ids and not step.masked]
-    tokens, steps = sum(len(step.generation.token_ids) for step in live), len(live)
+    tokens = sum(len(step.generation.token_ids) for step in live)
     measured: dict[str, float] = {}
     optimizer.zero_grad(set_to_none=True)
     for group in micro_batches(trajectories, config.token_budget):
-        part = [chosen[index] for index in group]
-        batch = collate([data.trajectories[i] for i in part], [data.advantages[i] for i in part], [data.returns[i] for i in part]).to(lm.device)
-        loss, seen = _loss(lm, batch, tokens, steps, config, reference)
+        batch = data.batch([chosen[index] for index in group]).to(lm.device)
+        everything = lm.hidden(batch.ids)  # (B, L, H)
+        if states is not None:
+            states.append(_states(everything, batch))
+        loss, seen = _loss(lm, everything, batch, tokens, config, anchored=data.ref_logprobs is not None)
         loss.backward()
         for name, value in seen.items():
             measured[name] = measured.get(name, 0.0) + value
-    # Each group for itself: a large error of the value head must not scale down the policy's gradient.
-    norms = [torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm) for group in optimizer.param_groups]
-    optimizer.step()
-    return {**measured, "grad_norm": float(norms[0])}
+    norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
+    optimizer.step()  # the value head has no gradient here and stays as it is
+    return {**measured, "grad_norm": float(norm)}
 
 
-def _loss(lm: LanguageModel, batch: Batch, tokens: int, steps: int, config: Config, reference: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Return this micro-batch's share of the loss over ``tokens`` action tokens and ``steps`` steps."""
+def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, config: Config, *, anchored: bool) -> tuple[Tensor, dict[str, float]]:
+    """Return this micro-batch's share of the loss over ``tokens`` action tokens, from its hidden states (B, L, H)."""
     weight = batch.weights[batch.token_step]  # (N,)
-    ref_logprobs = None
-    if config.kl:
-        with torch.no_grad(), lm.swapped(reference):
-            ref_hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
-            ref_logprobs, _ = action_logprobs(ref_hidden, _scaled(lm, config), batch.targets)
-    everything = lm.hidden(batch.ids)  # (B, L, H)
     hidden = everything[batch.token_at[:, 0], batch.token_at[:, 1]]  # (N, H)
     logprobs, entropy = action_logprobs(hidden, _scaled(lm, config), batch.targets, entropy=True)
     surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, batch.advantages[batch.token_step], config.clip, weight)
     policy = (surrogate * weight).sum() / tokens
-    # Detached: a critic that is still wrong must not reshape the features that the policy acts on.
-    states = everything[batch.state_at[:, 0], batch.state_at[:, 1]].detach()  # (S, H)
-    value = (value_loss(lm.values(states), batch.returns) * batch.weights).sum() / steps
     spread = (entropy * weight).sum() / tokens
-    loss = policy + config.value * value - config.entropy * spread
+    loss = policy - config.entropy * spread
     seen = {
         "policy_loss": float(policy.detach()),
-        "value_loss": float(value.detach()),
         "entropy": float(spread.detach()),
     }
     share = float(weight.sum()) / tokens
     seen |= {name: float(number) * share for name, number in diagnostics.items()}
-    if ref_logprobs is not None:
-        divergence = (kl_k3(logprobs, ref_logprobs) * weight).sum() / tokens
+    if anchored:
+        divergence = (kl_k2(logprobs, batch.ref_logprobs) * weight).sum() / tokens
         loss = loss + config.kl * divergence
         seen["kl"] = float(divergence.detach())
     return loss, seen

@@ -1,11 +1,12 @@
-"""Makes the embedded model ``tiny``: a tokenizer, and weights that can read JSON records and make a single tool call.
+"""Makes the embedded model ``tiny``: a tokenizer, and weights that can look things up.
 
-    python -m steptool_agents.tiny_pretraining --steps 3000
+    python -m steptool_agents.tiny_pretraining
 
-What every pretrained language model brings along, copying and looking up, takes a model of a million parameters longer to
-learn from scratch than a demonstration should take. So ``tiny`` is pretrained on random records with questions about their
-fields, and on episodes of one or two calls; nothing that takes three. The result, the folder
-``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the vocabulary of the worlds has changed much.
+What every pretrained language model brings along, copying and following a pattern, takes a model of a million parameters
+longer to learn from scratch than a demonstration should take. So ``tiny`` is pretrained on episodes of ``worlds`` that follow a
+chain of lookups, each of which returns a single field, with mistakes to recover from. It never sees anything being changed.
+The result, the folder ``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the
+vocabulary of the worlds has changed much; it takes some minutes.
 """
 
 from __future__ import annotations
@@ -13,34 +14,39 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import Progress
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from steptool_env.env import StepToolEnv
 from steptool_env.formats import make_format
 from steptool_env.tasks.worlds import Worlds
-from steptool_env.tasks.worlds.domains import DOMAINS
-from steptool_env.tasks.worlds.generate import NAMES
+from steptool_env.types import Malformed, ToolCall
 
+from .mistakes import draw_mistake
 from .prompts import PlainPrompts
 
-__all__ = ["FOLDER", "build_tokenizer", "new_model", "pretrain"]
+__all__ = ["FOLDER", "build_tokenizer", "look_back", "new_model", "pretrain"]
 
 FOLDER = Path(__file__).parent / "tiny"
 
-_PIECES = r'\{"name": "|", "arguments": \{"|"\}\}|": "?|"?, "|\{"|"?\}| of the | of | the | and |\d{1,2}|[A-Za-z_]+|[^\sA-Za-z\d_]+|\s'
+_PIECES = (
+    r'<tool_call>\{"name": "|", "arguments": \{"[A-Za-z_]+": "?|", "field": "|"?\}\}</tool_call>|\nTask: |Tools: |\n?\{"|": "?|"?, "|"?\}\n?'
+    r"| of the | of | the | and |\d{1,2}|[A-Za-z_]+|[^\sA-Za-z\d_]+|\s"
+)
 """Glue of JSON calls and of English, pairs of digits, words, the rest: no merge crosses these borders. So a word is the
-same token in an instruction and as a key of a result, and all ids share their number tokens."""
+same token in an instruction and as a key of a result, all ids share their number tokens, and a call takes six to eight tokens."""
+
+MISTAKES = 0.2
+"""Share of steps of an episode with a mistake: a model that has never seen an error message is lost after its first one."""
 
 _SPECIAL = ("<pad>", "<end>")
-_TAGS = ("<tool_call>", "</tool_call>")
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -57,21 +63,23 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=1536, min_frequency=2, special_tokens=list(_SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in _TAGS])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
 
 
 def _corpus() -> list[str]:
     hermes = make_format("hermes")
-    texts = [" ".join(f"{number:02d}" for number in range(100)), "Tools: Task: Error: true false null What is the "] * 20
-    env = StepToolEnv(Worlds(level=3, depth=(1, 6)))
-    for index in range(600):
+    texts = [" ".join(f"{number:02d}" for number in range(100)), "true false null", "I cannot do that."] * 20
+    envs = [StepToolEnv(Worlds(level=3, depth=(1, 6), replies=replies)) for replies in ("record", "field")]
+    for index in range(800):
+        env = envs[index % 2]
         observation, _ = env.reset(options={"task": index})
-        texts.append(observation["messages"][0].content)
-        texts += [" ".join(schema["function"]["name"] for schema in json.loads(observation["tools"]))]
-        for call in env.solution():
-            texts.append(hermes.render(call).removeprefix(_TAGS[0]).removesuffix(_TAGS[1]))
-            texts.append(env.step(call)[0]["messages"][-1].content)
+        names = [schema["function"]["name"] for schema in json.loads(observation["tools"])]
+        texts.append(f"Tools: {' '.join(names)}\nTask: {observation['messages'][0].content}\n")
+        calls: list[ToolCall | Malformed] = list(env.solution())
+        mistakes = [ToolCall(names[0], {"x": "1"}), ToolCall("get_unknown"), hermes.parse("?"), ToolCall(names[0], {f"{names[0][4:]}_id": "A11"})]
+        for call in [mistakes[index // 2 % 4], *calls]:
+            texts.append(hermes.render(call) if isinstance(call, ToolCall) else "")
+            texts.append(f"\n{env.step(call)[0]['messages'][-1].content}\n")
     return texts
 
 
@@ -97,18 +105,57 @@ def new_model(vocabulary: int, seed: int) -> GPTNeoXForCausalLM:
     config.steptool_prompt = "terse"  # how prompts are written for this model, see prompts.py; saved with the config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPTNeoXForCausalLM(config)
+        model: Any = GPTNeoXForCausalLM(config)
+    look_back(model.gpt_neox.layers[0].attention.query_key_value.bias, config)
+    return model  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def look_back(bias: torch.Tensor, config: GPTNeoXConfig, heads: int = 4, strength: float = 7.0) -> None:
+    """Make head j of a layer look at the token j + 1 places back, whatever the tokens are.
+
+    Copying and looking up begin with knowing which token came before. Training finds such heads by itself, but late, and
+    everything else waits for them. With constant query q and key k, the score of a rotary head depends on the distance Δ alone:
+
+        q·R(Δθ)k = s²·Σ_f cos((Δ - δ)·θ_f)    for  q_f = s·(cos δθ_f, -sin δθ_f),  k_f = s·(1, 0)
+
+    which is largest at Δ = δ. The three fastest frequencies are enough to make the peak sharp.
+
+    Args:
+        bias: (3·H,) of the projection to queries, keys and values; changed in place.
+        config: The model's.
+        heads: How many heads, with δ = 1, 2, …
+        strength: s.
+    """
+    size = config.hidden_size // config.num_attention_heads
+    rope: Any = config.rope_parameters
+    rotary = int(size * rope["partial_rotary_factor"])
+    parts = bias.view(config.num_attention_heads, 3, size)  # per head: query, key, value
+    for frequency in range(min(3, rotary // 2)):
+        theta = rope["rope_theta"] ** (-2 * frequency / rotary)
+        for head in range(heads):
+            delta = head + 1
+            parts[head, 0, frequency] = strength * math.cos(delta * theta)
+            parts[head, 0, frequency + rotary // 2] = -strength * math.sin(delta * theta)  # a pair is half the rotated part apart
+            parts[head, 1, frequency] = strength
 
 
 def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_step: Callable[[int, float], None] | None = None) -> float:
-    """Pretrain the model and save it with its tokenizer; return the loss of the last hundred steps, in nats per token."""
+    """Pretrain the model and save it with its tokenizer; return the loss of the last hundred steps, in nats per token.
+
+    Args:
+        steps: Optimizer steps.
+        batch: Episodes per step.
+        seed: Seeds weights and mistakes.
+        folder: Where the result goes.
+        on_step: Called with the number and the loss of every step.
+    """
     tokenizer = build_tokenizer()
     model: Any = new_model(len(tokenizer), seed)
-    rng = random.Random(seed)
+    rng = np.random.default_rng(seed)
     prompts = PlainPrompts(tokenizer, make_format("hermes"), terse=True)
     first = 1_000_000  # far beyond the tasks that anybody trains or tests on
-    single = StepToolEnv(Worlds(level=2, depth=(1, 1), families=("lookup",), size=first + steps * batch))
-    double = StepToolEnv(Worlds(level=2, depth=(1, 2), size=first + steps * batch))
+    envs = [StepToolEnv(Worlds(level=2, depth=(1, most), replies="field", families=("lookup",), size=first + steps * batch)) for most in (1, 2, 4)]
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and ".layers." in name]
     rest = [parameter for name, parameter in named.items() if not (parameter.ndim == 2 and ".layers." in name)]
@@ -118,24 +165,26 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
     with Progress() as progress:
         bar = progress.add_task("pretraining", total=steps)
         for step in range(steps):
-            # From records of two fields to records of four: looking up is learnt on the short ones.
-            fields = 2 + min(2, 5 * step // steps)
-            # First single lookups, then also what takes two calls.
-            env, share = (single, batch // 2) if step < 0.5 * steps else (double, batch // 4)
-            records = [_document(rng, tokenizer, fields) for _ in range(share)]
-            ids, answer = _batch([*records, *(_episode(env, prompts, first + step * batch + number) for number in range(batch - share))])
+            env = envs[(step >= 0.15 * steps) + (step >= 0.35 * steps)]  # short chains first
+            episodes = [_episode(env, prompts, first + step * batch + number, MISTAKES, rng) for number in range(batch)]
             scale = min(1.0, (step + 1) / 50) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
             for group, peak in zip((group for optimizer in optimizers for group in optimizer.param_groups), peaks, strict=True):
                 group["lr"] = peak * scale
-            hidden = model.get_decoder()(input_ids=ids).last_hidden_state[:, :-1]
-            loss = torch.nn.functional.cross_entropy(model.get_output_embeddings()(hidden[answer[:, 1:]]), ids[:, 1:][answer[:, 1:]])
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss.backward()
+            loss = 0.0
+            total = sum(sum(learn) for _, learn in episodes)
+            for part in _by_length(episodes):  # together, all would be padded to the longest episode
+                ids, answer = _batch(part)
+                hidden = model.get_decoder()(input_ids=ids).last_hidden_state[:, :-1]
+                logits = model.get_output_embeddings()(hidden[answer[:, 1:]])
+                share_of_loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][answer[:, 1:]], reduction="sum") / total
+                share_of_loss.backward()
+                loss += float(share_of_loss.detach())
             torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(loss)
             recent = sum(losses[-100:]) / len(losses[-100:])
             progress.update(bar, advance=1, description=f"pretraining, loss {recent:.3f}")
             if on_step is not None:
@@ -145,61 +194,27 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
     return recent
 
 
-_WORDS = sorted({word for domain in DOMAINS.values() for name, entity in domain.entities.items() for word in (name, *entity.attributes, *entity.relations)})
-
-
-def _value(rng: random.Random) -> str | int:
-    kind = rng.random()
-    if kind < 0.3:
-        return rng.choice(NAMES)
-    if kind < 0.65:
-        return rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") + str(rng.randint(10, 99))
-    return str(rng.randint(1000, 9999)) if kind < 0.85 else rng.randint(100, 9999)
-
-
-def _document(rng: random.Random, tokenizer: PreTrainedTokenizerFast, fields: int) -> tuple[list[int], list[bool]]:
-    """Return token ids and which of them are answers: a record of 2 to ``fields`` random fields, and questions about it."""
-    ids: list[int] = []
-    answer: list[bool] = []
-
-    def write(text: str, *, learn: bool = False) -> None:
-        tokens = tokenizer.encode(text, add_special_tokens=False)
-        ids.extend(tokens)
-        answer.extend([learn] * len(tokens))
-
-    keys = rng.sample(_WORDS, rng.randint(2, fields))
-    record = {key: _value(rng) for key in keys}
-    write(json.dumps(record) + "\n")
-    for key in rng.sample(keys, len(keys)):
-        end = "\n"
-        form = rng.randrange(4)
-        if form == 0:
-            write(f"{key}: ")
-        elif form == 1:
-            write(f'{{"{key}": "')
-            end = '"}\n'
-        elif form == 2:
-            write(f"What is the {key}? ")
-        else:
-            write(f"the {key} of the {' of the '.join(rng.sample(_WORDS, rng.randint(1, 2)))}: ")
-        write(f"{record[key]}", learn=True)
-        write(end)
-    return ids, answer
-
-
-def _episode(env: StepToolEnv, prompts: PlainPrompts, task: int) -> tuple[list[int], list[bool]]:
-    """Return token ids of an oracle episode and which of them are its calls."""
+def _episode(env: StepToolEnv, prompts: PlainPrompts, task: int, mistakes: float, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+    """Return token ids of an oracle episode with some mistakes, and which of them are the oracle's calls."""
     observation, _ = env.reset(options={"task": task})
     ids: list[int] = []
     answer: list[bool] = []
     context = prompts.prompt(observation)
-    for call in env.solution():
-        tokens = prompts.tokenizer.encode(prompts.call_format.render(call), add_special_tokens=False)
-        answer += [False] * len(context) + [True] * len(tokens)
+    while calls := env.solution():
+        slip = draw_mistake(env, prompts.call_format, rng) if rng.random() < mistakes else None
+        text = prompts.call_format.render(calls[0]) if slip is None else slip
+        tokens = prompts.tokenizer.encode(text, add_special_tokens=False)
+        answer += [False] * len(context) + [slip is None] * len(tokens)
         ids += [*context, *tokens]
-        observation, *_ = env.step(call)
+        observation, *_ = env.step(prompts.call_format.parse(text))
         context = prompts.extend(observation["messages"][-1:], "", ended=False)
     return ids, answer
+
+
+def _by_length(documents: list[tuple[list[int], list[bool]]]) -> list[list[tuple[list[int], list[bool]]]]:
+    ordered = sorted(documents, key=lambda document: len(document[0]))
+    third = -(-len(ordered) // 3)
+    return [ordered[begin : begin + third] for begin in range(0, len(ordered), third)]
 
 
 def _batch(documents: list[tuple[list[int], list[bool]]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,11 +229,12 @@ def _batch(documents: list[tuple[list[int], list[bool]]]) -> tuple[torch.Tensor,
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its default")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(f"loss {pretrain(arguments.steps, arguments.batch, folder=arguments.folder):.3f} nats per answer token, saved in {arguments.folder}")
+    loss = pretrain(arguments.steps, arguments.batch, folder=arguments.folder)
+    print(f"loss {loss:.3f} nats per answer token, saved in {arguments.folder}")

@@ -43,7 +43,7 @@ def language_model(kind: str = "llama", *, context: int = 2048, seed: int = 0, *
         model.config.steptool_prompt, model.config.eos_token_id = "terse", 1
         lm = LanguageModel(model, tokenizer())
     lm.eval()
-    torch.nn.init.normal_(lm.value_head.weight)
+    torch.nn.init.normal_(lm.value_head.value.weight)
     return lm
 
 
@@ -74,10 +74,14 @@ def act(policy: LMPolicy, talks: Sequence[Talk]) -> None:
 
 
 @torch.no_grad()
-def from_scratch(lm: LanguageModel, ids: Sequence[int], temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-probabilities (L, V) and values (L,) of a whole sequence at once, from the plain model without any cache."""
+def from_scratch(lm: LanguageModel, ids: Sequence[int], temperature: float = 1.0, first: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probabilities (L, V) and values (L,) of a whole sequence at once, from the plain model without any cache.
+
+    ``first``: how many tokens the first observation has; None: all.
+    """
     out = lm.model(input_ids=torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False)
-    return torch.log_softmax(out.logits[0].float() / temperature, dim=-1), lm.value_head(out.hidden_states[-1][0].float()).squeeze(-1)
+    hidden = out.hidden_states[-1][0].float()  # (L, H)
+    return torch.log_softmax(out.logits[0].float() / temperature, dim=-1), lm.value_head(hidden, hidden[:first].mean(0).expand_as(hidden))
 
 
 def trajectory(

@@ -17,7 +17,7 @@ def lm() -> LanguageModel:
 
 
 @torch.no_grad()
-def append(lm: LanguageModel, cache: SlotCache, rows: slice, feeds: list[list[int]]) -> list[Tensor]:
+def append(lm: LanguageModel, cache: SlotCache, rows: slice | Tensor, feeds: list[list[int]]) -> list[Tensor]:
     """Append tokens to rows; return the hidden states of the real ones, row by row."""
     width = max(map(len, feeds))
     ids = torch.tensor([feed + [7] * (width - len(feed)) for feed in feeds])
@@ -43,6 +43,18 @@ def test_rows_of_different_lengths(lm: LanguageModel) -> None:
         same(lm, states, a + b)
     assert cache.lengths.tolist() == [8, 6, 5]
     assert cache.get_seq_length() == 8
+
+
+def test_chosen_rows_go_on_alone(lm: LanguageModel) -> None:
+    cache = SlotCache()
+    cache.arrange([-1, -1, -1])
+    first = [[3, 4, 5, 6, 7, 8, 9], [10], [11, 12, 13]]
+    append(lm, cache, slice(0, 3), first)
+    for states, a, b in zip(append(lm, cache, torch.tensor([0, 2]), [[14], [20, 21]]), (first[0], first[2]), ([14], [20, 21]), strict=True):
+        same(lm, states, a + b)
+    assert cache.lengths.tolist() == [8, 1, 5]
+    for states, a, b in zip(append(lm, cache, slice(0, 3), [[1], [2], [3]]), ([*first[0], 14], first[1], [*first[2], 20, 21]), ([1], [2], [3]), strict=True):
+        same(lm, states, a + b)
 
 
 def test_rows_come_go_and_change_places(lm: LanguageModel) -> None:

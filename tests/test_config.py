@@ -30,7 +30,7 @@ def test_what_must_be_at_least_one(name: str) -> None:
         Config.from_dict({name: 0})
 
 
-@pytest.mark.parametrize("name", ["seed", "updates", "demos", "demo_epochs", "lora_rank", "lr", "demo_lr", "kl", "entropy", "value"])
+@pytest.mark.parametrize("name", ["seed", "updates", "demos", "demo_epochs", "lora_rank", "lr", "demo_lr", "kl", "entropy", "value_passes"])
 def test_what_must_not_be_negative(name: str) -> None:
     Config.from_dict({name: 0})
     with pytest.raises(InvalidArgument, match=f"{name} must not be negative, got -1"):

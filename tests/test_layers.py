@@ -24,7 +24,8 @@ ENVIRONMENT = [
 ]
 AGENTS = [
     {"config", "credit", "losses", "trajectory"},
-    {"batching", "cache", "checkpoint", "demonstrations", "lm", "metrics", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"},
+    {"batching", "cache", "checkpoint", "critic", "demonstrations", "lm", "metrics", "mistakes", "models", "policy", "prompts"}
+    | {"report", "rollout", "tiny", "tiny_pretraining"},
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
     {"cli", "__main__"},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steptool_agents.credit import step_gae
-from steptool_agents.losses import action_logprobs, entropy, kl_k3, masked_mean, ppo_clip, token_logprobs, value_loss
+from steptool_agents.losses import action_logprobs, entropy, kl_k2, kl_k3, masked_mean, ppo_clip, token_logprobs, value_loss
 from steptool_env.errors import InvalidArgument
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -169,6 +169,24 @@ def test_clipped_value_loss_by_hand() -> None:
     torch.testing.assert_close(loss, torch.tensor([3.125, 2.0, 0.28125]))
     loss.sum().backward()
     torch.testing.assert_close(values.grad, torch.tensor([0.0, 2.0, -0.75]))
+
+
+def test_kl_k2_by_hand() -> None:
+    # π = ½: π_ref = ½ gives 0;  π_ref = 1 gives ½·(ln 2)²;  π_ref = ¼ gives the same, with a gradient of the other sign
+    logprobs = torch.tensor([0.5, 0.5, 0.5]).log().requires_grad_()
+    got = kl_k2(logprobs, torch.tensor([0.5, 1.0, 0.25]).log())
+    torch.testing.assert_close(got, torch.tensor([0.0, LN2**2 / 2, LN2**2 / 2]))
+    got.sum().backward()
+    torch.testing.assert_close(logprobs.grad, torch.tensor([0.0, -LN2, LN2]))
+
+
+def test_the_gradient_of_kl_k2_is_that_of_the_divergence() -> None:
+    ref = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    logits = torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64, requires_grad=True)
+    exact = (logits.softmax(0) * (logits.log_softmax(0) - ref)).sum()
+    (expected,) = torch.autograd.grad(exact, logits)
+    sampled = (logits.softmax(0).detach() * kl_k2(logits.log_softmax(0), ref)).sum()  # the mean over all that could be sampled
+    torch.testing.assert_close(torch.autograd.grad(sampled, logits)[0], expected)
 
 
 def test_kl_k3_by_hand() -> None:

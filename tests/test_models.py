@@ -19,7 +19,7 @@ def test_the_embedded_model() -> None:
     assert sum(parameter.numel() for parameter in lm.parameters()) < 3_000_000
     assert all(parameter.dtype == torch.float32 for parameter in lm.parameters())
     assert not lm.autocast
-    assert lm.value_head.weight.abs().sum() == 0
+    assert lm.value_head.value.weight.abs().sum() == 0
     assert lm.config.steptool_prompt == "terse"
 
 

@@ -11,10 +11,9 @@ import pytest
 import torch
 from lms import Talk, act, from_scratch, language_model, trajectory
 
-from steptool_agents.batching import collate
 from steptool_agents.config import Config
 from steptool_agents.lm import LanguageModel, LMPolicy
-from steptool_agents.step_ppo import Credited, _loss, _optimizer_step, assign_credit, improve
+from steptool_agents.step_ppo import Credited, _optimizer_step, assign_credit, improve, reference_logprobs
 from steptool_agents.trajectory import Trajectory
 
 CONFIG = Config(kl=0.1, entropy=0.02, minibatches=1, epochs=1, max_grad_norm=1e9)
@@ -26,7 +25,7 @@ def sampled(lm: LanguageModel, sequences: Any = TALKS, **options: Any) -> list[T
     made = []
     for steps in sequences:
         ids = [token for context, action in steps for token in (*context, *action)]
-        logprobs, values = from_scratch(lm, ids)
+        logprobs, values = from_scratch(lm, ids, first=len(steps[0][0]))
         place, said, state = 0, [], []
         for context, action in steps:
             place += len(context)
@@ -39,9 +38,11 @@ def sampled(lm: LanguageModel, sequences: Any = TALKS, **options: Any) -> list[T
 
 
 def gradients(lm: LanguageModel, data: Credited, config: Config = CONFIG, chosen: list[int] | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    reference = {name: parameter.detach() * 0.9 for name, parameter in lm.trainable().items()}
+    if config.kl:
+        reference = {name: parameter.detach() * 0.9 for name, parameter in lm.trainable().items()}
+        data = replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, config))
     still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
-    measured = _optimizer_step(lm, still, data, chosen if chosen is not None else list(range(len(data.trajectories))), config, reference)
+    measured = _optimizer_step(lm, still, data, chosen if chosen is not None else list(range(len(data.trajectories))), config)
     return measured, {name: parameter.grad.clone() for name, parameter in lm.trainable().items() if parameter.grad is not None}
 
 
@@ -101,15 +102,13 @@ def test_the_order_changes_nothing() -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    """At the policy that sampled, the ratio is 1: the loss is the mean of -A over tokens, plus half the squared error of V over steps."""
+    """At the policy that sampled, the ratio is 1: the loss is the mean of -A over tokens."""
     lm = language_model()
     data = assign_credit(sampled(lm), 1.0, 0.95)
     measured, _ = gradients(lm, data, replace(CONFIG, kl=0.0))
     counts = [len(step.generation.token_ids) for one in data.trajectories for step in one.steps]
     advantages = np.concatenate(data.advantages)
     assert measured["policy_loss"] == pytest.approx(-np.dot(counts, advantages) / sum(counts), abs=1e-5)
-    values = np.array([step.generation.value for one in data.trajectories for step in one.steps])
-    assert measured["value_loss"] == pytest.approx(0.5 * np.mean((values - np.concatenate(data.returns)) ** 2), rel=1e-4)
     assert measured["clip_fraction"] == 0.0
     assert measured["approx_kl"] == pytest.approx(0.0, abs=1e-6)
 
@@ -131,14 +130,28 @@ def test_nothing_is_learnt_from_a_fault(budget: int) -> None:
 def test_the_kl_term() -> None:
     lm = language_model()
     data = assign_credit(sampled(lm), 1.0, 0.95)
-    batch = collate(data.trajectories, data.advantages, data.returns)
     here = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
-    _, at_reference = _loss(lm, batch, len(batch.targets), len(batch.weights), CONFIG, here)
-    assert at_reference["kl"] == 0.0
-    _, elsewhere = _loss(lm, batch, len(batch.targets), len(batch.weights), CONFIG, {name: weight * 0.8 for name, weight in here.items()})
-    assert elsewhere["kl"] > 1e-3
+    still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
+
+    def divergence(factor: float) -> float:
+        reference = {name: weight * factor for name, weight in here.items()}
+        anchored = replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, CONFIG))
+        return _optimizer_step(lm, still, anchored, [0, 1, 2], CONFIG)["kl"]
+
+    assert divergence(1.0) == pytest.approx(0.0, abs=1e-9)
+    assert divergence(0.8) > 1e-3
     for name, parameter in lm.trainable().items():
         assert torch.equal(parameter, here[name])
+
+
+def test_reference_logprobs_do_not_depend_on_how_they_are_cut_up() -> None:
+    lm = language_model()
+    made = sampled(lm)
+    here = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
+    for budget in (1, 60, 10_000):
+        found = reference_logprobs(lm, made, here, replace(CONFIG, token_budget=budget))
+        for one, expected in zip(found, made, strict=True):
+            np.testing.assert_allclose(one, [logprob for step in expected.steps for logprob in step.generation.logprobs], atol=1e-5)
 
 
 def test_the_temperature_of_sampling_is_that_of_training() -> None:
@@ -154,7 +167,7 @@ def test_the_temperature_of_sampling_is_that_of_training() -> None:
 def test_dropout_does_not_part_the_policy_from_itself() -> None:
     lm = language_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
     data = assign_credit(sampled(lm), 1.0, 0.95)
-    measured = improve(lm, torch.optim.SGD(lm.trainable().values(), lr=0.0), data, replace(CONFIG, kl=0.0), {}, np.random.default_rng(0))
+    measured = improve(lm, torch.optim.SGD(lm.trainable().values(), lr=0.0), data, replace(CONFIG, kl=0.0), np.random.default_rng(0))
     assert measured["approx_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -170,7 +183,7 @@ def test_each_pass_uses_every_trajectory_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("steptool_agents.step_ppo._optimizer_step", spy)
     data = assign_credit([trajectory([((1,), (2,))], [float(k)]) for k in range(5)], 1.0, 1.0)
     optimizer = torch.optim.SGD(lm.trainable().values(), lr=0.0)
-    assert improve(lm, optimizer, data, replace(CONFIG, epochs=3, minibatches=2), {}, np.random.default_rng(0)) == {"x": 1.0}
+    assert improve(lm, optimizer, data, replace(CONFIG, epochs=3, minibatches=2), np.random.default_rng(0)) == {"x": 1.0}
     assert [len(chosen) for chosen in seen] == [3, 2] * 3
     for a, b in zip(seen[::2], seen[1::2], strict=True):
         assert sorted(a + b) == [0, 1, 2, 3, 4]
@@ -180,15 +193,14 @@ def test_an_update_in_which_every_tool_was_down() -> None:
     lm = language_model()
     before = copy.deepcopy(lm.state_dict())
     data = assign_credit([trajectory([((1,), (2,))], masked_end=True)] * 3, 1.0, 1.0)
-    assert improve(lm, torch.optim.AdamW(lm.trainable().values(), lr=0.1), data, CONFIG, {}, np.random.default_rng(0)) == {}
+    assert improve(lm, torch.optim.AdamW(lm.trainable().values(), lr=0.1), data, CONFIG, np.random.default_rng(0)) == {}
     assert all(torch.equal(weight, before[name]) for name, weight in lm.state_dict().items())
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
 def test_what_is_rewarded_becomes_more_likely(seed: int) -> None:
     lm = language_model()
-    torch.nn.init.zeros_(lm.value_head.weight)  # as a run starts: the error of a random critic would outweigh the reward
-    torch.nn.init.zeros_(lm.value_head.bias)
+    torch.nn.init.zeros_(lm.value_head.value.weight)  # as a run starts: a random critic would be a bad baseline
     policy = LMPolicy(lm, max_new_tokens=1, seed=seed)
     talks = [Talk("Which?") for _ in range(64)]
     act(policy, talks)
@@ -199,5 +211,5 @@ def test_what_is_rewarded_becomes_more_likely(seed: int) -> None:
     made = [trajectory([(prompt, one.token_ids)], [float(one.token_ids[0] == best)], logprobs=[one.logprobs], values=[one.value]) for one in said]
     before = from_scratch(lm, prompt)[0][-1, best].item()
     optimizer = torch.optim.AdamW(lm.trainable().values(), lr=3e-3, weight_decay=0.0)
-    improve(lm, optimizer, assign_credit(made, 1.0, 0.95), Config(kl=0.0, epochs=2, minibatches=2), {}, np.random.default_rng(0))
+    improve(lm, optimizer, assign_credit(made, 1.0, 0.95), Config(kl=0.0, epochs=2, minibatches=2), np.random.default_rng(0))
     assert from_scratch(lm, prompt)[0][-1, best].item() > before + 0.1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,8 +14,11 @@ from lms import tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from steptool_agents.models import load_model
-from steptool_agents.tiny_pretraining import _document, build_tokenizer, new_model, pretrain
+from steptool_agents.prompts import PlainPrompts
+from steptool_agents.tiny_pretraining import _episode, build_tokenizer, new_model, pretrain
+from steptool_env.env import StepToolEnv
 from steptool_env.formats import make_format
+from steptool_env.tasks.worlds import Worlds
 from steptool_env.types import ToolCall
 
 EMBEDDED = tokenizer()
@@ -49,8 +53,9 @@ def test_a_fresh_tokenizer(fresh: PreTrainedTokenizerFast, text: str) -> None:
 def test_what_the_tokenizer_is_made_for(fresh: PreTrainedTokenizerFast) -> None:
     assert fresh.pad_token_id == 0
     assert fresh.eos_token_id == 1
-    for tag in ("<tool_call>", "</tool_call>"):
-        assert len(fresh.encode(tag)) == 1
+    call = make_format("hermes").render(ToolCall("get_order", {"order_id": "O20"}))
+    pieces = [fresh.decode([token]) for token in fresh.encode(call)]
+    assert pieces == ['<tool_call>{"name": "', "get_order", '", "arguments": {"order_id": "', "O", "20", '"}}</tool_call>']
     for number in range(100):
         assert len(fresh.encode(f"{number:02d}")) == 1  # two digits are one token: all ids share them
     assert len(fresh) < 2000
@@ -62,18 +67,33 @@ def test_weights_follow_the_seed() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("fields", [2, 5])
-def test_answers_stand_in_the_record(fields: int) -> None:
-    rng = random.Random(1)
-    for _ in range(20):
-        ids, answer = _document(rng, EMBEDDED, fields)
+def test_the_first_heads_look_back() -> None:
+    """Before any training, head j of the first layer looks at the token j + 1 places back, whatever the tokens."""
+    model: Any = new_model(300, 0)
+    model.config._attn_implementation = "eager"
+    ids = torch.randint(300, (1, 30), generator=torch.Generator().manual_seed(0))
+    attention = model(ids, output_attentions=True).attentions[0][0]  # (heads, L, L)
+    for head in range(4):
+        assert (attention[head, 10:].argmax(-1) == torch.arange(10, 30) - head - 1).all()
+        assert attention[head, 29, 28 - head] > 0.9
+    assert attention[4:, 29].max() < 0.5
+
+
+def test_only_the_oracle_is_learnt_from() -> None:
+    """What is learnt are whole calls of the oracle; mistakes and results are read only."""
+    hermes = make_format("hermes")
+    env = StepToolEnv(Worlds(level=2, depth=(1, 2), replies="field"))
+    prompts, rng = PlainPrompts(EMBEDDED, hermes, terse=True), np.random.default_rng(0)
+    slips = 0
+    for task in range(20):
+        ids, answer = _episode(env, prompts, task, 0.4, rng)
         assert len(ids) == len(answer)
-        assert any(answer) and not all(answer)
-        first = answer.index(True)
-        last = first
-        while answer[last]:
-            last += 1
-        assert EMBEDDED.decode(ids[first:last]) in EMBEDDED.decode(ids[:first])
+        assert env.episode is not None and env.episode[-1].outcome is not None and env.episode[-1].outcome.solved == 1.0
+        learnt = EMBEDDED.decode([token for token, learn in zip(ids, answer, strict=True) if learn])
+        env.reset(options={"task": task})
+        assert learnt == "".join(hermes.render(call) for call in env.solution())
+        slips += EMBEDDED.decode(ids).count("</tool_call>") > len(env.solution())
+    assert slips > 3
 
 
 def test_some_steps_give_a_model_that_loads(tmp_path: Path) -> None:
@@ -84,3 +104,4 @@ def test_some_steps_give_a_model_that_loads(tmp_path: Path) -> None:
     assert lm.config.vocab_size == len(lm.tokenizer)
     assert lm.context == 2048
     assert round_trip(lm.tokenizer, "What is the 🙂?") == "What is the 🙂?"
+

@@ -23,13 +23,14 @@ from steptool_env.errors import InvalidArgument, StepToolError, UnknownName
 from steptool_env.tasks.worlds import LEVELS, Worlds, domains
 from steptool_env.tasks.worlds.domain import Change, Domain, Entity
 from steptool_env.tasks.worlds.domains import DOMAINS
-from steptool_env.tasks.worlds.generate import FAMILIES
+from steptool_env.tasks.worlds.generate import FAMILIES, REPLIES
 from steptool_env.tasks.worlds.tools import tools_of
 from steptool_env.tasks.worlds.world import World
 
 MakeEnv = Callable[..., StepToolEnv]
 each_level = pytest.mark.parametrize("level", LEVELS)
 each_split = pytest.mark.parametrize("split", ["train", "test"])
+each_form = pytest.mark.parametrize("replies", REPLIES)
 
 
 def world(env: StepToolEnv) -> World:
@@ -60,8 +61,9 @@ def harms(env: StepToolEnv) -> list[ToolCall]:
 # ---------------------------------------------------------------- solving
 @each_level
 @each_split
-def test_the_oracle_gets_everything(make_env: MakeEnv, level: int, split: str) -> None:
-    env = make_env(suite="worlds", level=level, split=split, size=60)
+@each_form
+def test_the_oracle_gets_everything(make_env: MakeEnv, level: int, split: str, replies: str) -> None:
+    env = make_env(suite="worlds", level=level, split=split, size=60, replies=replies)
     for task in range(60):
         env.reset(options={"task": task})
         solution = env.solution()
@@ -87,38 +89,41 @@ CHANGE = re.compile(
 )
 
 
-def read_and_solve(env: StepToolEnv) -> dict[str, Any]:
+def read_and_solve(env: StepToolEnv, replies: str = "record") -> dict[str, Any]:
     """Solve the task from the instruction and the results alone, with the domain's schema, but without the plan."""
     entities = DOMAINS[str(env.task.tags["domain"])].entities
     asked = CHANGE.fullmatch(env.task.instruction) or LOOKUP.fullmatch(env.task.instruction)
     assert asked is not None, env.task.instruction
     kind, key = asked["kind"], asked["id"]
 
-    def call(name: str) -> dict[str, Any]:
-        observation, *_, info = env.step(ToolCall(name, {f"{kind}_id": key}))
+    def call(name: str, field: str) -> Any:
+        by_field = field in str(tools_of(str(env.task.tags["domain"]), replies)[name].parameters)
+        observation, *_, info = env.step(ToolCall(name, {f"{kind}_id": key} | ({"field": field} if by_field else {})))
         assert info["tool_error"] == ""
         record = json.loads(observation["messages"][-1].content)
         assert isinstance(record, dict)
-        return record
+        assert not by_field or [*record] == [field]
+        return record[field]
 
     for relation in reversed(re.findall(r"the (\w+) of ", asked["way"])):
-        key = call(f"get_{kind}")[relation]
+        key = call(f"get_{kind}", relation)
         kind = entities[kind].relations[relation]
     tool, wanted = (f"{asked['what'].lower()}_{kind}", "confirmation") if asked.re is CHANGE else (f"get_{kind}", asked["what"])
-    answer = call(tool)[wanted]
+    answer = call(tool, wanted)
     *_, terminated, _, info = env.step(ToolCall("finish", {"answer": str(answer)}))
     assert terminated
     return info
 
 
 @each_level
-def test_the_text_says_exactly_what_to_do(make_env: MakeEnv, level: int) -> None:
-    env = make_env(suite="worlds", level=level, split="test")
+@each_form
+def test_the_text_says_exactly_what_to_do(make_env: MakeEnv, level: int, replies: str) -> None:
+    env = make_env(suite="worlds", level=level, split="test", replies=replies)
     families = set()
     for task in range(60):
         env.reset(options={"task": task})
         families.add(env.task.tags["family"])
-        assert read_and_solve(env)["success"] == 1.0, env.task.instruction
+        assert read_and_solve(env, replies)["success"] == 1.0, env.task.instruction
     assert families == {*FAMILIES}
 
 
@@ -128,7 +133,7 @@ def test_solution_in_mid_episode(make_env: MakeEnv) -> None:
         env.reset(options={"task": task})
         gold, plan = env.solution(), world(env).plan
         needless = [(name, key) for name, tool in tools_of(plan.domain).items() for key in plan.entities if name in env.task.tools and name.startswith("get_")]
-        needed = {key for _, key in plan.lookups}
+        needed = {key for _, key, _ in plan.lookups}
         useless = []
         for name, key in needless:
             kind = name.removeprefix("get_")
@@ -150,6 +155,23 @@ def test_solution_in_mid_episode(make_env: MakeEnv) -> None:
         play(env, mistakes)
         assert env.solution() == gold[1:]
         assert play(env, env.solution())[-1]["success"] == 1.0
+
+
+def test_only_the_field_that_is_needed_counts(make_env: MakeEnv) -> None:
+    env = make_env(suite="worlds", level=3, replies="field", max_steps=50)
+    for task in range(40):
+        env.reset(options={"task": task})
+        gold, plan = env.solution(), world(env).plan
+        assert gold[0].arguments.keys() == {f"{plan.lookups[0][0]}_id", "field"}
+        fields = tools_of(plan.domain, "field")[gold[0].name].parameters["properties"]["field"]["enum"]
+        for field in fields:
+            if field != gold[0].arguments["field"]:
+                (info,) = play(env, [ToolCall(gold[0].name, {**gold[0].arguments, "field": field})])
+                assert info["progress"] == 0.0 and info["tool_error"] == ""
+                assert env.solution() == gold
+        (info,) = play(env, [ToolCall(gold[0].name, {**gold[0].arguments, "field": "colour"})])
+        assert info["tool_error"] == "bad_arguments"
+        assert play(env, gold)[-1]["success"] == 1.0
 
 
 def test_any_order_will_do(make_env: MakeEnv) -> None:
@@ -430,7 +452,7 @@ def test_levels(level: int) -> None:
         most = min(dials.tools, len(tools_of(task.data.domain)))
         assert len(task.tools) == len({*task.tools}) == max(most, int(task.tags["depth"])) + 1
         assert task.tools[-1] == "finish"
-        kinds = [kind for kind, _ in task.data.lookups]
+        kinds = [kind for kind, _, _ in task.data.lookups]
         assert len(kinds) == len({*kinds})
         assert len(task.data.lookups) + (task.data.change is not None) == task.tags["depth"]
 
@@ -507,6 +529,7 @@ def test_single_dials() -> None:
         ({"entities": 1}, InvalidArgument, r"entities must be an integer from 2 to 90, got 1"),
         ({"entities": 91}, InvalidArgument, r"got 91"),
         ({"entities": 3.0}, InvalidArgument, r"got 3\.0"),
+        ({"replies": "fields"}, UnknownName, r"unknown form of replies 'fields'\. Did you mean 'field'\? Known: field, record"),
         ({"families": "lokup"}, UnknownName, r"unknown family 'lokup'\. Did you mean 'lookup'\? Known: change, lookup"),
         ({"families": ("lookup", "chang")}, UnknownName, r"Did you mean 'change'"),
         ({"families": ()}, InvalidArgument, r"families must be one or more of lookup, change, got \(\)"),
@@ -538,7 +561,7 @@ def test_copies_of_a_world_are_independent(make_env: MakeEnv) -> None:
     play(env, [*gold[1:-1], *harms(env)])
     assert world(env).harm and world(env).made
     for other in (copied, packed, world(twin)):
-        assert (other.seen, other.changed, other.harm, other.made) == ({gold[0].arguments[next(iter(gold[0].arguments))]}, {}, 0, False)
+        assert (other.seen, other.changed, other.harm, other.made) == ({(gold[0].arguments[next(iter(gold[0].arguments))], None)}, {}, 0, False)
         assert other.progress == pytest.approx(start.progress)
         assert other.plan == env.task.data
     assert play(twin, gold[1:])[-1]["success"] == 1.0

@@ -19,7 +19,7 @@ from steptool_env.tasks.worlds.tools import change_tool, lookup_tool, tools_of
 from steptool_env.tasks.worlds.world import Plan
 from steptool_env.types import Task
 
-__all__ = ["FAMILIES", "Dials", "generate"]
+__all__ = ["FAMILIES", "REPLIES", "Dials", "generate"]
 
 FAMILIES = ("lookup", "change")
 """``lookup``: follow a chain of relations and report an attribute. ``change``: follow a chain, change what it leads to,
@@ -42,6 +42,10 @@ NAMES = (
     "Nadia Nico Nils Nora Olga Omar Oscar Otto Paula Petra Raul Rita Rosa Samir Sara Selma Simon Sofia Tara Theo Tomas Uma Vera Viktor Yara Zoe"
 ).split()
 
+REPLIES = ("record", "field")
+"""``record``: all that is known of an entity; what is needed has to be found in it. ``field``: the one field that the call
+names; short enough for a very small model."""
+
 TRIES = 1000
 """How many paths are drawn before a domain counts as too small; in the domains here, at least one in fifteen fits."""
 
@@ -56,6 +60,8 @@ class Dials:
     """Tools on offer, ``finish`` not counted; more where the task needs more, fewer where the domain has no more."""
     entities: int
     """Entities of each type in the world, at most 90."""
+    replies: str = "record"
+    """What a lookup returns, one of ``REPLIES``."""
     families: tuple[str, ...] = FAMILIES
     domains: tuple[str, ...] = tuple(DOMAINS)
 
@@ -85,26 +91,27 @@ def generate(name: str, dials: Dials) -> Task:
     for relation in relations:
         ids.append(entities[ids[-1]][relation])
     where = " of ".join([*(f"the {relation}" for relation in reversed(relations)), f"{kinds[0]} {ids[0]}"])
-    reads = list(zip(kinds, ids, strict=True))
+    reads = list(zip(kinds, ids, relations, strict=False))  # what is asked of the last one comes below
     if change is None:
         attribute = rng.choice(list(domain.entities[kinds[-1]].attributes))
+        reads.append((kinds[-1], ids[-1], attribute))
         answer = str(entities[ids[-1]][attribute])
         needed = [lookup_tool(kind) for kind in kinds]
         goal = None
         instruction = rng.choice(LOOKUPS).format(attribute=attribute, where=where)
     else:
         answer = str(rng.randint(1000, 9999))
-        _, target = reads.pop()  # what is changed need not be read
         needed = [*(lookup_tool(kind) for kind in kinds[:-1]), change_tool(change)]
-        goal = (change_tool(change), target)
+        goal = (change_tool(change), ids[-1])  # what is changed need not be read
         instruction = rng.choice(CHANGES).format(verb=change.verb, Verb=change.verb.capitalize(), where=where)
+    lookups = tuple((kind, key, field if dials.replies == "field" else None) for kind, key, field in reads)
     gold = depth + 1
     return Task(
         id=name,
         instruction=instruction,
         tools=_offer(rng, domain, needed, dials.tools),
         max_steps=gold + gold // 2 + 2,
-        data=Plan(domain.name, entities, tuple(reads), goal, answer),
+        data=Plan(domain.name, entities, lookups, goal, answer),
         tags={"domain": domain.name, "family": family, "depth": depth},
     )
 

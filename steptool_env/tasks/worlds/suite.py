@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
 from steptool_env.tasks.worlds.domains import DOMAINS
-from steptool_env.tasks.worlds.generate import FAMILIES, Dials, generate
-from steptool_env.tasks.worlds.tools import lookup_tool, tools_of
+from steptool_env.tasks.worlds.generate import FAMILIES, REPLIES, Dials, generate
+from steptool_env.tasks.worlds.tools import lookup, tools_of
 from steptool_env.tasks.worlds.world import World
 from steptool_env.tools.toolkit import FINISH, Toolkit
 from steptool_env.types import Outcome, Task, ToolCall
@@ -43,11 +43,13 @@ class Worlds(TaskSuite):
         depth: ``(fewest, most)`` calls before ``finish``, within 1 to 6. A change takes at least 2.
         tools: Tools on offer beside ``finish``: more where the task needs more, at most those of its domain.
         entities: Entities of each type, 2 to 90.
+        replies: What a lookup returns, one of ``REPLIES``: ``"record"``, all of an entity's fields, or ``"field"``, the one
+            that the call names.
         families: Task families, some of ``FAMILIES``.
         domains: Domains, some of ``DOMAINS``.
 
     Raises:
-        UnknownName: There is no such split, family or domain.
+        UnknownName: There is no such split, form of replies, family or domain.
         InvalidArgument: Another option is of the wrong kind or out of range.
     """
 
@@ -64,6 +66,7 @@ class Worlds(TaskSuite):
         depth: Sequence[int] | None = None,
         tools: int | None = None,
         entities: int | None = None,
+        replies: str | None = None,
         families: Sequence[str] | None = None,
         domains: Sequence[str] | None = None,
     ) -> None:
@@ -79,6 +82,10 @@ class Worlds(TaskSuite):
             given["tools"] = _integer("tools", tools, 1)
         if entities is not None:
             given["entities"] = _integer("entities", entities, 2, 90)
+        if replies is not None:
+            if replies not in REPLIES:
+                raise UnknownName("form of replies", replies, REPLIES)
+            given["replies"] = replies
         if families is not None:
             given["families"] = _names("families", "family", families, FAMILIES)
         if domains is not None:
@@ -109,7 +116,7 @@ class Worlds(TaskSuite):
         return _SPLITS[:2] if self.split == "all" else (self.split,)
 
     def toolkit(self, task: Task) -> Toolkit:
-        known = tools_of(task.data.domain)
+        known = tools_of(task.data.domain, self.dials.replies)
         return Toolkit([known.get(name, FINISH) for name in task.tools], World(task.data))
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
@@ -133,7 +140,7 @@ class Worlds(TaskSuite):
         world: World = episode.toolkit.state
         if world.harm or (len(episode) and (episode[-1].terminated or episode[-1].truncated)):
             return []
-        calls = [ToolCall(lookup_tool(kind), {f"{kind}_id": key}) for kind, key in task.data.lookups if key not in world.seen]
+        calls = [lookup(kind, key, field) for kind, key, field in task.data.lookups if (key, field) not in world.seen]
         if task.data.change is not None and task.data.change[1] not in world.changed:
             tool, key = task.data.change
             (argument,) = tools_of(task.data.domain)[tool].parameters["properties"]

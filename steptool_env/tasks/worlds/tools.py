@@ -1,4 +1,7 @@
-"""The tools of a domain, derived from its schema: one that reads each type of entity, one for each change."""
+"""The tools of a domain, derived from its schema: one that reads each type of entity, one for each change.
+
+A reading tool returns an entity's whole record or, in the other form, the one field that the call names.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,20 @@ from steptool_env.tasks.worlds.domain import Change, Domain
 from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.world import World
 from steptool_env.tools.tool import Tool
-from steptool_env.types import ToolResult
+from steptool_env.types import ToolCall, ToolResult
 
-__all__ = ["change_tool", "lookup_tool", "tools_of"]
+__all__ = ["change_tool", "lookup", "lookup_tool", "tools_of"]
 
 
 @functools.cache
-def tools_of(domain: str) -> dict[str, Tool]:
-    """Return all tools of a domain by name; made once, shared by every episode."""
-    return {one.name: one for one in _derive(DOMAINS[domain])}
+def tools_of(domain: str, replies: str = "record") -> dict[str, Tool]:
+    """Return all tools of a domain by name; made once, shared by every episode. ``replies``: see ``Dials``."""
+    return {one.name: one for one in _derive(DOMAINS[domain], replies)}
+
+
+def lookup(kind: str, key: str, field: str | None) -> ToolCall:
+    """Return the call that reads an entity: its record, or one field of it."""
+    return ToolCall(lookup_tool(kind), {f"{kind}_id": key} if field is None else {f"{kind}_id": key, "field": field})
 
 
 def lookup_tool(kind: str) -> str:
@@ -31,12 +39,17 @@ def change_tool(change: Change) -> str:
     return f"{change.verb}_{change.entity}"
 
 
-def _derive(domain: Domain) -> list[Tool]:
+def _derive(domain: Domain, replies: str) -> list[Tool]:
     tools = []
     for kind, entity in domain.entities.items():
-        fields = ", ".join([*entity.attributes, *entity.relations])
-        read = _Read(kind, entity.prefix)
-        tools.append(Tool(lookup_tool(kind), f"Look up {entity.about}: {fields}.", _takes_id(kind), read, stateful=True))
+        fields = [*entity.attributes, *entity.relations]
+        read, takes = _Read(kind, entity.prefix), _takes_id(kind)
+        about = f"Look up {entity.about}: {', '.join(fields)}."
+        if replies == "field":
+            about = f"Look up one field of {entity.about}."
+            takes["properties"]["field"] = {"type": "string", "enum": fields, "description": "What to look up."}
+            takes["required"].append("field")
+        tools.append(Tool(lookup_tool(kind), about, takes, read, stateful=True))
     for change in domain.changes:
         entity = domain.entities[change.entity]
         act = _Act(change_tool(change), change, entity.prefix)
@@ -61,7 +74,7 @@ class _Read:
     prefix: str
 
     def __call__(self, world: World, **arguments: str) -> str | ToolResult:
-        return world.read(self.kind, self.prefix, arguments[f"{self.kind}_id"])
+        return world.read(self.kind, self.prefix, arguments[f"{self.kind}_id"], arguments.get("field"))
 
 
 @dataclass(frozen=True)

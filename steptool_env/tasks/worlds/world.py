@@ -20,8 +20,9 @@ class Plan:
     domain: str
     entities: Mapping[str, Mapping[str, Any]]
     """Id -> record, for every entity of the world."""
-    lookups: tuple[tuple[str, str], ...]
-    """``(entity type, id)`` of every record that has to be read, in the order in which their ids become known."""
+    lookups: tuple[tuple[str, str, str | None], ...]
+    """``(entity type, id, field)`` of all that has to be read, in the order in which the ids become known; the field is
+    None where a lookup returns the whole record."""
     change: tuple[str, str] | None
     """``(tool, id)`` of the change that has to be made, if there is one."""
     answer: str
@@ -34,10 +35,10 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.seen: set[str] = set()
-        """Ids of the records that were read."""
+        self.seen: set[tuple[str, str | None]] = set()
+        """Id and field of all that was read; the field is None for whole records."""
         self.learnt = 0
-        """How many of the needed records were read."""
+        """How many of the needed lookups were made."""
         self.changed: dict[str, tuple[str, str]] = {}
         """Id -> (tool, confirmation) of the changes made."""
         self.harm = 0
@@ -52,14 +53,16 @@ class World:
     def __reduce__(self) -> Any:
         return _rebuild, (self.plan, self.seen, self.learnt, self.changed, self.harm, self.made)
 
-    def read(self, kind: str, prefix: str, key: str) -> str | ToolResult:
-        """Return the record as JSON, or an error result if there is no such entity."""
+    def read(self, kind: str, prefix: str, key: str, field: str | None = None) -> str | ToolResult:
+        """Return the record, or one field of it, as a JSON object, or an error result if there is no such entity."""
         record = self.plan.entities.get(key) if key.startswith(prefix) else None
         if record is None:
             return ToolResult(f"Error: there is no {kind} with the id {key!r}.", "tool_failed")
-        if key not in self.seen:
-            self.seen.add(key)
-            self.learnt += any(key == needed for _, needed in self.plan.lookups)
+        if (key, field) not in self.seen:
+            self.seen.add((key, field))
+            self.learnt += any(one[1] == key and one[2] == field for one in self.plan.lookups)
+        if field is not None:
+            return json.dumps({field: record[field]})
         if key in self.changed:
             return json.dumps({**record, "status": self.changed[key][0]})
         return json.dumps(record)
@@ -85,11 +88,11 @@ class World:
 
     @property
     def progress(self) -> float:
-        """Needed records read and changes made over those required, less one unit for every harmful change; in [0, 1]."""
+        """Needed lookups and changes made over those required, less one unit for every harmful change; in [0, 1]."""
         return max(0, self.learnt + self.made - self.harm) / self.units
 
 
-def _rebuild(plan: Plan, seen: set[str], learnt: int, changed: dict[str, tuple[str, str]], harm: int, made: bool) -> World:
+def _rebuild(plan: Plan, seen: set[tuple[str, str | None]], learnt: int, changed: dict[str, tuple[str, str]], harm: int, made: bool) -> World:
     world = World(plan)
     world.seen, world.learnt, world.changed, world.harm, world.made = seen, learnt, changed, harm, made
     return world
