@@ -109,7 +109,8 @@ def test_a_copy_renders_like_its_origin(make_env: Make) -> None:
 
 def test_record_video_works(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
-    env = gym.wrappers.RecordVideo(gym.make("StepTool-v0", suite=Counting(), render_mode="rgb_array"), str(tmp_path / "videos"), episode_trigger=lambda episode: True)
+    made = gym.make("StepTool-v0", suite=Counting(), render_mode="rgb_array")
+    env = gym.wrappers.RecordVideo(made, str(tmp_path / "videos"), episode_trigger=lambda episode: True)
     env.reset(options={"task": 0})
     for call in env.unwrapped.solution():  # type: ignore[attr-defined]
         env.step({"name": call.name, "arguments": dict(call.arguments)})

@@ -46,10 +46,7 @@ class Llama3:
         if found is None:
             return None
         start = found.start()
-        if text.endswith(_TAG, begin, start):
-            begin_of_call = start - len(_TAG)
-        else:
-            begin_of_call = start
+        begin_of_call = start - len(_TAG) if text.endswith(_TAG, begin, start) else start
         try:
             value, end = raw_decode(text, start)
         except ValueError as fault:

@@ -14,8 +14,8 @@ from steptool_env.types import Action, Malformed, ToolCall
 __all__ = ["Pythonic"]
 
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-_CALL = re.compile(rf"\[\s*(?:(?P<name>{_NAME})\s*\(|globals\(\)\[(?=\"))")
-_NEXT = re.compile(rf"\s*,\s*(?:(?P<name>{_NAME})\s*\(|globals\(\)\[(?=\"))")
+_CALL = re.compile(rf"\[\s*(?:globals\(\)\[(?=\")|(?P<name>{_NAME})\s*\()")
+_NEXT = re.compile(rf"\s*,\s*(?:globals\(\)\[(?=\")|(?P<name>{_NAME})\s*\()")
 _PLAIN = re.compile(_NAME)
 _KEY = re.compile(r"([^\W\d]\w*)\s*=")
 _EXPECTED = 'expected [name_of_the_tool(argument="value", ...)] with arguments by name, as Python literals that JSON can write'
@@ -41,12 +41,7 @@ class Pythonic:
 
     def render(self, call: ToolCall) -> str:
         r"""Return the call on one line; ``<|`` within a string is written ``\u003c|``, since it begins the marks that end a reply."""
-        # isidentifier, because Python takes names that compare equal after Unicode normalisation for one and the same.
-        plain = {key: value for key, value in call.arguments.items() if _is_plain(key)}
-        rest = {key: value for key, value in call.arguments.items() if key not in plain}
-        parts = [f"{key}={write(value)}" for key, value in plain.items()]
-        if rest:
-            parts.append(f"**{write(rest)}")
+        parts = [f"{key}={write(value)}" if _is_plain(key) else f"**{write({key: value})}" for key, value in call.arguments.items()]
         name = call.name if all(map(_is_plain, call.name.split("."))) else f"globals()[{encode(call.name)}]"
         return f"[{name}({', '.join(parts)})]".replace("<|", r"\u003c|")
 
