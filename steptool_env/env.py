@@ -39,6 +39,8 @@ class Snapshot:
     ended: str
     rewards: tuple[float, ...] = ()
     """The reward of every step so far, for rendering."""
+    view: Any = None
+    """What another form of the environment remembers beside it."""
 
 
 class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
