@@ -74,11 +74,11 @@ class _Rows:
     """Puts a ``RowScorer`` into an actor-critic policy: its scores are the logits."""
 
     def _build_mlp_extractor(self: Any) -> None:
-        self.mlp_extractor = RowScorer(int(self.action_space.n))
+        self.add_module("mlp_extractor", RowScorer(int(self.action_space.n)))
 
     def _build(self: Any, lr_schedule: Callable[[float], float]) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
-        self.action_net = nn.Identity()
+        self.add_module("action_net", nn.Identity())
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
 
@@ -93,7 +93,7 @@ class RowMaskablePolicy(_Rows, MaskableActorCriticPolicy):
 class _RowQNetwork(QNetwork):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.q_net = _Scores(int(self.action_space.n))
+        self.add_module("q_net", _Scores(int(self.action_space.n)))
 
 
 class _Scores(RowScorer):
@@ -109,13 +109,17 @@ class RowQPolicy(DQNPolicy):
         return _RowQNetwork(**arguments).to(self.device)
 
 
+_SHARED: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.95}
+_PPO: dict[str, Any] = {**_SHARED, "n_steps": 128, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
+_A2C: dict[str, Any] = {**_SHARED, "n_steps": 16, "ent_coef": 0.01, "use_rms_prop": False}
+_EXPLORING: dict[str, Any] = {"learning_starts": 1_000, "exploration_fraction": 0.4, "exploration_final_eps": 0.02}
+_DQN: dict[str, Any] = {**_SHARED, **_EXPLORING, "buffer_size": 10_000, "batch_size": 64, "train_freq": 8, "target_update_interval": 500}
 SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
-    "maskable-ppo": (MaskablePPO, RowMaskablePolicy, {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01}),
-    "ppo": (PPO, RowPolicy, {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01}),
-    "a2c": (A2C, RowPolicy, {"n_steps": 16, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01, "use_rms_prop": False}),
-    "dqn": (DQN, RowQPolicy, {"buffer_size": 10_000, "learning_starts": 1_000, "batch_size": 64, "learning_rate": 1e-3, "gamma": 0.95,
-                              "train_freq": 8, "target_update_interval": 500, "exploration_fraction": 0.4}),
-}  # fmt: skip
+    "maskable-ppo": (MaskablePPO, RowMaskablePolicy, _PPO),
+    "ppo": (PPO, RowPolicy, _PPO),
+    "a2c": (A2C, RowPolicy, _A2C),
+    "dqn": (DQN, RowQPolicy, _DQN),
+}
 """Name -> algorithm, policy over rows, and settings that learn ``worlds`` level 1."""
 
 
