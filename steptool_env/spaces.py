@@ -58,7 +58,7 @@ class _MessageSpace(spaces.Tuple):  # type: ignore[type-arg]  # it takes none in
         return Message(role, content)
 
 
-class _TranscriptSpace(spaces.Sequence):  # type: ignore[type-arg]  # it takes none in Gymnasium 1.0
+class _TranscriptSpace(spaces.Sequence):
     """A tuple of messages."""
 
     def __init__(self) -> None:

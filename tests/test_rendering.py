@@ -107,6 +107,7 @@ def test_a_copy_renders_like_its_origin(make_env: Make) -> None:
     assert twin.render() == env.render()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")  # moviepy's own
 def test_record_video_works(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
     made = gym.make("StepTool-v0", suite=Counting(), render_mode="rgb_array")
