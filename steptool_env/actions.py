@@ -50,7 +50,15 @@ def read(action: Any) -> tuple[Action, str]:
         for key in arguments:
             if not isinstance(key, str):
                 return _malformed(short(action), f"{_EXPECTED}, got arguments {short(arguments)}")
-        text = clean(dumps({"name": name, "arguments": arguments if type(arguments) is dict else dict(arguments)}))
+        flat = type(name) is str and type(arguments) is dict
+        text = dumps({"name": name, "arguments": arguments if type(arguments) is dict else dict(arguments)})
+        if flat and text.isascii():
+            for key, value in arguments.items():
+                if type(value) is not str or type(key) is not str:
+                    break
+            else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
+                return ToolCall(name, dict(arguments)), text
+        text = clean(text)
         if deep := depth_fault(text, MAX_DEPTH + 2):
             return _malformed(short(action), f"the arguments are no JSON that tools take: {deep}")
         return ToolCall(**loads(text)), text

@@ -157,8 +157,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         # Nobody has seen the transition yet but the suite; making it a second time would cost more than all the rest.
         self._progress = progress = self.suite.progress(task, episode)
         _set(transition, "progress", progress)
-        parts = self._parts(episode)
-        reward = sum(parts.values(), 0.0)
+        parts, reward = self._parts(episode)
         self._rewards.append(reward)
         if toolkit.schemas is not offered:
             self.action_space.offer(toolkit.parameters, episode.messages)
@@ -249,20 +248,22 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
     def _info(self, task: Task, error: str, success: float) -> dict[str, Any]:
         return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": error == "unavailable"}
 
-    def _parts(self, episode: Episode) -> dict[str, float]:
+    def _parts(self, episode: Episode) -> tuple[dict[str, float], float]:
+        """Return the parts of the last step's reward and their sum."""
         returned = self.shaper(episode)
         try:
             parts = {str(name): float(value) for name, value in returned.items()}
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
             raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {short(returned)}: {fault}") from fault
-        if not math.isfinite(sum(parts.values())):
+        total = sum(parts.values(), 0.0)
+        if not math.isfinite(total):
             for name, value in parts.items():
                 if not math.isfinite(value):
                     raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
             raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
         if episode.transitions[-1].result.error == "unavailable":  # an infrastructure fault earns nothing, good or bad
-            parts = dict.fromkeys(parts, 0.0)
-        return parts
+            return dict.fromkeys(parts, 0.0), 0.0
+        return parts, total
 
     def _after_end(self, episode: Episode) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._ended == "terminated":
@@ -275,5 +276,5 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             text = f"Error: the budget of {len(episode)} steps is used up; no further call is executed."
         observation: Observation = {"messages": (*episode.messages, Message("tool", text)), "tools": episode.toolkit.schemas}
         info = self._info(episode.task, "over_budget", float(last.outcome.solved) if last.outcome else 0.0)
-        info["reward_parts"] = dict.fromkeys(self._parts(episode), 0.0)
+        info["reward_parts"] = dict.fromkeys(self._parts(episode)[0], 0.0)
         return observation, 0.0, False, True, info

@@ -102,12 +102,12 @@ def check_suite(suite: TaskSuite, *, tasks: int = 10, seed: int = 0) -> None:
     _require(len({task.id for task in seen}) == count, TASKS, f"ids {[task.id for task in seen]}")
     for index, task in enumerate(seen):
         _require(suite.index(task.id) == index, TASKS, f"index({task.id!r}) is {suite.index(task.id)}, not {index}")
-    for outside in (-1, len(suite)):
-        try:
-            suite[outside]
-        except IndexError:
-            continue
-        raise ContractError(f"{TASKS}: suite[{outside}] must raise IndexError")
+    try:
+        suite[len(suite)]
+    except IndexError:
+        pass
+    else:
+        raise ContractError(f"{TASKS}: suite[{len(suite)}] must raise IndexError, since there are {len(suite)} tasks")
     for index, task in enumerate(seen):
         toolkit = suite.toolkit(task)
         _require(set(task.tools) == set(toolkit), TASKS, f"task {task.id!r} names the tools {task.tools}, its toolkit has {tuple(toolkit)}")
