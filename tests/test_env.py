@@ -5,6 +5,8 @@ import json
 import math
 import pickle
 import random
+import statistics
+import time
 import types
 import warnings
 from collections.abc import Callable
@@ -629,3 +631,19 @@ class Empty(Counting):
 def test_wrong_arguments_raise_with_the_value(options: dict[str, Any], message: str) -> None:
     with pytest.raises(StepToolError, match=message):
         StepToolEnv(**options)
+
+
+def test_the_cost_of_a_step_does_not_grow_with_the_episode(make_env: Make) -> None:
+    env = make_env(suite=Counting(max_steps=200))
+    first: list[float] = []
+    last: list[float] = []
+    for _ in range(10):
+        env.reset(seed=0)
+        times = []
+        for _ in range(200):
+            start = time.perf_counter()
+            env.step(ADD)
+            times.append(time.perf_counter() - start)
+        first += times[10:30]
+        last += times[180:]
+    assert statistics.median(last) < 2 * statistics.median(first)

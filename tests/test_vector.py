@@ -29,7 +29,7 @@ def vector(name: str, count: int, how: dict[str, Any], mode: AutoresetMode, **op
     return gym.make_vec(name, num_envs=count, vector_kwargs=further, **how, **options)
 
 
-def actions_for(name: str, infos_or_none: Any, generators: list[random.Random]) -> Any:
+def actions_for(name: str, generators: list[random.Random]) -> Any:
     """Return one action for each environment; each is drawn from a generator of its own."""
     if name == "StepToolDiscrete-v0":
         return np.array([rng.randrange(80) for rng in generators])
@@ -63,7 +63,7 @@ def alone(name: str, seed: int, steps: int, **options: Any) -> list[Any]:
     record: list[Any] = [("reset", plain(observation), info["task_id"])]
     over = False
     for _ in range(steps):
-        action = actions_for(name, None, [rng])[0]
+        action = actions_for(name, [rng])[0]
         if over:
             observation, info = env.reset()
             record.append(("reset", plain(observation), info["task_id"]))
@@ -87,7 +87,7 @@ def test_next_step_gives_every_environment_what_it_gets_alone(name: str, how: di
     records: list[list[Any]] = [[("reset", pick(batch, number), infos["task_id"][number])] for number in range(3)]
     over = np.zeros(3, bool)
     for _ in range(steps):
-        batch, rewards, terminated, truncated, infos = envs.step(actions_for(name, None, generators))
+        batch, rewards, terminated, truncated, infos = envs.step(actions_for(name, generators))
         for number in range(3):
             if over[number]:
                 assert rewards[number] == 0.0
@@ -114,7 +114,7 @@ def test_same_step_keeps_the_last_observation_and_the_last_info(name: str, how: 
         env.reset(seed=5 + number)
     ended = 0
     for _ in range(25):
-        actions = actions_for(name, None, generators)
+        actions = actions_for(name, generators)
         batch, rewards, terminated, truncated, infos = envs.step(actions)
         for number, env in enumerate(single):
             observation, reward, *over, info = env.step(actions[number])

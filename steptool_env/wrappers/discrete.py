@@ -38,7 +38,7 @@ FEATURES = (
 
 _PAIR, _TOOL, _VALUE, _SHARED = slice(0, 5), slice(5, 8 + _CODE), slice(8 + _CODE, 23 + _CODE), slice(23 + _CODE, 26 + _CODE)
 _FAR = 8.0
-_SCANNED = 64
+_SMALL, _SCANNED = 1000, 64
 
 
 def tool_code(name: str) -> NDArray[np.float32]:
@@ -75,7 +75,9 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
     Args:
         suite: Name of a suite, or a ``TaskSuite``.
         shaper: Name of a shaper, or a callable.
-        tools: Tools in the catalogue, ``finish`` included; by default, as many as the first 64 tasks offer at most.
+        tools: Tools in the catalogue, ``finish`` included; by default, as many as a task of the suite offers at
+            most (in suites of more than 1000 tasks, as many as some 64 of them do), and a tenth more for suites with several
+            turns, which may bring further tools.
         values: Values in the catalogue, at least 8.
         max_steps: Overrides the step budget of every task.
         render_mode: As in ``StepToolEnv``.
@@ -98,7 +100,11 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
     ) -> None:
         super().__init__(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
         if tools is None:
-            tools = max(len(set(self.suite[index].tools) | {"finish"}) for index in range(min(_SCANNED, len(self.suite))))
+            count = len(self.suite)
+            scanned = range(count) if count <= _SMALL else range(0, count, count // _SCANNED)
+            tools = max(len({*self.suite[index].tools, "finish"}) for index in scanned)
+            if type(self.suite).after_finish is not TaskSuite.after_finish:  # a later turn may offer more than the first one
+                tools += max(1, tools // 10)
         for name, number, least in (("tools", tools, 1), ("values", values, 8)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
                 raise InvalidArgument(f"{name} must be an integer of at least {least}, got {number!r}")

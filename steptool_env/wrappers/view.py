@@ -6,6 +6,7 @@ environments and ``action_masks()`` see, and ``gym.make`` hands its keywords to 
 
 from __future__ import annotations
 
+import abc
 import copy
 import dataclasses
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -24,10 +25,10 @@ ObsType = TypeVar("ObsType")
 ActType = TypeVar("ActType")
 
 
-class View(gym.Env[ObsType, ActType], Generic[ObsType, ActType]):
+class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     """A ``StepToolEnv`` with other actions and observations; everything else is handed on to it.
 
-    A form overrides ``_enter`` (action -> what the core takes) and ``_leave`` (what the core returns -> observation and info).
+    A form says in ``_enter`` what an action means to the core, and in ``_leave`` what comes of the core's answer.
     """
 
     metadata: ClassVar[dict[str, Any]] = StepToolEnv.metadata  # type: ignore[misc]  # Gymnasium does not say ClassVar
@@ -37,16 +38,17 @@ class View(gym.Env[ObsType, ActType], Generic[ObsType, ActType]):
         self.render_mode = render_mode
 
     # ---------------------------------------------------------------- what a form says
+    @abc.abstractmethod
     def _enter(self, action: Any) -> Any:
-        raise NotImplementedError
+        """Return what the core takes."""
 
+    @abc.abstractmethod
     def _leave(self, observation: Observation, info: dict[str, Any]) -> ObsType:
         """Return the observation of this form; further entries of ``info`` are added in place."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _again(self) -> Self:
         """Return a fresh environment with the same arguments and the same suite and shaper."""
-        raise NotImplementedError
 
     def _remember(self) -> Any:
         """Return what this form keeps beside the core, for snapshots."""
