@@ -1,6 +1,6 @@
 """StepTool: multi-step tool use as a Gymnasium environment, with a reward for every step.
 
-Importing the package registers ``StepTool-v0``:
+Importing the package registers ``StepTool-v0``, ``StepToolText-v0`` and ``StepToolDiscrete-v0``:
 
     >>> import gymnasium as gym, steptool_env
     >>> env = gym.make("StepTool-v0", suite="worlds", level=1)
@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from steptool_env.env import Snapshot, StepToolEnv
 from steptool_env.errors import StepToolError
-from steptool_env.formats import FORMATS, CallFormat, make_format
+from steptool_env.formats import FORMATS, CallFormat, Reading, make_format, read
 from steptool_env.rewards import SHAPERS, RewardShaper, make_shaper
 from steptool_env.spaces import TextSpace, ToolCallSpace
 from steptool_env.tasks import SUITES, Episode, TaskSuite, make_suite
@@ -33,6 +33,7 @@ __all__ = [
     "Message",
     "Observation",
     "Outcome",
+    "Reading",
     "RewardShaper",
     "Snapshot",
     "StepToolEnv",
@@ -50,10 +51,17 @@ __all__ = [
     "make_format",
     "make_shaper",
     "make_suite",
+    "read",
     "tool",
 ]
 
 __version__ = "0.1.0"
 
-if "StepTool-v0" not in gym.registry:
-    gym.register(id="StepTool-v0", entry_point="steptool_env.env:StepToolEnv")
+# The passive checker of gym.make would walk the whole transcript at every step. It is off: steptool_env.testing checks the same, and more.
+for _id, _entry in (
+    ("StepTool-v0", "steptool_env.env:StepToolEnv"),
+    ("StepToolText-v0", "steptool_env.wrappers:StepToolTextEnv"),
+    ("StepToolDiscrete-v0", "steptool_env.wrappers:StepToolDiscreteEnv"),
+):
+    if _id not in gym.registry:
+        gym.register(id=_id, entry_point=_entry, disable_env_checker=True)

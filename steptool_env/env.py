@@ -6,22 +6,24 @@ Nothing algorithmic lives here. The suite knows the tasks, their tools and their
 from __future__ import annotations
 
 import copy
-import json
 import math
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
+from steptool_env.actions import as_action, read, short
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
+from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import Action, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
+from steptool_env.types import Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
+
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class Snapshot:
     progress: float
     random: Any
     ended: str
+    rewards: tuple[float, ...] = ()
+    """The reward of every step so far, for rendering."""
+    view: Any = None
+    """What another form of the environment remembers beside it."""
 
 
 class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
@@ -58,11 +64,12 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         suite: Name of a suite, or a ``TaskSuite``.
         shaper: Name of a shaper, or a callable from the episode so far to the parts of the last step's reward.
         max_steps: Overrides the step budget of every task.
-        render_mode: ``"ansi"`` or None.
+        render_mode: ``"ansi"`` (``render`` returns the transcript as text), ``"human"`` (every reset and step prints what is
+            new), ``"rgb_array"`` (``render`` returns a picture; needs Pillow) or None.
         suite_options: Passed to the suite when it is given by name (``level=``, ``split=``, ``category=`` …).
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}  # type: ignore[misc]  # Gymnasium does not say ClassVar
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(MODES), "render_fps": 4}  # type: ignore[misc]  # Gymnasium does not say ClassVar
     action_space: ToolCallSpace
 
     def __init__(
@@ -84,11 +91,13 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.shaper = make_shaper(shaper)
         self.max_steps = max_steps
         self.render_mode = render_mode
+        self._renderer = Renderer()
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
         self.action_space = ToolCallSpace(self.suite.toolkit(self.suite[0]).parameters)
         self.episode: Episode | None = None
         self._progress = 0.0
         self._ended = ""
+        self._rewards: list[float] = []
 
     # ---------------------------------------------------------------- the Gymnasium API
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
@@ -106,8 +115,11 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.episode = episode = Episode(task, self.suite.toolkit(task))
         self._progress = self.suite.progress(task, episode)
         self._ended = ""
+        self._rewards = []
         self.action_space.offer(episode.toolkit.parameters, episode.messages)
-        return _observe(episode), self._info(episode, "", 0.0)
+        if self.render_mode == "human":
+            self._renderer.show(episode, self._rewards, self._ended)
+        return {"messages": episode.messages, "tools": episode.toolkit.schemas}, self._info(task, "", 0.0)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Execute one tool call; see the class for what comes back."""
@@ -117,44 +129,61 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self._ended:
             return self._after_end(episode)
         task, before = episode.task, self._progress
-        call, said = _read(action)
+        call, said = read(action)
         toolkit = episode.toolkit
         offered = toolkit.schemas
         result = ToolResult(f"Error: {call.reason}", "malformed") if isinstance(call, Malformed) else toolkit.execute(call)
+        error = result.error
         reply = Message("tool", result.content)
-        finished = not result.error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
-        step = len(episode)
-        transition = Transition(task, step, call, result, finished, False, None, before, before)
+        finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
+        transitions = episode.transitions
+        step = len(transitions)
         if finished:
-            episode.transitions.append(transition)
+            transitions.append(Transition(task, step, call, result, True, False, None, before, before))
             following = self.suite.after_finish(task, episode)
-            episode.transitions.pop()
+            transitions.pop()
             if following is not None:
                 finished, reply = False, Message("user", following)
         episode.messages = (*episode.messages, Message("assistant", said), reply)
-        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or result.error == "unavailable")
-        episode.transitions.append(transition)
-        outcome = self.suite.grade(task, episode) if finished or truncated else None
-        self._progress = progress = self.suite.progress(task, episode)
-        episode.transitions[-1] = Transition(task, step, call, result, finished, truncated, outcome, progress, before)
-        parts = self._parts(episode)
+        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or error == "unavailable")
+        transition = Transition(task, step, call, result, finished, truncated, None, before, before)
+        transitions.append(transition)
+        success = 0.0
         if finished or truncated:
+            outcome = self.suite.grade(task, episode)
+            _set(transition, "outcome", outcome)
+            success = float(outcome.solved)
             self._ended = "terminated" if finished else "truncated"
+        # Nobody has seen the transition yet but the suite; making it a second time would cost more than all the rest.
+        self._progress = progress = self.suite.progress(task, episode)
+        _set(transition, "progress", progress)
+        parts, reward = self._parts(episode)
+        self._rewards.append(reward)
         if toolkit.schemas is not offered:
             self.action_space.offer(toolkit.parameters, episode.messages)
         else:
             self.action_space.see(episode.messages)
-        info = self._info(episode, result.error, float(outcome.solved) if outcome is not None else 0.0)
+        info = self._info(task, error, success)
         info["reward_parts"] = parts
-        return _observe(episode), sum(parts.values(), 0.0), finished, truncated, info
+        if self.render_mode == "human":
+            self._renderer.show(episode, self._rewards, self._ended)
+        return {"messages": episode.messages, "tools": toolkit.schemas}, reward, finished, truncated, info
 
-    def render(self) -> str | None:
-        """Return the transcript as text in ``"ansi"`` mode."""
-        if self.render_mode != "ansi":
+    def render(self) -> Any:
+        """Return the transcript with the reward of every step: text (``"ansi"``) or an RGB array of uint8 (``"rgb_array"``).
+
+        In ``"human"`` mode the environment prints by itself, and without a mode there is nothing to return.
+
+        Raises:
+            ResetNeeded: There is no episode yet.
+            MissingExtra: ``"rgb_array"`` needs Pillow.
+        """
+        if self.render_mode in (None, "human"):
             return None
-        if self.episode is None:
-            raise ResetNeeded("render() was called before reset()")
-        return "\n".join(f"{role:>9}: {content}" for role, content in self.episode.messages) + "\n"
+        episode = self._running()
+        if self.render_mode == "ansi":
+            return self._renderer.text(episode, self._rewards, self._ended)
+        return self._renderer.picture(episode, self._rewards, self._ended)
 
     # ---------------------------------------------------------------- beyond Gymnasium
     @property
@@ -173,7 +202,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if not self.suite.can_snapshot:
             raise NotSupported(f"suite {self.suite.name!r} cannot be copied in mid-episode (can_snapshot is False)")
         random = copy.deepcopy((self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state))
-        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, episode.toolkit.snapshot(), self._progress, random, self._ended)
+        state, rewards = episode.toolkit.snapshot(), tuple(self._rewards)
+        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, state, self._progress, random, self._ended, rewards)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a state from ``snapshot``, also one of another environment with the same suite."""
@@ -181,7 +211,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         toolkit.restore(snapshot.state)
         self.episode = Episode(snapshot.task, toolkit, list(snapshot.transitions))
         self.episode.messages = snapshot.messages
-        self._progress, self._ended = snapshot.progress, snapshot.ended
+        self._progress, self._ended, self._rewards = snapshot.progress, snapshot.ended, list(snapshot.rewards)
         self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.random)
         self.action_space.offer(toolkit.parameters, snapshot.messages)
 
@@ -215,27 +245,25 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             raise ResetNeeded("there is no episode yet; call reset() first")
         return self.episode
 
-    def _info(self, episode: Episode, error: str, success: float) -> dict[str, Any]:
-        return {
-            "task_id": episode.task.id,
-            "success": success,
-            "progress": self._progress,
-            "tool_error": error,
-            "masked": error == "unavailable",
-        }
+    def _info(self, task: Task, error: str, success: float) -> dict[str, Any]:
+        return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": error == "unavailable"}
 
-    def _parts(self, episode: Episode) -> dict[str, float]:
+    def _parts(self, episode: Episode) -> tuple[dict[str, float], float]:
+        """Return the parts of the last step's reward and their sum."""
         returned = self.shaper(episode)
         try:
             parts = {str(name): float(value) for name, value in returned.items()}
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
-            raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {_short(returned)}: {fault}") from fault
-        for name, value in parts.items():
-            if not math.isfinite(value):
-                raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
-        if episode[-1].result.error == "unavailable":  # an infrastructure fault earns nothing, good or bad
-            parts = dict.fromkeys(parts, 0.0)
-        return parts
+            raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {short(returned)}: {fault}") from fault
+        total = sum(parts.values(), 0.0)
+        if not math.isfinite(total):
+            for name, value in parts.items():
+                if not math.isfinite(value):
+                    raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
+            raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
+        if episode.transitions[-1].result.error == "unavailable":  # an infrastructure fault earns nothing, good or bad
+            return dict.fromkeys(parts, 0.0), 0.0
+        return parts, total
 
     def _after_end(self, episode: Episode) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._ended == "terminated":
@@ -247,66 +275,6 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         else:
             text = f"Error: the budget of {len(episode)} steps is used up; no further call is executed."
         observation: Observation = {"messages": (*episode.messages, Message("tool", text)), "tools": episode.toolkit.schemas}
-        info = self._info(episode, "over_budget", float(last.outcome.solved) if last.outcome else 0.0)
-        info["reward_parts"] = dict.fromkeys(self._parts(episode), 0.0)
+        info = self._info(episode.task, "over_budget", float(last.outcome.solved) if last.outcome else 0.0)
+        info["reward_parts"] = dict.fromkeys(self._parts(episode)[0], 0.0)
         return observation, 0.0, False, True, info
-
-
-def as_action(action: Any) -> Action:
-    """Read what was passed to ``step``. Total: anything that is no call becomes a ``Malformed`` with the reason.
-
-    The arguments are copied as JSON, so that what the caller or a tool does to theirs later changes no record.
-    """
-    return _read(action)[0]
-
-
-def _read(action: Any) -> tuple[Action, str]:
-    """Return the action and its text in the transcript."""
-    if isinstance(action, Malformed):
-        return _malformed(str(action.text), str(action.reason))
-    name: Any
-    arguments: Any
-    if isinstance(action, ToolCall):
-        name, arguments = action.name, action.arguments
-    elif isinstance(action, Mapping):
-        name, arguments = action.get("name"), action.get("arguments", {})
-        if extra := [key for key in action if key not in ("name", "arguments")]:
-            return _malformed(_short(action), f"{_EXPECTED}, got further keys {_short(extra)}")
-    else:
-        return _malformed(_short(action), f"{_EXPECTED}, got {type(action).__name__}")
-    if not isinstance(name, str):
-        return _malformed(_short(action), f"{_EXPECTED}, got a name of type {type(name).__name__}")
-    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
-        return _malformed(_short(action), f"{_EXPECTED}, got arguments {_short(arguments)}")
-    try:
-        text = _clean(_encode({"name": name, "arguments": dict(arguments)}))
-        return ToolCall(**_decode(text)), text
-    except (TypeError, ValueError, RecursionError) as fault:
-        return _malformed(_short(action), f"the arguments are not JSON: {str(fault)[:200]}")
-
-
-# json.dumps and json.loads would make a new coder at every step.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-_decode = json.JSONDecoder().decode
-_EXPECTED = 'expected {"name": str, "arguments": {...}}'
-
-
-def _malformed(text: str, reason: str) -> tuple[Malformed, str]:
-    text = _clean(text)
-    return Malformed(text, _clean(reason)), text
-
-
-def _observe(episode: Episode) -> Observation:
-    return {"messages": episode.messages, "tools": episode.toolkit.schemas}
-
-
-def _clean(text: str) -> str:
-    # A lone surrogate can be neither encoded nor stored nor tokenized.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _short(value: Any) -> str:
-    try:
-        return repr(value)[:200]
-    except Exception:  # a foreign __repr__ may do anything
-        return f"<{type(value).__name__}>"

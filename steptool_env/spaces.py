@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils.shared_memory import create_shared_memory
 
+from steptool_env.errors import InvalidArgument
 from steptool_env.types import Malformed, Message, ToolCall
 
 __all__ = ["TextSpace", "ToolCallSpace", "observation_space"]
@@ -56,9 +58,26 @@ class _MessageSpace(spaces.Tuple):  # type: ignore[type-arg]  # it takes none in
         return Message(role, content)
 
 
+class _TranscriptSpace(spaces.Sequence):
+    """A tuple of messages."""
+
+    def __init__(self) -> None:
+        super().__init__(_MessageSpace())
+
+
+@create_shared_memory.register(TextSpace)
+@create_shared_memory.register(_TranscriptSpace)
+def _refuse_shared_memory(space: Any, n: int = 1, ctx: Any = None) -> Any:
+    # Loud and at the start. Gymnasium's shared memory for its own Text space returns the first text for ever.
+    raise InvalidArgument(
+        "shared memory cannot hold text of any length: use gym.make_vec(..., vectorization_mode='async', vector_kwargs={'shared_memory': False}), "
+        "AsyncVectorEnv(..., shared_memory=False), or vectorization_mode='sync'"
+    )
+
+
 def observation_space() -> spaces.Dict:
     """Return the space of observations: ``messages`` (the transcript) and ``tools`` (JSON function schemas)."""
-    return spaces.Dict(messages=spaces.Sequence(_MessageSpace()), tools=TextSpace())
+    return spaces.Dict(messages=_TranscriptSpace(), tools=TextSpace())
 
 
 class ToolCallSpace(spaces.Space[dict[str, Any]]):

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steptool_env.errors import InvalidArgument, UnknownName
-from steptool_env.formats.base import CallFormat
+from steptool_env.formats.base import CallFormat, Reading, read
 from steptool_env.formats.hermes import Hermes
+from steptool_env.formats.llama3 import Llama3
+from steptool_env.formats.mistral import Mistral
+from steptool_env.formats.openai import OpenAI
+from steptool_env.formats.pythonic import Pythonic
 from steptool_env.formats.react import ReAct
 
-__all__ = ["FORMATS", "CallFormat", "Hermes", "ReAct", "make_format"]
+__all__ = ["FORMATS", "CallFormat", "Hermes", "Llama3", "Mistral", "OpenAI", "Pythonic", "ReAct", "Reading", "make_format", "read"]
 
-FORMATS: dict[str, Callable[[], CallFormat]] = {"hermes": Hermes, "react": ReAct}
+FORMATS: dict[str, Callable[[], CallFormat]] = {
+    "hermes": Hermes,
+    "llama3": Llama3,
+    "mistral": Mistral,
+    "openai": OpenAI,
+    "pythonic": Pythonic,
+    "react": ReAct,
+}
 """Name -> class of a call format."""
 
 

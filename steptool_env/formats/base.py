@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from steptool_env.types import Action, ToolCall
+from steptool_env.types import Action, Malformed, ToolCall
 
-__all__ = ["CallFormat", "decode", "encode"]
+__all__ = ["CallFormat", "Reading", "Scan", "as_call", "decode", "encode", "raw_decode", "read", "read_all"]
 
 
 @runtime_checkable
@@ -37,6 +38,51 @@ class CallFormat(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reply says: its first call, and what stands around it."""
+
+    action: Action
+    reasoning: str
+    """The text before the call, without white space at its ends; all of it, if there is no call."""
+    further: int
+    """How many calls follow the first one in the same reply. They are not executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One call found in a text: what it says, and where it stands."""
+
+    action: Action
+    begin: int
+    end: int
+    """Where the search for the next call goes on; after the call and its closing mark."""
+
+
+def read(form: CallFormat, text: str) -> Reading:
+    """Return the first call of a reply with what stands before it and how many calls come after it.
+
+    A format says where its calls stand with a method ``scan(text, begin) -> Scan | None``. One that has only ``parse``
+    is read as well, but its reasoning and its further calls stay unknown.
+    """
+    scan: Callable[[str, int], Scan | None] | None = getattr(form, "scan", None)
+    if scan is None:
+        return Reading(form.parse(text), "", 0)
+    return read_all(form, scan, text)
+
+
+def read_all(form: CallFormat, scan: Callable[[str, int], Scan | None], text: str) -> Reading:
+    """Scan the text call by call. Linear, because each scan begins where the last one ended and a broken call ends it."""
+    first = scan(text, 0)
+    if first is None or isinstance(first.action, Malformed):
+        action = form.parse(text)
+        return Reading(action, text[: first.begin].strip() if first is not None else text.strip(), 0)
+    further, place = 0, first
+    while (following := scan(text, place.end)) is not None and isinstance(following.action, ToolCall):
+        further, place = further + 1, following
+    return Reading(first.action, text[: first.begin].strip(), further)
+
+
 def encode(value: Any) -> str:
     """Return the value as JSON on one line. Unicode stays as it is, but for lone surrogates, which no tokenizer takes."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -54,13 +100,40 @@ def decode(text: str, start: int) -> Any:
         ValueError: There is no complete JSON value, or one that JSON cannot write again (NaN, 1e999, thousands of
             digits, thousands of brackets). The message says what is wrong and where.
     """
+    return raw_decode(text, start)[0]
+
+
+def raw_decode(text: str, start: int) -> tuple[Any, int]:
+    """The same as ``decode``, with the position after the value."""
     try:
-        return _DECODER.raw_decode(text, start)[0]
+        return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as fault:
         place = "where it begins" if fault.pos <= start else f"after {text[max(start, fault.pos - 20) : fault.pos]!r}"
         raise ValueError(f"{fault.msg} {place}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def as_call(text: str, value: Any, key: str, expected: str, allowed: frozenset[str] = frozenset()) -> Action:
+    """Return the call that a JSON object ``{"name": …, key: {…}}`` describes, or what is wrong with it.
+
+    Args:
+        text: The whole reply.
+        value: The decoded JSON.
+        key: Under which the arguments stand; they may be missing if there are none.
+        expected: What would have been right, for the message.
+        allowed: Further keys that mean nothing here, such as an id.
+    """
+    if not isinstance(value, dict):
+        return Malformed(text, f"the call is no JSON object; {expected}")
+    if not isinstance(value.get("name"), str):
+        return Malformed(text, f"the call has no name; {expected}")
+    arguments = value.get(key, {})
+    if not isinstance(arguments, dict):
+        return Malformed(text, f"the {key} are no JSON object; {expected}")
+    if further := sorted(value.keys() - {"name", key} - allowed):
+        return Malformed(text, f"the call has further keys, {', '.join(further)[:100]}; {expected}")
+    return ToolCall(value["name"], arguments)
 
 
 def _finite(digits: str) -> float:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steptool_env.formats.base import decode, encode
+from steptool_env.formats.base import Scan, as_call, encode, raw_decode
 from steptool_env.formats.signature import compact
 from steptool_env.types import Action, Malformed, ToolCall
 
@@ -46,23 +46,29 @@ class Hermes:
 
     def parse(self, text: str) -> Action:
         """Read the first call; the first tag that a JSON object follows decides."""
-        begin = 0
-        if text.lstrip().startswith("<think>"):
-            begin = text.find("</think>")
-            if begin < 0:
-                return Malformed(text, f"the reasoning has no end, </think>; after it, {_EXPECTED}")
+        found = self.scan(text, 0)
+        if found is not None:
+            return found.action
+        begin = _after_thinking(text)
+        if begin < 0:
+            return Malformed(text, f"the reasoning has no end, </think>; after it, {_EXPECTED}")
+        what = f"no JSON object follows {_OPEN}" if text.find(_OPEN, begin) >= 0 else f"there is no {_OPEN}"
+        return Malformed(text, f"{what}; {_EXPECTED}")
+
+    def scan(self, text: str, begin: int) -> Scan | None:
+        """Find the first call from ``begin`` on."""
+        if begin == 0 and (begin := _after_thinking(text)) < 0:
+            return None
         found = _CALL.search(text, begin)
         if found is None:
-            what = f"no JSON object follows {_OPEN}" if text.find(_OPEN, begin) >= 0 else f"there is no {_OPEN}"
-            return Malformed(text, f"{what}; {_EXPECTED}")
+            return None
         try:
-            call = decode(text, found.end())
+            call, end = raw_decode(text, found.end())
         except ValueError as fault:
-            return Malformed(text, f"the JSON in {_OPEN} is broken: {fault}; {_EXPECTED}")
-        if not isinstance(call.get("name"), str):
-            return Malformed(text, f"the call has no name; {_EXPECTED}")
-        if not isinstance(call.get("arguments", {}), dict):
-            return Malformed(text, f"the arguments are no JSON object; {_EXPECTED}")
-        if further := sorted(call.keys() - {"name", "arguments"}):
-            return Malformed(text, f"the call has further keys, {', '.join(further)[:100]}; {_EXPECTED}")
-        return ToolCall(call["name"], call.get("arguments", {}))
+            return Scan(Malformed(text, f"the JSON in {_OPEN} is broken: {fault}; {_EXPECTED}"), found.start(), len(text))
+        return Scan(as_call(text, call, "arguments", _EXPECTED), found.start(), end)
+
+
+def _after_thinking(text: str) -> int:
+    """Return where the reply proper begins; -1 if the reasoning does not end."""
+    return text.find("</think>") if text.lstrip().startswith("<think>") else 0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steptool_env.formats.base import decode, encode
+from steptool_env.formats.base import Scan, decode, encode, raw_decode
 from steptool_env.formats.signature import compact
 from steptool_env.types import Action, Malformed, ToolCall
 
@@ -44,21 +44,28 @@ class ReAct:
 
     def parse(self, text: str) -> Action:
         """Read the first call; the first ``Action:`` line that an ``Action Input:`` follows decides."""
-        found = _CALL.search(text)
+        found = self.scan(text, 0)
+        return found.action if found is not None else Malformed(text, f"there is no call; {_EXPECTED}")
+
+    def scan(self, text: str, begin: int) -> Scan | None:
+        """Find the first call from ``begin`` on."""
+        found = _CALL.search(text, begin)
         if found is None:
-            return Malformed(text, f"there is no call; {_EXPECTED}")
+            return None
         name = found[1].strip()
-        if not name:
-            return Malformed(text, f"Action names no tool; {_EXPECTED}")
-        try:
-            if name.startswith('"'):
-                name = decode(name, 0)
-            arguments = decode(text, found.end())
-        except ValueError as fault:
-            return Malformed(text, f"the JSON of the call is broken: {fault}; {_EXPECTED}")
-        if not isinstance(arguments, dict):
-            return Malformed(text, f"Action Input is no JSON object; {_EXPECTED}")
-        return ToolCall(name, arguments)
+        fault = "Action names no tool" if not name else ""
+        end = len(text)
+        arguments: Any = {}
+        if not fault:
+            try:
+                if name.startswith('"'):
+                    name = decode(name, 0)
+                arguments, end = raw_decode(text, found.end())
+                if not isinstance(arguments, dict):
+                    fault = "Action Input is no JSON object"
+            except ValueError as problem:
+                fault = f"the JSON of the call is broken: {problem}"
+        return Scan(Malformed(text, f"{fault}; {_EXPECTED}") if fault else ToolCall(name, arguments), found.start(), end)
 
 
 def _is_plain(name: str) -> bool:

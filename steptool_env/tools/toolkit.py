@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import queue
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
+from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps_loose
 from steptool_env.tools.tool import BadArguments, Tool, tool
 from steptool_env.types import ToolCall, ToolResult
 
@@ -32,9 +32,6 @@ FINISH: Tool = finish
 """The tool that ends an episode; every toolkit has it, or a tool of its own with the same name."""
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make a new encoder at every call
-
-
 class Toolkit(Mapping[str, Tool]):
     """The tools on offer, by name, and the mutable state that stateful ones share.
 
@@ -42,7 +39,8 @@ class Toolkit(Mapping[str, Tool]):
         tools: Tools, or typed functions, which are decorated with ``@tool``.
         state: What the tools act on. ``snapshot`` copies it with ``copy.deepcopy``; a ``__deepcopy__`` of its own makes
             that cheap.
-        max_result_chars: Longer results are cut, with a mark that says how long they were.
+        max_result_chars: Longer results are cut, with a mark that says how long they were. (The budget of time is
+            ``Tool.timeout``, that of depth ``jsontext.MAX_DEPTH``.)
     """
 
     def __init__(self, tools: Iterable[Tool | Callable[..., Any]], state: Any = None, *, max_result_chars: int = 20_000) -> None:
@@ -100,7 +98,7 @@ class Toolkit(Mapping[str, Tool]):
                 value = one.function(**call.arguments)
             if isinstance(value, ToolResult):
                 error, value = value.error, value.content
-            text = str.__str__(value) if isinstance(value, str) else _encode(value)
+            text = str.__str__(value) if isinstance(value, str) else _as_text(value)
         except KeyboardInterrupt:
             raise
         except Unavailable as problem:
@@ -109,18 +107,20 @@ class Toolkit(Mapping[str, Tool]):
             text, error = f"Error: {call.name} timed out: {_said(problem)}", "timeout"
         except BadArguments as problem:
             return self._bad_arguments(one, _said(problem))
+        except _NoResult as problem:
+            text, error = f"Error: {call.name} failed: {problem}", "tool_failed"
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
             text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_said(problem)}", "tool_failed"
         if len(text) > self.max_result_chars:
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
-        return ToolResult(_encodable(text), error)
+        return ToolResult(clean(text), error)
 
     def _bad_arguments(self, one: Tool, fault: str) -> ToolResult:
         # Short, because a model reads it at every such mistake; the full schema stands among the tools on offer.
         required = one.parameters.get("required", ())
         names = [name if name in required else f"{name} (optional)" for name in one.parameters.get("properties", {})]
         text = f"Error: wrong arguments for {one.name}: {fault}. It takes: {', '.join(names) or 'none'}."
-        return ToolResult(_encodable(text[: self.max_result_chars]), "bad_arguments")
+        return ToolResult(clean(text[: self.max_result_chars]), "bad_arguments")
 
     def snapshot(self) -> Any:
         """Return a copy of the state that later calls leave alone."""
@@ -138,9 +138,20 @@ def _said(problem: BaseException) -> str:
         return ""
 
 
-def _encodable(text: str) -> str:
-    # A lone surrogate can be neither encoded nor stored nor tokenized.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+class _NoResult(Exception):
+    """What a tool returned is nothing that a model could be shown."""
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise _NoResult(f"it returned {len(bytes(value))} bytes of binary data; tools return text or JSON")
+    try:
+        text = dumps_loose(value)
+    except RecursionError:
+        raise _NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
+    if fault := depth_fault(text):
+        raise _NoResult(f"it returned a value that cannot be shown: {fault}")
+    return text
 
 
 _Reply: TypeAlias = "queue.SimpleQueue[tuple[bool, Any]]"

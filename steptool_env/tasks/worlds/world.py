@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steptool_env.jsontext import dumps_ascii
 from steptool_env.tasks.worlds.domain import Change
 from steptool_env.types import ToolResult
 
@@ -64,8 +64,8 @@ class World:
         if field is not None:
             return json.dumps({field: record[field]})
         if key in self.changed:
-            return json.dumps({**record, "status": self.changed[key][0]})
-        return json.dumps(record)
+            return dumps_ascii({**record, "status": self.changed[key][0]})
+        return dumps_ascii(record)
 
     def change(self, tool: str, what: Change, prefix: str, key: str) -> str | ToolResult:
         """Do something to an entity, once, and return its new status and a confirmation code as JSON."""
@@ -79,7 +79,7 @@ class World:
             self.harm += 1
             confirmation = str(1000 + (7919 * int(key[len(prefix) :]) + 104729 * self.harm) % 9000)
         self.changed[key] = (what.status, confirmation)
-        return json.dumps({"status": what.status, "confirmation": confirmation})
+        return dumps_ascii({"status": what.status, "confirmation": confirmation})
 
     @property
     def done(self) -> bool:

@@ -1,0 +1,226 @@
+"""Agents of stable-baselines3 on ``StepToolDiscrete-v0``: policies that score every action by its row, a callback, and evaluation.
+
+The observation has one row of features for each action. A plain MLP must learn every action by itself; the policies here
+score all rows with one small network, so what is learnt for one tool and value holds for the others, and for tasks never seen.
+
+    model = make_model("maskable-ppo", env, seed=0)
+    model.learn(50_000, callback=SuccessCallback())
+    print(evaluate(model, split="test", level=1))
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_env.wrappers.discrete import FEATURES
+
+try:
+    from sb3_contrib import MaskablePPO
+    from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+    from stable_baselines3 import A2C, DQN, PPO
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.policies import ActorCriticPolicy
+    from stable_baselines3.common.vec_env import VecEnv
+    from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+except ImportError as fault:
+    raise MissingExtra("steptool_agents.sb3", str(fault.name), "pip install 'steptool-env[sb3]'") from fault
+
+__all__ = ["SB3_ALGORITHMS", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer", "SuccessCallback", "evaluate", "make_envs", "make_model"]
+
+_HIDDEN = 64
+_WIDTH = len(FEATURES)
+
+
+class RowScorer(nn.Module):
+    """Scores every action from its row of features, and the state from all rows together.
+
+    ``forward``: (B, n * F) -> (scores (B, n), pooled features (B, 2 * hidden)).
+    """
+
+    def __init__(self, actions: int, hidden: int = _HIDDEN) -> None:
+        super().__init__()
+        self.actions = actions
+        self.latent_dim_pi, self.latent_dim_vf = actions, 2 * hidden
+        self.rows = nn.Sequential(nn.Linear(_WIDTH, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward_actor(observation), self.forward_critic(observation)
+
+    def forward_actor(self, observation: Tensor) -> Tensor:
+        """Return the scores, shape (B, n)."""
+        return torch.as_tensor(self.score(self._encode(observation))).squeeze(-1)
+
+    def forward_critic(self, observation: Tensor) -> Tensor:
+        """Return mean and maximum of the encoded rows, shape (B, 2 * hidden)."""
+        encoded = self._encode(observation)
+        return torch.cat([encoded.mean(1), encoded.amax(1)], -1)
+
+    def _encode(self, observation: Tensor) -> Tensor:
+        return torch.as_tensor(self.rows(observation.view(-1, self.actions, _WIDTH)))  # (B, n, hidden)
+
+
+class _Rows:
+    """Puts a ``RowScorer`` into an actor-critic policy: its scores are the logits."""
+
+    def _build_mlp_extractor(self: Any) -> None:
+        self.add_module("mlp_extractor", RowScorer(int(self.action_space.n)))
+
+    def _build(self: Any, lr_schedule: Callable[[float], float]) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self.add_module("action_net", nn.Identity())
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+
+class RowPolicy(_Rows, ActorCriticPolicy):
+    """For PPO and A2C."""
+
+
+class RowMaskablePolicy(_Rows, MaskableActorCriticPolicy):
+    """For MaskablePPO."""
+
+
+class _RowQNetwork(QNetwork):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_module("q_net", _Scores(int(self.action_space.n)))
+
+
+class _Scores(RowScorer):
+    def forward(self, observation: Tensor) -> Tensor:  # type: ignore[override]  # a Q-network returns nothing but scores
+        return self.forward_actor(observation)
+
+
+class RowQPolicy(DQNPolicy):
+    """For DQN."""
+
+    def make_q_net(self) -> QNetwork:
+        arguments = self._update_features_extractor(self.net_args, features_extractor=None)
+        return _RowQNetwork(**arguments).to(self.device)
+
+
+_SHARED: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.95}
+_PPO: dict[str, Any] = {**_SHARED, "n_steps": 128, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
+_A2C: dict[str, Any] = {**_SHARED, "n_steps": 16, "ent_coef": 0.01, "use_rms_prop": False}
+_EXPLORING: dict[str, Any] = {"learning_starts": 1_000, "exploration_fraction": 0.4, "exploration_final_eps": 0.02}
+_DQN: dict[str, Any] = {**_SHARED, **_EXPLORING, "buffer_size": 10_000, "batch_size": 64, "train_freq": 8, "target_update_interval": 500}
+SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
+    "maskable-ppo": (MaskablePPO, RowMaskablePolicy, _PPO),
+    "ppo": (PPO, RowPolicy, _PPO),
+    "a2c": (A2C, RowPolicy, _A2C),
+    "dqn": (DQN, RowQPolicy, _DQN),
+}
+"""Name -> algorithm, policy over rows, and settings that learn ``worlds`` level 1."""
+
+
+def make_envs(count: int = 8, seed: int | None = None, **options: Any) -> VecEnv:
+    """Return ``count`` environments ``StepToolDiscrete-v0`` in one process, as stable-baselines3 wants them.
+
+    Args:
+        count: How many.
+        seed: Of the first one; the others count up.
+        options: Keywords of ``gym.make``: ``suite=``, ``level=``, ``shaper=`` …
+    """
+    return make_vec_env("steptool_env:StepToolDiscrete-v0", count, seed=seed, env_kwargs=options)
+
+
+def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | None = None, **settings: Any) -> BaseAlgorithm:
+    """Return an algorithm of stable-baselines3 with a policy over rows.
+
+    Args:
+        algorithm: One of ``SB3_ALGORITHMS``.
+        envs: Environments of ``StepToolDiscrete-v0``.
+        seed: Of the network and the exploration.
+        settings: Override those of ``SB3_ALGORITHMS``.
+
+    Raises:
+        UnknownName: There is no such algorithm.
+        InvalidArgument: The observations are not those of ``StepToolDiscrete-v0``.
+    """
+    if algorithm not in SB3_ALGORITHMS:
+        raise UnknownName("algorithm of stable-baselines3", algorithm, SB3_ALGORITHMS)
+    space, actions = envs.observation_space, getattr(envs.action_space, "n", 0)
+    if space.shape != (int(actions) * _WIDTH,):
+        raise InvalidArgument(f"the observation must have {_WIDTH} features for each action, as in StepToolDiscrete-v0; got {space} for {envs.action_space}")
+    kind, policy, defaults = SB3_ALGORITHMS[algorithm]
+    return kind(policy, envs, seed=seed, device="cpu", **{**defaults, **settings})
+
+
+class SuccessCallback(BaseCallback):
+    """Logs ``steptool/success`` and the mean of each reward part per episode, over the last ``window`` episodes.
+
+    Args:
+        window: Episodes that the means are taken over.
+        stop_at: Ends training once the success of a full window has reached this value.
+    """
+
+    def __init__(self, window: int = 200, stop_at: float | None = None) -> None:
+        super().__init__()
+        self.stop_at = stop_at
+        self.successes: deque[float] = deque(maxlen=window)
+        self.parts: deque[dict[str, float]] = deque(maxlen=window)
+        self._running: list[dict[str, float]] = []
+
+    @property
+    def success(self) -> float:
+        """Mean success of the window; 0.0 before the first episode has ended."""
+        return float(np.mean(self.successes)) if self.successes else 0.0
+
+    def _on_training_start(self) -> None:
+        self._running = [{} for _ in range(self.training_env.num_envs)]
+
+    def _on_step(self) -> bool:
+        for running, info, done in zip(self._running, self.locals["infos"], self.locals["dones"], strict=True):
+            for name, value in info["reward_parts"].items():
+                running[name] = running.get(name, 0.0) + value
+            if done:
+                if not info["masked"]:  # a fault of the infrastructure says nothing about the agent
+                    self.successes.append(info["success"])
+                    self.parts.append(dict(running))
+                running.clear()
+        if self.successes:
+            self.logger.record("steptool/success", self.success)
+            for name in self.parts[-1]:
+                self.logger.record(f"steptool/{name}", float(np.mean([parts.get(name, 0.0) for parts in self.parts])))
+        full = len(self.successes) == self.successes.maxlen
+        return not (self.stop_at is not None and full and self.success >= self.stop_at)
+
+
+def evaluate(model: BaseAlgorithm, episodes: int = 200, seed: int = 0, deterministic: bool = True, **options: Any) -> dict[str, float]:
+    """Play the first tasks of a suite and return ``success``, ``return`` and ``steps``, each a mean per episode.
+
+    Args:
+        model: Any algorithm; one that takes ``action_masks`` is given them.
+        episodes: How many tasks, each once.
+        seed: Of the environment.
+        deterministic: Take the best action instead of a sample.
+        options: Keywords of ``gym.make``; ``split="test"`` for tasks that training never draws.
+    """
+    env = gym.make("steptool_env:StepToolDiscrete-v0", **options)
+    core: Any = env.unwrapped
+    successes, returns, steps = [], [], []
+    for task in range(min(episodes, len(core.suite))):
+        observation, _ = env.reset(seed=seed + task, options={"task": task})
+        total, count, over = 0.0, 0, False
+        info: dict[str, Any] = {}
+        while not over:
+            masks = {"action_masks": core.action_masks()} if isinstance(model, MaskablePPO) else {}
+            action, _ = model.predict(observation, deterministic=deterministic, **masks)
+            observation, reward, terminated, truncated, info = env.step(action)
+            total, count, over = total + float(reward), count + 1, terminated or truncated
+        if not info["masked"]:
+            successes.append(info["success"])
+            returns.append(total)
+            steps.append(count)
+    env.close()
+    return {name: float(np.mean(values)) if values else 0.0 for name, values in (("success", successes), ("return", returns), ("steps", steps))}

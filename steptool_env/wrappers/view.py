@@ -1,0 +1,128 @@
+"""``View``: what the other forms of the environment share. A view holds a ``StepToolEnv`` and changes what goes in and out.
+
+A view is an environment of its own and no ``gym.Wrapper``, so that ``env.unwrapped`` is what Gymnasium's checks, vector
+environments and ``action_masks()`` see, and ``gym.make`` hands its keywords to one constructor.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import dataclasses
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import gymnasium as gym
+
+from steptool_env.env import Snapshot, StepToolEnv
+from steptool_env.errors import InvalidArgument
+from steptool_env.rewards import RewardShaper
+from steptool_env.tasks import Episode, TaskSuite
+from steptool_env.types import Observation, Task, ToolCall
+
+__all__ = ["View"]
+
+ObsType = TypeVar("ObsType")
+ActType = TypeVar("ActType")
+
+
+class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
+    """A ``StepToolEnv`` with other actions and observations; everything else is handed on to it.
+
+    A form says in ``_enter`` what an action means to the core, and in ``_leave`` what comes of the core's answer.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = StepToolEnv.metadata  # type: ignore[misc]  # Gymnasium does not say ClassVar
+
+    def __init__(self, suite: str | TaskSuite, shaper: str | RewardShaper, *, max_steps: int | None, render_mode: str | None, **suite_options: Any) -> None:
+        self.core = StepToolEnv(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
+        self.render_mode = render_mode
+
+    # ---------------------------------------------------------------- what a form says
+    @abc.abstractmethod
+    def _enter(self, action: Any) -> Any:
+        """Return what the core takes."""
+
+    @abc.abstractmethod
+    def _leave(self, observation: Observation, info: dict[str, Any]) -> ObsType:
+        """Return the observation of this form; further entries of ``info`` are added in place."""
+
+    @abc.abstractmethod
+    def _again(self) -> Self:
+        """Return a fresh environment with the same arguments and the same suite and shaper."""
+
+    def _remember(self) -> Any:
+        """Return what this form keeps beside the core, for snapshots."""
+        return None
+
+    def _recall(self, memory: Any) -> None:
+        """Take back what ``_remember`` returned; called after the core was restored."""
+
+    # ---------------------------------------------------------------- the Gymnasium API
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsType, dict[str, Any]]:
+        """Start an episode; arguments as in ``StepToolEnv.reset``."""
+        observation, info = self.core.reset(seed=seed, options=options)
+        self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed  # one generator, wherever it is asked for
+        return self._leave(observation, info), info
+
+    def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
+        """Do one step; what the action cannot mean is answered by an observation, as everywhere."""
+        observation, reward, terminated, truncated, info = self.core.step(self._enter(action))
+        return self._leave(observation, info), reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """Return the same as ``StepToolEnv.render``."""
+        return self.core.render()
+
+    def close(self) -> None:
+        """Close the environment within."""
+        self.core.close()
+
+    # ---------------------------------------------------------------- beyond Gymnasium
+    @property
+    def suite(self) -> TaskSuite:
+        """The suite."""
+        return self.core.suite
+
+    @property
+    def shaper(self) -> RewardShaper:
+        """The shaper."""
+        return self.core.shaper
+
+    @property
+    def max_steps(self) -> int | None:
+        """The budget that overrides those of the tasks."""
+        return self.core.max_steps
+
+    @property
+    def episode(self) -> Episode | None:
+        """The episode so far."""
+        return self.core.episode
+
+    @property
+    def task(self) -> Task:
+        """The current task; raises ``ResetNeeded`` before the first reset."""
+        return self.core.task
+
+    def solution(self) -> list[ToolCall]:
+        """Return the calls that solve the task from here; raises ``NotSupported`` where the suite knows none."""
+        return self.core.solution()
+
+    def snapshot(self) -> Snapshot:
+        """Return the exact state, random generators included; raises ``NotSupported`` where ``suite.can_snapshot`` is False."""
+        return dataclasses.replace(self.core.snapshot(), view=copy.deepcopy((self.action_space.np_random.bit_generator.state, self._remember())))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Return to a state from ``snapshot`` of an environment of the same form."""
+        if snapshot.view is None:
+            raise InvalidArgument(f"the snapshot is one of StepTool-v0; {type(self).__name__} takes those of its own form")
+        self.core.restore(snapshot)
+        self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed
+        self.action_space.np_random.bit_generator.state, memory = copy.deepcopy(snapshot.view)
+        self._recall(memory)
+
+    def fork(self) -> Self:
+        """Return a second environment in the same state; what one does leaves the other alone."""
+        twin = self._again()
+        twin.spec = twin.core.spec = self.spec
+        twin.restore(self.snapshot())
+        return twin

@@ -1,0 +1,89 @@
+"""Agents of stable-baselines3. The short tests see that everything runs; the slow ones that it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("sb3_contrib")
+
+import torch
+from stable_baselines3.common.logger import Logger
+from toy import Counting
+
+from steptool_agents.sb3 import SB3_ALGORITHMS, RowScorer, SuccessCallback, evaluate, make_envs, make_model
+from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.wrappers.discrete import FEATURES
+
+# Matplotlib's and pandas' own business, on import by stable-baselines3.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib", "ignore::DeprecationWarning:pandas")
+
+
+@pytest.mark.parametrize("algorithm", SB3_ALGORITHMS)
+def test_every_algorithm_trains_logs_and_is_evaluated(algorithm: str) -> None:
+    envs = make_envs(2, seed=0, level=1)
+    small: dict[str, Any] = {"learning_starts": 50} if algorithm == "dqn" else {"n_steps": 32}
+    if "ppo" in algorithm:
+        small["batch_size"] = 32
+    model = make_model(algorithm, envs, seed=0, **small)
+    before = {name: weights.clone() for name, weights in model.policy.state_dict().items()}
+    callback = SuccessCallback(window=20)
+    logged: dict[str, Any] = {}
+
+    class Watch(Logger):
+        def record(self, key: str, value: Any, exclude: Any = None) -> None:
+            logged[key] = value
+
+    model.set_logger(Watch(None, []))
+    model.learn(200, callback=callback)
+    assert any(not torch.equal(weights, before[name]) for name, weights in model.policy.state_dict().items())
+    assert {"steptool/success", "steptool/sc", "steptool/con", "steptool/solved"} <= set(logged)
+    assert len(callback.successes) > 5
+    assert logged["steptool/solved"] == pytest.approx(callback.success)
+    figures = evaluate(model, episodes=5, level=1, split="test")
+    assert set(figures) == {"success", "return", "steps"}
+    assert 1 <= figures["steps"] <= 6
+
+
+def test_the_same_seed_trains_the_same_model() -> None:
+    def weights() -> list[float]:
+        model = make_model("maskable-ppo", make_envs(2, seed=3, level=1), seed=3, n_steps=32, batch_size=32)
+        model.learn(64)
+        return [float(parameter.detach().sum()) for parameter in model.policy.parameters()]
+
+    assert weights() == weights()
+
+
+def test_the_scores_of_a_row_do_not_depend_on_its_place() -> None:
+    torch.manual_seed(0)
+    scorer = RowScorer(6)
+    rows = torch.randn(2, 6, len(FEATURES))
+    turned = rows.roll(1, 1)
+    torch.testing.assert_close(scorer(turned.flatten(1))[0], scorer(rows.flatten(1))[0].roll(1, 1))
+    torch.testing.assert_close(scorer(turned.flatten(1))[1], scorer(rows.flatten(1))[1])
+
+
+def test_training_stops_at_the_success_that_was_asked_for() -> None:
+    model = make_model("maskable-ppo", make_envs(2, seed=0, suite=Counting()), seed=0, n_steps=16, batch_size=32)
+    callback = SuccessCallback(window=2, stop_at=0.0)
+    model.learn(10_000, callback=callback)
+    assert model.num_timesteps < 1000
+
+
+def test_wrong_arguments_raise() -> None:
+    envs = make_envs(1, level=1)
+    with pytest.raises(UnknownName, match="Did you mean 'maskable-ppo'"):
+        make_model("maskable_ppo", envs)
+    with pytest.raises(InvalidArgument, match="features for each action"):
+        make_model("ppo", gym.make("CartPole-v1"))
+
+
+@pytest.mark.slow
+def test_maskable_ppo_learns_level_1_and_carries_over_to_held_out_tasks() -> None:
+    torch.manual_seed(0)
+    model = make_model("maskable-ppo", make_envs(8, seed=0, suite="worlds", level=1), seed=0)
+    model.learn(40_000, callback=SuccessCallback(stop_at=0.97))
+    assert evaluate(model, episodes=200, level=1, split="test")["success"] >= 0.9
