@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from steptool_env.env import StepToolEnv
+from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
 
 from .policy import Policy
 from .rollout import rollout
-from .trajectory import Trajectory
+from .trajectory import Trajectory, in_hindsight
 
 __all__ = ["Report", "bootstrap", "evaluate", "held_out", "summarize"]
 
@@ -53,7 +54,7 @@ def evaluate(
     suite: TaskSuite,
     tasks: Sequence[int],
     *,
-    shaper: str = "steptool",
+    shaper: str | RewardShaper = "steptool",
     max_steps: int | None = None,
     width: int = 64,
     on_done: Callable[[Trajectory], None] | None = None,
@@ -64,13 +65,17 @@ def evaluate(
         policy: What acts.
         suite: Where the tasks come from.
         tasks: Indices into the suite.
-        shaper: Only for the reward that is reported.
+        shaper: Only for the reward that is reported, also the part that is known in hindsight; its running statistics stay as they are.
         max_steps: Overrides the tasks' step budgets.
         width: Episodes played side by side.
         on_done: Called with each trajectory as it ends.
     """
-    envs = [StepToolEnv(suite, shaper, max_steps=max_steps) for _ in range(min(width, len(tasks)))]
-    trajectories = rollout(policy, envs, tasks, on_done=on_done)
+    made = make_shaper(shaper)
+    envs = [StepToolEnv(suite, made, max_steps=max_steps) for _ in range(min(width, len(tasks)))]
+    with frozen(made):
+        trajectories = rollout(policy, envs, tasks, on_done=on_done)
+        if envs:
+            trajectories = in_hindsight(trajectories, envs[0].shaper)
     return summarize(trajectories), trajectories
 
 

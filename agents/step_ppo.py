@@ -20,6 +20,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from steptool_env.rewards import set_training_progress
+
 from .batching import Batch, collate, micro_batches
 from .config import Config
 from .credit import Floats, normalize, step_gae
@@ -28,7 +30,7 @@ from .lm import LanguageModel
 from .losses import action_logprobs, kl_k3, ppo_clip, value_loss
 from .rollout import rollout
 from .run import Run
-from .trajectory import Trajectory
+from .trajectory import Trajectory, in_hindsight
 
 __all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "train"]
 
@@ -58,7 +60,9 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         while run.update < config.updates:
             started = time.perf_counter()
             run.policy.forget()
+            set_training_progress(run.shaper, run.update / config.updates)
             trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            trajectories = in_hindsight(trajectories, envs[0].shaper)
             played = time.perf_counter()
             credited = assign_credit(trajectories, config.gamma, config.lam)
             learnt = improve(run.lm, optimizer, credited, config, run.reference, run.rng)

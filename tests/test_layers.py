@@ -19,12 +19,16 @@ ENVIRONMENT = [
     {"tools", "formats", "rewards"},
     {"tasks"},
     {"env"},
-    {"wrappers", "audit"},
+    {"scripted"},
+    {"wrappers", "audit", "monte_carlo"},
     {"__init__"},
 ]
 AGENTS = [
     {"config", "credit", "losses", "trajectory"},
-    {"batching", "cache", "checkpoint", "demonstrations", "lm", "metrics", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"},
+    {
+        *("batching", "cache", "chat", "checkpoint", "demonstrations", "judge", "lm"),
+        *("metrics", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
+    },
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
     {"cli", "__main__"},
