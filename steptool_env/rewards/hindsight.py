@@ -46,9 +46,10 @@ class Hindsight:
 def contributed(transitions: Sequence[Transition], *, through: bool = True) -> list[bool]:
     """Return for each step of an episode whether the call contributed: it returned something new that was used later.
 
-    New is a value that stood neither in the instruction, nor in an earlier result, nor in what the agent itself had said
-    before: repeating a call returns nothing new, and a guess that a tool repeats is no discovery. Used is a value that
-    appears in the answer, or in an argument of a later call.
+    New is a value that stood neither in the instruction nor in what the agent itself had said before: a guess that a tool
+    repeats is no discovery. A call that was made before with the same result returns nothing new at all; two different
+    calls that both return what is used later both count. Used is a value that appears in the answer, or in an argument
+    of a later call.
 
     Values are the scalars of a JSON result, and words of four letters or with a digit of any other text; single characters,
     true, false and null do not count. Answers themselves are False: they are what the verdict is for.
@@ -63,24 +64,27 @@ def contributed(transitions: Sequence[Transition], *, through: bool = True) -> l
     if not transitions:
         return []
     known = set(_words(transitions[0].task.instruction))
-    source: dict[str, int] = {}  # value -> the step that was first to return it
+    sources: dict[str, list[int]] = {}  # value -> the steps that returned it
+    exchanges: set[tuple[str, str]] = set()
     used: list[set[str]] = []  # per step, the values in its arguments that some earlier step returned
     for t, transition in enumerate(transitions):
         arguments = transition.action.arguments if isinstance(transition.action, ToolCall) else {}
         leaves = [str(leaf).casefold() for leaf in _scalars(arguments)]
         said = {*leaves, *(word for leaf in leaves for word in _words(leaf))}
-        phrases = {value for value in source if " " in value and any(value in leaf for leaf in leaves)}
-        used.append({value for value in said if value in source} | phrases if not transition.result.error else set())
+        phrases = {value for value in sources if " " in value and any(value in leaf for leaf in leaves)}
+        used.append({value for value in said if value in sources} | phrases if not transition.result.error else set())
         known |= said
-        if not transition.result.error and not is_answer(transition):
-            returned = {value for value in _returned(transition.result.content) if value not in known}
-            source.update(dict.fromkeys(returned, t))
-            known |= returned
+        exchange = (repr(transition.action), transition.result.content)
+        if not transition.result.error and not is_answer(transition) and exchange not in exchanges:
+            exchanges.add(exchange)
+            for value in set(_returned(transition.result.content)) - known:
+                sources.setdefault(value, []).append(t)
     useful = [False] * len(transitions)
     for t in range(len(transitions) - 1, -1, -1):
         if useful[t] or is_answer(transitions[t]) or not through:
             for value in used[t]:
-                useful[source[value]] = True
+                for source in sources[value]:
+                    useful[source] |= source < t
     return useful
 
 
