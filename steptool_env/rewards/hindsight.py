@@ -24,10 +24,11 @@ class Hindsight:
     Args:
         alpha: Weight of SC.
         beta: Weight of Con.
+        through: Count only what leads to the answer, see ``contributed``.
     """
 
-    def __init__(self, alpha: float = 0.1, beta: float = 0.5) -> None:
-        self.alpha, self.beta = alpha, beta
+    def __init__(self, alpha: float = 0.1, beta: float = 0.5, through: bool = False) -> None:
+        self.alpha, self.beta, self.through = alpha, beta, through
 
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
         last = episode[-1]
@@ -39,11 +40,11 @@ class Hindsight:
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
         calls = sum(not is_answer(one) for one in transitions)
-        used = contributed(transitions)
+        used = contributed(transitions, through=self.through)
         return [{**self((one,)), "con": self.beta * was_used / max(1, calls)} for one, was_used in zip(transitions, used, strict=True)]
 
 
-def contributed(transitions: Sequence[Transition], *, through: bool = True) -> list[bool]:
+def contributed(transitions: Sequence[Transition], *, through: bool = False) -> list[bool]:
     """Return for each step of an episode whether the call contributed: it returned something new that was used later.
 
     New is a value that stood neither in the instruction nor in what the agent itself had said before: a guess that a tool
@@ -57,7 +58,9 @@ def contributed(transitions: Sequence[Transition], *, through: bool = True) -> l
     Args:
         transitions: The episode, from its first step to its last.
         through: A later call must itself have contributed for what it used to count, so that a chain of calls counts
-            only if it ends in the answer. If False, any successful later call will do.
+            only if it ends in an answer. If False, any successful later call will do, and episodes without an answer
+            get their due. (Against the exact contributions on ``worlds``, False is right more often:
+            benchmarks/results/contribution.md.)
 
     What this does not see: a call whose effect matters, but whose result is never mentioned; use of a paraphrase.
     """
