@@ -189,10 +189,13 @@ class ChatClient:
     # ---------------------------------------------------------------- parts
     def _store(self, path: Path, message: Mapping[str, Any]) -> None:
         text = self._scrub(json.dumps(message, sort_keys=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(unfinished, path)
+        except OSError:  # a full disk costs a second request later, not the run
+            self._count("not cached")
 
     def _scrub(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

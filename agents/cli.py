@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -280,6 +281,8 @@ def _pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command; a mistake in its arguments prints one line and exits with 2."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # module:factory may lie in the current folder; last, so that nothing there hides a package
     try:
         app()
     except KeyboardInterrupt:

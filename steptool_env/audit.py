@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import InvalidArgument, NotSupported
+from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
 from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper
 from steptool_env.scripted import HACKS, ScriptedPolicy, noisy_oracle, oracle
 from steptool_env.tasks import TaskSuite, make_suite
@@ -66,11 +66,16 @@ class Audit:
         return not self.faults
 
     def __getitem__(self, policy: str) -> Row:
-        return next(row for row in self.rows if row.policy == policy)
+        for row in self.rows:
+            if row.policy == policy:
+                return row
+        raise UnknownName("policy", policy, [row.policy for row in self.rows])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the audit as JSON takes it."""
-        rows = [{name: getattr(row, name) for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows]
+        """Return the audit as JSON takes it; a mean over no episode is None."""
+        rows = [
+            {name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows
+        ]
         return {"suite": self.suite, "shaper": self.shaper, "passed": self.passed, "faults": list(self.faults), "rows": rows}
 
     def __str__(self) -> str:

@@ -102,6 +102,7 @@ def test_missing_rewards_are_left_out_and_counted() -> None:
     all_gone = audit(Counting(), Flaky(), episodes=1)
     assert not all_gone.passed
     assert math.isnan(all_gone["oracle"].reward)
+    assert json.loads(json.dumps(all_gone.as_dict(), allow_nan=False))["rows"][0]["reward"] is None
 
 
 def test_the_same_seed_gives_the_same_audit() -> None:
@@ -130,5 +131,7 @@ def test_wrong_arguments() -> None:
         audit(Counting(), episodes=0)
     with pytest.raises(InvalidArgument, match="'echo'"):
         audit(Counting(), policies={"echo": HACKS["echo"]})
+    with pytest.raises(UnknownName, match="Did you mean 'oracle'"):
+        audit(Counting(), episodes=1)["orcle"]
     with pytest.raises(UnknownName, match="alpa"):
         audit(Counting(), "steptool", shaper_options={"alpa": 1})

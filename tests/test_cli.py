@@ -245,13 +245,13 @@ def test_an_audit_that_fails(run: Any) -> None:
     assert (code, json.loads(out)["passed"]) == (1, False)
 
 
-def test_an_audit_of_ones_own_shaper(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_of_ones_own_shaper_in_the_current_folder(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "own_rewards.py").write_text(
         "class Own:\n    def __init__(self, weight=1.0): self.weight = weight\n"
         "    def __call__(self, episode): return {'own': self.weight * (episode[-1].outcome.solved if episode[-1].outcome else 0)}\n",
         encoding="utf-8",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     code, out, _ = run("audit", "--shaper", "own_rewards:Own", "--shaper-option", "weight=3", "--episodes", 4, "--json")
     assert code == 0
     assert max(row["reward"] for row in json.loads(out)["rows"]) == 3.0

@@ -90,6 +90,23 @@ def test_the_benchmark_runs_and_a_perfect_signal_would_score_1(monkeypatch: pyte
     assert rows["hindsight"]["auc"] > rows["monte-carlo, 1"]["auc"]
 
 
+def test_a_judge_is_measured_if_there_is_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    from judging import grade, serving, status
+
+    episodes = contribution.play(1, 4, seed=0)
+    with serving(grade(1, 3), grade(1, 3), grade(1, 3), status(400)) as server:
+        monkeypatch.setattr("steptool_agents.chat.ChatClient.ask_all", one_after_the_other)
+        scores = contribution.signals(server.endpoint, "m", None)["judge"](1)(episodes)
+    calls = [sum(not contribution.is_answer(one) for one in episode) for episode in episodes]
+    assert [sorted(set(one)) for one in scores[:1]] == [[0.0, 3.0] if calls[0] < len(episodes[0]) else [3.0]]
+    assert all(np.isnan(one).any() for one in scores[1:])
+
+
+def one_after_the_other(self, requests, read):  # type: ignore[no-untyped-def]
+    """Ask in order, so that the test knows which request meets which behaviour."""
+    return [self._ask(*request, lambda message, place=place: read(place, message)) for place, request in enumerate(requests)]
+
+
 @pytest.mark.slow
 def test_the_default_shaper_costs_less_than_five_microseconds_a_step_however_long_the_episode() -> None:
     speed = load("shaper_speed")

@@ -223,6 +223,15 @@ def test_what_was_judged_once_is_not_asked_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with serving(grade()) as server:
+        shaper = judge(server, cache=tmp_path / "file" / "below")
+        (steps,) = label(shaper, [episode()])
+    assert steps[0] is not None
+    assert shaper.client.failures == {"not cached": 1}
+
+
 def test_neither_failures_nor_nonsense_are_cached(tmp_path: Path) -> None:
     with serving(status(500), grade(extra=1), grade()) as server:
         label(judge(server, cache=tmp_path), [episode()])
