@@ -35,8 +35,8 @@ class Report:
     """Share of calls that contributed: raised the progress, or were a ``finish`` that solved the task."""
     steps: float
     """Calls per episode."""
-    reward: float
-    """Sum of rewards per episode, under the environment's shaper."""
+    reward: float | None
+    """Sum of rewards per episode, under the environment's shaper, over the episodes that have one; None if all are missing."""
     unfinished: float
     """Share of episodes that ran out of their step budget."""
     masked: int
@@ -95,6 +95,7 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
     for trajectory in trajectories:
         for tag, value in trajectory.task.tags.items():
             groups.setdefault(f"{tag}={value}", []).append(trajectory.success)
+    rewards = [sum(trajectory.rewards) for trajectory in trajectories if not trajectory.masked.all()]  # a missing reward is no 0
     return Report(
         episodes=len(trajectories),
         success=float(success.mean()),
@@ -103,7 +104,7 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
         call_success=float(1 - errors.mean()),
         call_accuracy=float(contributed.mean()),
         steps=len(steps) / len(trajectories),
-        reward=float(np.mean([sum(trajectory.rewards) for trajectory in trajectories])),
+        reward=float(np.mean(rewards)) if rewards else None,
         unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
         masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
         by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},

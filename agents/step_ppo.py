@@ -76,14 +76,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
 def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     report = summarize(trajectories)
     parts: dict[str, float] = {}
+    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
     for trajectory in trajectories:
         for step in trajectory.steps:
             for name, value in step.parts.items():
-                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / len(trajectories)
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
     tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
     return {
         "success": report.success,
-        "reward": report.reward,
+        "reward": float("nan") if report.reward is None else report.reward,
         **parts,
         "call_success": report.call_success,
         "call_accuracy": report.call_accuracy,

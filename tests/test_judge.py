@@ -176,7 +176,8 @@ def test_a_missing_reward_is_masked_and_counted_never_0(tmp_path: Path) -> None:
 
 def test_masked_trajectories_teach_nothing() -> None:
     pytest.importorskip("torch")
-    from steptool_agents.step_ppo import assign_credit
+    from steptool_agents.evaluate import summarize
+    from steptool_agents.step_ppo import _measured, assign_credit
 
     (trajectory,) = rollout(OraclePolicy(), [StepToolEnv("worlds", "final", level=1)], [0])
     with serving(status(400)) as server:
@@ -184,6 +185,12 @@ def test_masked_trajectories_teach_nothing() -> None:
     with_it, without = assign_credit([trajectory, masked], 1.0, 0.95), assign_credit([trajectory], 1.0, 0.95)
     assert (with_it.advantages[0] == without.advantages[0]).all()
     assert (with_it.advantages[1] == 0).all()
+    # nor does a missing reward count as one of 0 in what is reported
+    paid = replace(trajectory, steps=tuple(replace(step, parts={"solved": 0.5}) for step in trajectory.steps))
+    assert summarize([paid, masked]).reward == sum(paid.rewards)
+    assert (summarize([paid, masked]).masked, summarize([masked]).reward) == (1, None)
+    measured = _measured([paid, masked])
+    assert measured["reward/solved"] == pytest.approx(measured["reward"])
 
 
 # ---------------------------------------------------------------- many at once
