@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,7 @@ class Split(StrEnum):
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 _Level = Annotated[int | None, typer.Option(help="Difficulty, 1 to 5, for suites that have levels.")]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change any setting of config.json; may be repeated.")]
+_ShaperOption = Annotated[list[str] | None, typer.Option("--shaper-option", metavar="NAME=VALUE", help="A keyword of the shaper; may be repeated.")]
 _Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A keyword of the suite, such as depth=[1,3]; may be repeated.")]
 
 
@@ -40,7 +42,8 @@ def train(
     model: Annotated[str, typer.Option(help="tiny, smollm2, a folder, or a hub name.")] = "tiny",
     suite: Annotated[str, typer.Option(help="Where the tasks come from; see `steptool suites`.")] = "worlds",
     level: _Level = None,
-    shaper: Annotated[str, typer.Option(help="The reward of every step.")] = "steptool",
+    shaper: Annotated[str, typer.Option(help="The reward of every step: a name, or module:factory.")] = "steptool",
+    shaper_option: _ShaperOption = None,
     call_format: Annotated[str, typer.Option(help="How calls are written.")] = "hermes",
     seed: Annotated[int, typer.Option(help="Seeds weights, tasks and sampling.")] = 0,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
@@ -69,10 +72,10 @@ def train(
         for kind, name, known in (("algorithm", algo, ALGORITHMS), ("suite", suite, SUITES)):
             if name not in known:
                 raise UnknownName(kind, name, known)
-        make_shaper(shaper)
+        make_shaper(shaper, **(shaper_options := _pairs(shaper_option, "--shaper-option")))
         make_format(call_format)
         settings: dict[str, Any] = {"algo": algo, "model": model, "suite": suite, "shaper": shaper, "call_format": call_format, "seed": seed}
-        settings |= Config.preset(model, suite)
+        settings |= {"shaper_options": shaper_options, **Config.preset(model, suite)}
         if updates is not None:
             settings["updates"] = updates
         options = {**Config.from_dict(settings).suite_options, **_pairs(option, "--option")}
@@ -161,6 +164,49 @@ def evaluate(
 
 
 @app.command()
+def audit(
+    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, or module:factory.")] = "steptool",
+    shaper_option: _ShaperOption = None,
+    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    level: _Level = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays.")] = 50,
+    gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="The discount of the learner, per step.")] = 1.0,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Overrides the tasks' step budgets.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds what the policies draw.")] = 0,
+    option: _Option = None,
+    json_: _Json = False,
+) -> None:
+    """Let an oracle, noisy oracles and cheap tricks play, and fail (exit 1) if the reward ranks them wrongly."""
+    from steptool_env.audit import audit as run_audit
+
+    options = _pairs(option, "--option") | ({} if level is None else {"level": level})
+    console = _console(json_)
+    with console.status("") as status:
+        found = run_audit(
+            suite,
+            shaper,
+            episodes=episodes,
+            gamma=gamma,
+            max_steps=max_steps,
+            seed=seed,
+            shaper_options=_pairs(shaper_option, "--shaper-option"),
+            on_policy=lambda name: status.update(f"{name} plays"),
+            **options,
+        )
+    if json_:
+        print(json.dumps(found.as_dict()))
+    else:
+        from .report import audit_table
+
+        console.print(audit_table(found))
+        for fault in found.faults:
+            console.print(f"- {fault}", markup=False, highlight=False)
+        console.print("[bold green]passed" if found.passed else "[bold red]failed")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def suites(json_: _Json = False) -> None:
     """List the task suites: what is installed, how many tasks, what each can do."""
     from rich.table import Table
@@ -235,6 +281,8 @@ def _pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command; a mistake in its arguments prints one line and exits with 2."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # module:factory may lie in the current folder; last, so that nothing there hides a package
     try:
         app()
     except KeyboardInterrupt:

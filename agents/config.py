@@ -22,6 +22,8 @@ class Config:
     suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2, "replies": "field"})
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
     shaper: str = "steptool"
+    shaper_options: dict[str, Any] = field(default_factory=dict)
+    """Keywords of the shaper. One that takes ``gamma`` gets that of the run unless it is given here."""
     call_format: str = "hermes"
     max_steps: int | None = None
     """Overrides the step budget of the tasks."""

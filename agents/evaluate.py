@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from steptool_env.env import StepToolEnv
+from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
 
 from .policy import Policy
 from .rollout import rollout
-from .trajectory import Trajectory
+from .trajectory import Trajectory, in_hindsight
 
 __all__ = ["Report", "bootstrap", "evaluate", "held_out", "summarize"]
 
@@ -34,8 +35,8 @@ class Report:
     """Share of calls that contributed: raised the progress, or were a ``finish`` that solved the task."""
     steps: float
     """Calls per episode."""
-    reward: float
-    """Sum of rewards per episode, under the environment's shaper."""
+    reward: float | None
+    """Sum of rewards per episode, under the environment's shaper, over the episodes that have one; None if all are missing."""
     unfinished: float
     """Share of episodes that ran out of their step budget."""
     masked: int
@@ -53,7 +54,7 @@ def evaluate(
     suite: TaskSuite,
     tasks: Sequence[int],
     *,
-    shaper: str = "steptool",
+    shaper: str | RewardShaper = "steptool",
     max_steps: int | None = None,
     width: int = 64,
     on_done: Callable[[Trajectory], None] | None = None,
@@ -64,13 +65,17 @@ def evaluate(
         policy: What acts.
         suite: Where the tasks come from.
         tasks: Indices into the suite.
-        shaper: Only for the reward that is reported.
+        shaper: Only for the reward that is reported, also the part that is known in hindsight; its running statistics stay as they are.
         max_steps: Overrides the tasks' step budgets.
         width: Episodes played side by side.
         on_done: Called with each trajectory as it ends.
     """
-    envs = [StepToolEnv(suite, shaper, max_steps=max_steps) for _ in range(min(width, len(tasks)))]
-    trajectories = rollout(policy, envs, tasks, on_done=on_done)
+    made = make_shaper(shaper)
+    envs = [StepToolEnv(suite, made, max_steps=max_steps) for _ in range(min(width, len(tasks)))]
+    with frozen(made):
+        trajectories = rollout(policy, envs, tasks, on_done=on_done)
+        if envs:
+            trajectories = in_hindsight(trajectories, envs[0].shaper)
     return summarize(trajectories), trajectories
 
 
@@ -90,6 +95,7 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
     for trajectory in trajectories:
         for tag, value in trajectory.task.tags.items():
             groups.setdefault(f"{tag}={value}", []).append(trajectory.success)
+    rewards = [sum(trajectory.rewards) for trajectory in trajectories if not trajectory.masked.all()]  # a missing reward is no 0
     return Report(
         episodes=len(trajectories),
         success=float(success.mean()),
@@ -98,7 +104,7 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
         call_success=float(1 - errors.mean()),
         call_accuracy=float(contributed.mean()),
         steps=len(steps) / len(trajectories),
-        reward=float(np.mean([sum(trajectory.rewards) for trajectory in trajectories])),
+        reward=float(np.mean(rewards)) if rewards else None,
         unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
         masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
         by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},

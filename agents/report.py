@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-__all__ = ["learning_curve", "table"]
+from steptool_env.audit import Audit
+
+__all__ = ["audit_table", "learning_curve", "table"]
 
 _ROWS = (
     ("success", "success", "{:.1%}"),
@@ -35,6 +37,21 @@ def table(report: dict[str, Any]) -> Table:
             if before is not None and tag in before["by_tag"]:
                 cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
             view.add_row(f"  success, {tag.replace('=', ' ')}", *cells)
+    return view
+
+
+def audit_table(audit: Audit) -> Table:
+    """Return an audit as a Rich table: what each policy earned, from the highest return to the lowest."""
+    view = Table(title=f"shaper {audit.shaper} on {audit.suite}, {max(row.episodes for row in audit.rows)} episodes each", title_justify="left")
+    parts = list(dict.fromkeys(name for row in audit.rows for name in row.parts))
+    view.add_column("policy")
+    for column in ("return", "success", "steps", *parts):
+        view.add_column(column, justify="right")
+    best = next(row.reward for row in audit.rows if row.kind == "oracle")
+    for row in audit.rows:
+        style = {"oracle": "bold", "noisy oracle": "", "hack": "red" if row.reward > best + 1e-9 else "dim"}[row.kind]
+        means = (f"{row.reward:+.3f}", f"{row.success:.2f}", f"{row.steps:.1f}", *(f"{row.parts.get(name, 0.0):+.3f}" for name in parts))
+        view.add_row(f"{row.policy} ({row.missing} missing)" if row.missing else row.policy, *means, style=style)
     return view
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import time
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import CheckpointError
-from steptool_env.rewards import make_shaper
+from steptool_env.rewards import RewardShaper, load_state, make_shaper, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from .checkpoint import (
@@ -81,7 +82,7 @@ class Run:
         """What an algorithm wants to keep between updates, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
         # Mistakes show here, before anything is written.
-        make_shaper(self.config.shaper)
+        self.shaper = _shaper(self.config)
         self.suite("train", **self.config.demo_options)
         self.suite("test")
         self.lm = load_model(self.config.model, seed=self.config.seed, lora_rank=self.config.lora_rank, bfloat16=self.config.bfloat16)
@@ -126,7 +127,7 @@ class Run:
 
     def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
         """Return environments of the suite with the run's shaper."""
-        return [StepToolEnv(suite, self.config.shaper, max_steps=self.config.max_steps) for _ in range(count)]
+        return [StepToolEnv(suite, self.shaper, max_steps=self.config.max_steps) for _ in range(count)]
 
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
@@ -154,7 +155,8 @@ class Run:
             if count:
                 suite = self.suite("train", **options)
                 tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
-                envs = [StepToolEnv(suite, config.shaper, max_steps=config.max_steps) for _ in range(min(64, count))]
+                # Imitation looks at no reward.
+                envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
                 demonstrations += rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
 
         def show(done: int, total: int, loss: float) -> None:
@@ -182,6 +184,7 @@ class Run:
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
             self.state = state["run"]
+            load_state(self.shaper, self.state.get("shaper"))
         if self.resume:  # it may have got more updates; the next --resume must know
             _write_json(self.out / CONFIG_FILE, self.config.as_dict())
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
@@ -191,6 +194,7 @@ class Run:
         assert self.metrics is not None
         self.metrics.log(self.update, measured)
         self.update += 1
+        self.state["shaper"] = state_of(self.shaper)
         moments, optimizer_state = flatten_optimizer(optimizer)
         random, random_state = rng_state(self._sources)
         weights = {name: parameter.detach() for name, parameter in self.lm.trainable().items()}
@@ -223,7 +227,7 @@ class Run:
 
         config = self.config
         policy = LMPolicy(self.lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
-        report, trajectories = evaluate(policy, suite, tasks, shaper=config.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        report, trajectories = evaluate(policy, suite, tasks, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
         self.state[label] = report.as_dict()
         return report, trajectories
 
@@ -241,6 +245,13 @@ class Run:
         if self.update:
             learning_curve(read_metrics(self.out), report, self.out / "learning_curve.png")
         return report
+
+
+def _shaper(config: Config) -> RewardShaper:
+    options = dict(config.shaper_options)
+    if "gamma" in inspect.signature(shaper_factory(config.shaper)).parameters:
+        options.setdefault("gamma", config.gamma)  # shaping with another discount than the learner's may change what is best
+    return make_shaper(config.shaper, **options)
 
 
 def read_config(run: Path) -> Config:

@@ -20,6 +20,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from steptool_env.rewards import set_training_progress
+
 from .batching import Batch, collate, micro_batches
 from .config import Config
 from .credit import Floats, normalize, step_gae
@@ -29,7 +31,7 @@ from .lm import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
 from .rollout import rollout
 from .run import Run
-from .trajectory import Trajectory
+from .trajectory import Trajectory, in_hindsight
 
 __all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "train", "warm_up_critic"]
 
@@ -56,13 +58,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         suite = run.suite("train")
         envs = run.environments(suite, config.episodes)
         if not run.update:
-            played_first = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
-            warm_up_critic(run.lm, optimizer, assign_credit(played_first, config.gamma, 1.0), config, run.rng)
+            first = in_hindsight(rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist()), envs[0].shaper)
+            warm_up_critic(run.lm, optimizer, assign_credit(first, config.gamma, 1.0), config, run.rng)
         bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
         while run.update < config.updates:
             started = time.perf_counter()
             run.policy.forget()
+            set_training_progress(run.shaper, run.update / config.updates)
             trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            trajectories = in_hindsight(trajectories, envs[0].shaper)
             played = time.perf_counter()
             credited = assign_credit(trajectories, config.gamma, config.lam)
             if config.kl:
@@ -81,14 +85,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
 def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     report = summarize(trajectories)
     parts: dict[str, float] = {}
+    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
     for trajectory in trajectories:
         for step in trajectory.steps:
             for name, value in step.parts.items():
-                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / len(trajectories)
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
     tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
     return {
         "success": report.success,
-        "reward": report.reward,
+        "reward": float("nan") if report.reward is None else report.reward,
         **parts,
         "call_success": report.call_success,
         "call_accuracy": report.call_accuracy,

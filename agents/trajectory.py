@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steptool_env.errors import DataError, InvalidArgument
-from steptool_env.rewards.base import RewardShaper
+from steptool_env.rewards.base import Past, RewardShaper, knows_later, label
 from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition
 
-__all__ = ["Generation", "Step", "Trajectory", "read_jsonl", "relabel", "write_jsonl"]
+__all__ = ["Generation", "Step", "Trajectory", "in_hindsight", "read_jsonl", "relabel", "relabel_all", "write_jsonl"]
 
 T = TypeVar("T")
 
@@ -132,23 +132,35 @@ class Trajectory:
 def relabel(trajectory: Trajectory, shaper: RewardShaper) -> Trajectory:
     """Return the same episode with the rewards of another shaper; needs no environment and no rollout.
 
-    Step t gets ``shaper(transitions[: t + 1])``, just as the environment would have paid it. Masked steps get the same
-    part names with the value 0.0. A trajectory from a file lacks ``task.data``, so that a shaper that reads it needs the
-    trajectory from memory.
+    A shaper that knows all at the step is asked as the environment would have asked it; one that knows more in hindsight
+    sees the whole episode. Masked steps get the same part names with the value 0.0, and so do steps whose reward the
+    shaper says is missing: they are masked, too. A trajectory from a file lacks ``task.data``, so that a shaper that reads it
+    needs the trajectory from memory.
 
     Raises:
         InvalidArgument: The shaper returned something else than a mapping of names to finite numbers.
     """
-    transitions = [step.transition for step in trajectory.steps]
-    steps = []
-    for t, step in enumerate(trajectory.steps):
-        raw = shaper(transitions[: t + 1])
-        try:
-            parts = {str(name): float(value) for name, value in raw.items()}
-        except (AttributeError, TypeError, ValueError) as fault:
-            raise InvalidArgument(f"shaper {shaper!r} must return a mapping of part names to numbers, got {raw!r} at step {t}") from fault
-        steps.append(replace(step, parts=dict.fromkeys(parts, 0.0) if step.masked else parts))
-    return replace(trajectory, steps=tuple(steps))
+    return relabel_all([trajectory], shaper)[0]
+
+
+def relabel_all(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
+    """Relabel many trajectories: what a judge or a simulation has to be asked, it is asked for all of them together."""
+    episodes = [[step.transition for step in trajectory.steps] for trajectory in trajectories]
+    done = []
+    for trajectory, transitions, labels in zip(trajectories, episodes, label(shaper, episodes), strict=True):
+        known = next((parts for parts in labels if parts is not None), None)
+        names = list(shaper(Past(transitions)) if known is None else known)
+        steps = []
+        for step, parts in zip(trajectory.steps, labels, strict=True):
+            masked = step.masked or parts is None
+            steps.append(replace(step, parts=dict.fromkeys(names, 0.0) if parts is None or masked else parts, masked=masked))
+        done.append(replace(trajectory, steps=tuple(steps)))
+    return done
+
+
+def in_hindsight(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
+    """Relabel trajectories if the shaper that paid for their steps knows more now; otherwise return them as they are."""
+    return relabel_all(trajectories, shaper) if knows_later(shaper) else list(trajectories)
 
 
 # ---------------------------------------------------------------- files

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+from steptool_env.audit import Audit, audit
 from steptool_env.env import Snapshot, StepToolEnv
 from steptool_env.errors import StepToolError
 from steptool_env.formats import FORMATS, CallFormat, Reading, make_format, read
@@ -27,6 +28,7 @@ __all__ = [
     "SHAPERS",
     "SUITES",
     "Action",
+    "Audit",
     "CallFormat",
     "Episode",
     "Malformed",
@@ -48,6 +50,7 @@ __all__ = [
     "Toolkit",
     "Transition",
     "as_chat",
+    "audit",
     "make_format",
     "make_shaper",
     "make_suite",

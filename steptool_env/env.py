@@ -16,7 +16,7 @@ import gymnasium as gym
 from steptool_env.actions import as_action, read, short
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.rendering import MODES, Renderer
-from steptool_env.rewards import RewardShaper, make_shaper
+from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
 from steptool_env.types import Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
@@ -88,7 +88,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.suite = make_suite(suite, **suite_options)
         if not len(self.suite):
             raise InvalidArgument(f"suite {self.suite.name!r} has no tasks")
-        self.shaper = make_shaper(shaper)
+        self.shaper = bind(make_shaper(shaper), self.suite, max_steps)
         self.max_steps = max_steps
         self.render_mode = render_mode
         self._renderer = Renderer()

@@ -224,3 +224,58 @@ def test_starting_up() -> None:
     out = process("import sys; sys.argv = ['steptool', '--help']; from steptool_agents.cli import main; main()")
     print(f"steptool --help took {time.perf_counter() - started:.2f} s")
     assert "Usage: " in out
+
+
+# ---------------------------------------------------------------- the audit
+def test_an_audit_that_passes(run: Any) -> None:
+    code, out, err = run("audit", "--shaper", "steptool", "--level", 1, "--episodes", 6, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["suite"], report["shaper"], report["passed"], report["faults"]) == ("worlds", "steptool", True, [])
+    oracle = next(row for row in report["rows"] if row["policy"] == "oracle")
+    assert (oracle["episodes"], oracle["success"], oracle["reward"]) == (6, 1.0, pytest.approx(1.5))
+
+
+def test_an_audit_that_fails(run: Any) -> None:
+    options = ("audit", "--shaper", "naive-success", "--shaper-option", "bonus=0.2", "--option", "depth=[2,2]", "--episodes", 6)
+    code, out, _ = run(*options)
+    assert code == 1
+    assert all(word in out for word in ("staller", "noisy oracle 25%", "bonus", "more than the oracle's", "failed"))
+    code, out, _ = run(*options, "--json")
+    assert (code, json.loads(out)["passed"]) == (1, False)
+
+
+def test_an_audit_of_ones_own_shaper_in_the_current_folder(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_rewards.py").write_text(
+        "class Own:\n    def __init__(self, weight=1.0): self.weight = weight\n"
+        "    def __call__(self, episode): return {'own': self.weight * (episode[-1].outcome.solved if episode[-1].outcome else 0)}\n",
+        encoding="utf-8",
+    )
+    code, out, _ = run("audit", "--shaper", "own_rewards:Own", "--shaper-option", "weight=3", "--episodes", 4, "--json")
+    assert code == 0
+    assert max(row["reward"] for row in json.loads(out)["rows"]) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--shaper", "fnal"), ["unknown shaper", "final"]),
+        (("--shaper", "paper-judge"), ["endpoint"]),
+        (("--shaper-option", "alpa=1"), ["alpa", "alpha"]),
+        (("--suite", "wrlds"), ["unknown suite", "worlds"]),
+    ],
+)
+def test_a_wrong_audit_says_what_is_wrong_in_one_line(run: Any, options: tuple[str, ...], words: list[str]) -> None:
+    code, _, err = run("audit", *options)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words)
+
+
+def test_an_audit_needs_no_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.argv = ['steptool', 'audit', '--episodes', '2', '--json']\nfrom steptool_agents.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)

@@ -56,7 +56,7 @@ def test_gymnasium_checks_pass(make_env: Make, options: dict[str, Any]) -> None:
 
 
 @each_suite
-@pytest.mark.parametrize("shaper", SHAPERS)
+@pytest.mark.parametrize("shaper", sorted(set(SHAPERS) - {"paper-judge"}))  # the judge needs an endpoint: tests/test_judge.py
 def test_every_step_keeps_the_contract(make_env: Make, options: dict[str, Any], shaper: str) -> None:
     env = make_env(**options, shaper=shaper)
     env.action_space.seed(0)

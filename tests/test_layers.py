@@ -19,14 +19,17 @@ ENVIRONMENT = [
     {"tools", "formats", "rewards", "actions", "rendering"},
     {"tasks"},
     {"env"},
-    {"wrappers", "audit"},
+    {"scripted"},
+    {"wrappers", "audit", "monte_carlo"},
     {"__init__"},
     {"testing"},
 ]
 AGENTS = [
     {"config", "credit", "losses", "trajectory"},
-    {"batching", "cache", "checkpoint", "critic", "demonstrations", "lm", "metrics", "mistakes", "models", "policy", "prompts"}
-    | {"report", "rollout", "tiny", "tiny_pretraining"},
+    {
+        *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "judge", "lm"),
+        *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
+    },
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
     {"cli", "__main__"},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from toy import Counting
 
-from steptool_env import SHAPERS, Malformed, Outcome, StepToolEnv, Task, ToolCall, ToolResult, Transition, make_shaper
+from steptool_env import Malformed, Outcome, StepToolEnv, Task, ToolCall, ToolResult, Transition, make_shaper
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.rewards import Final, StepTool
 
@@ -60,6 +60,16 @@ def test_make_shaper() -> None:
     assert make_shaper(mine) is mine
     with pytest.raises(UnknownName, match="Did you mean 'steptool'"):
         make_shaper("step-tool")
+    with pytest.raises(UnknownName, match="Did you mean 'alpha'"):
+        make_shaper("steptool", alpa=1.0)
+    with pytest.raises(InvalidArgument, match="missing a required argument: 'endpoint'"):
+        make_shaper("paper-judge")
+    with pytest.raises(InvalidArgument, match="made already"):
+        make_shaper(mine, alpha=1.0)
+    assert isinstance(make_shaper("steptool_env.rewards.final:Final"), Final)
+    for name in ("steptool_env.rewards.final:Fnal", "no_such_module:Final", "steptool_env.rewards.final:__doc__"):
+        with pytest.raises(InvalidArgument, match=name):
+            make_shaper(name)
     with pytest.raises(InvalidArgument, match="got 3"):
         make_shaper(3)  # type: ignore[arg-type]
 
@@ -118,7 +128,7 @@ def score(policy: Policy, shaper: str, seed: int) -> float:
 
 
 @pytest.mark.parametrize("hack", HACKS)
-@pytest.mark.parametrize("shaper", SHAPERS)
+@pytest.mark.parametrize("shaper", ["final", "steptool"])
 def test_no_hack_outranks_solving(shaper: str, hack: str) -> None:
     for seed in range(5):
         best = score(oracle, shaper, seed)

@@ -2,26 +2,125 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from steptool_env.errors import InvalidArgument, UnknownName
-from steptool_env.rewards.base import RewardShaper
+from steptool_env.rewards.base import HindsightShaper, Past, RewardShaper, Stateful, bind, knows_later, label
+from steptool_env.rewards.budget import Budget, final_and_budget
+from steptool_env.rewards.clip import Clip
+from steptool_env.rewards.combinator import Combinator, frozen, load_state, set_training_progress, state_of
 from steptool_env.rewards.final import Final
+from steptool_env.rewards.format import Format, final_and_format
+from steptool_env.rewards.gate import Gate
+from steptool_env.rewards.hindsight import Hindsight, contributed
+from steptool_env.rewards.naive import NaiveSuccess
+from steptool_env.rewards.normalize import Normalize
+from steptool_env.rewards.paper import Judgement, aggregate
+from steptool_env.rewards.paper_rules import PaperRules
+from steptool_env.rewards.potential import Potential
+from steptool_env.rewards.repetition import Repetition, final_and_repetition
+from steptool_env.rewards.schedule import Schedule
+from steptool_env.rewards.step_cost import StepCost, final_and_step_cost
 from steptool_env.rewards.steptool import StepTool
+from steptool_env.rewards.weighted_sum import WeightedSum
 
-__all__ = ["SHAPERS", "Final", "RewardShaper", "StepTool", "make_shaper"]
+__all__ = [
+    "SHAPERS",
+    "Budget",
+    "Clip",
+    "Combinator",
+    "Final",
+    "Format",
+    "Gate",
+    "Hindsight",
+    "HindsightShaper",
+    "Judgement",
+    "NaiveSuccess",
+    "Normalize",
+    "PaperRules",
+    "Past",
+    "Potential",
+    "Repetition",
+    "RewardShaper",
+    "Schedule",
+    "Stateful",
+    "StepCost",
+    "StepTool",
+    "WeightedSum",
+    "aggregate",
+    "bind",
+    "contributed",
+    "frozen",
+    "knows_later",
+    "label",
+    "load_state",
+    "make_shaper",
+    "set_training_progress",
+    "shaper_factory",
+    "state_of",
+]
 
-SHAPERS: dict[str, Callable[..., RewardShaper]] = {"final": Final, "steptool": StepTool}
-"""Name -> factory of a shaper."""
+SHAPERS: dict[str, str | Callable[..., RewardShaper]] = {
+    "final": Final,
+    "steptool": StepTool,
+    "potential": Potential,
+    "hindsight": Hindsight,
+    "monte-carlo": "steptool_env.monte_carlo:MonteCarlo",
+    "paper-rules": PaperRules,
+    "paper-judge": "steptool_agents.judge:PaperJudge",
+    "step-cost": final_and_step_cost,
+    "format": final_and_format,
+    "repetition": final_and_repetition,
+    "budget": final_and_budget,
+    "naive-success": NaiveSuccess,
+}
+"""Name -> factory of a shaper, or ``"module:factory"``, which is imported when the shaper is made."""
 
 
 def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
-    """Return the shaper of this name, or the callable itself; raises ``UnknownName`` with what exists."""
+    """Return the shaper of this name with these options, or the callable itself.
+
+    ``"module:factory"`` is a name, too: that of a shaper of your own.
+
+    Raises:
+        UnknownName: There is no shaper of this name, or it takes no such option; the message lists what exists.
+        InvalidArgument: Options came with a callable, what was given is no shaper, or the module cannot be imported.
+    """
     if isinstance(shaper, str):
-        if shaper not in SHAPERS:
-            raise UnknownName("shaper", shaper, SHAPERS)
-        return SHAPERS[shaper](**options)
+        factory = shaper_factory(shaper)
+        takes = inspect.signature(factory).parameters
+        for option in options:
+            if option not in takes:
+                raise UnknownName(f"option of shaper {shaper!r}", option, takes)
+        try:
+            inspect.signature(factory).bind(**options)
+        except TypeError as fault:
+            raise InvalidArgument(f"shaper {shaper!r}: {fault}; it takes {inspect.signature(factory)}") from None
+        return factory(**options)
     if not callable(shaper):
         raise InvalidArgument(f"shaper must be a name or a callable, got {shaper!r}; names: {', '.join(sorted(SHAPERS))}")
+    if options:
+        raise InvalidArgument(f"the options {sorted(options)} go to a shaper given by name; {shaper!r} is made already")
     return shaper
+
+
+def shaper_factory(name: str) -> Callable[..., RewardShaper]:
+    """Return what makes the shaper of this name; raises as ``make_shaper`` does."""
+    if name not in SHAPERS and ":" not in name:
+        raise UnknownName("shaper", name, SHAPERS)
+    entry = SHAPERS.get(name, name)
+    if not isinstance(entry, str):
+        return entry
+    module, _, attribute = entry.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError, ValueError) as fault:
+        if isinstance(fault, ModuleNotFoundError) and fault.name and not module.startswith(fault.name):
+            raise  # the module exists, but something that it imports does not
+        raise InvalidArgument(f"shaper {name!r} cannot be imported: {fault}; expected 'module:factory'") from None
+    if not callable(factory):
+        raise InvalidArgument(f"shaper {name!r} must be a class or a function, got {factory!r}")
+    return factory  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, overload
+from typing import Any, ClassVar, overload
 
 from steptool_env.errors import NotSupported
 from steptool_env.tools.toolkit import Toolkit
@@ -14,15 +14,19 @@ __all__ = ["Episode", "TaskSuite"]
 
 
 class Episode(Sequence[Transition]):
-    """One episode so far: a sequence of its transitions, with the task, the live toolkit and the transcript."""
+    """One episode so far: a sequence of its transitions, with the task, the live toolkit and the transcript.
 
-    __slots__ = ("messages", "task", "toolkit", "transitions")
+    ``memory`` is where stateful shapers keep what they carry from step to step (``steptool_env.rewards.base.Stateful``).
+    """
+
+    __slots__ = ("memory", "messages", "task", "toolkit", "transitions")
 
     def __init__(self, task: Task, toolkit: Toolkit, transitions: list[Transition] | None = None) -> None:
         self.task = task
         self.toolkit = toolkit
         self.transitions: list[Transition] = [] if transitions is None else transitions
         self.messages: tuple[Message, ...] = (Message("user", task.instruction),)
+        self.memory: dict[Any, Any] = {}
 
     @overload
     def __getitem__(self, index: int) -> Transition: ...

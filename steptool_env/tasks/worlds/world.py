@@ -62,7 +62,7 @@ class World:
             self.seen.add((key, field))
             self.learnt += any(one[1] == key and one[2] == field for one in self.plan.lookups)
         if field is not None:
-            return json.dumps({field: record[field]})
+            return dumps_ascii({field: record[field]})
         if key in self.changed:
             return dumps_ascii({**record, "status": self.changed[key][0]})
         return dumps_ascii(record)

@@ -1,0 +1,75 @@
+"""The paper's reward (StepTool, arXiv 2410.07745, section 3.1), on the scale of the annotations that were released with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steptool_env.errors import InvalidArgument
+
+__all__ = ["CONTRIBUTIONS", "STATUS", "Judgement", "aggregate"]
+
+CONTRIBUTIONS = (0.0, 5.0)
+"""Least and largest contribution that a judge gives to a call."""
+STATUS = {"Solved": 1.0, "Unsure": 0.5, "Unsolved": 0.0}
+"""Status of an answer -> IsSolved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one judge said about an episode.
+
+    Raises:
+        InvalidArgument: The two lists differ in length, a value is out of range, or the status is none of ``STATUS``.
+    """
+
+    succeeded: tuple[float, ...]
+    """(N,) for every call but the final answer: 1 if it succeeded, else 0."""
+    contributions: tuple[float, ...]
+    """(N,) what each of them contributed to the answer, 0 to 5."""
+    status: str
+    """One of ``STATUS``."""
+
+    def __post_init__(self) -> None:
+        if len(self.succeeded) != len(self.contributions):
+            sizes = f"{len(self.succeeded)} successes and {len(self.contributions)} contributions"
+            raise InvalidArgument(f"a judgement needs one contribution per call, got {sizes}")
+        if any(value not in (0, 1) for value in self.succeeded):
+            raise InvalidArgument(f"the success of a call must be 0 or 1, got {list(self.succeeded)}")
+        low, high = CONTRIBUTIONS
+        if not all(low <= value <= high for value in self.contributions):
+            raise InvalidArgument(f"a contribution must lie between {low:g} and {high:g}, got {list(self.contributions)}")
+        if self.status not in STATUS:
+            raise InvalidArgument(f"the status of an answer must be one of {', '.join(STATUS)}, got {self.status!r}")
+
+
+def aggregate(judgements: Sequence[Judgement]) -> tuple[list[tuple[float, float]], float]:
+    """Average several judgements of one episode into rewards.
+
+        r_t = ½·SC_t + ½·Con_t / 5   for each call before the final answer;   r_T = IsSolved
+
+    both averaged over the judgements. The weights are not printed in the paper; they are those that its released example
+    data follow: with three judgements, its rewards are multiples of 1/30 and its final ones multiples of 1/6.
+
+    Args:
+        judgements: At least one, all of the same number N of calls.
+
+    Returns:
+        N pairs ``(½·SC, ½·Con/5)``, which sum to r_t in [0, 1], and r_T in [0, 1].
+
+    Raises:
+        InvalidArgument: There is no judgement, or they are of different numbers of calls.
+
+    >>> aggregate([Judgement((1,), (5,), "Solved"), Judgement((0,), (2,), "Unsure")])
+    ([(0.25, 0.35)], 0.75)
+    """
+    if not judgements:
+        raise InvalidArgument("there is nothing to average: no judgement was given")
+    if len({len(one.succeeded) for one in judgements}) > 1:
+        raise InvalidArgument(f"judgements of one episode must have the same length, got {[len(one.succeeded) for one in judgements]}")
+    n = len(judgements)
+    calls = [
+        (sum(one.succeeded[t] for one in judgements) / (2 * n), sum(one.contributions[t] for one in judgements) / (10 * n))
+        for t in range(len(judgements[0].succeeded))
+    ]
+    return calls, sum(STATUS[one.status] for one in judgements) / n

@@ -1,0 +1,40 @@
+"""``repetition``: the verdict less a price for calls that were made before and say nothing new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from steptool_env.rewards.base import Stateful
+from steptool_env.rewards.final import Final
+from steptool_env.rewards.weighted_sum import WeightedSum
+from steptool_env.types import Malformed, Transition
+
+__all__ = ["Repetition", "final_and_repetition"]
+
+
+class Repetition(Stateful[set[str]]):
+    """−penalty for an action that was taken before and got the same result; asking again for news is free.
+
+    Args:
+        penalty: The price of a repeated action.
+    """
+
+    def __init__(self, penalty: float = 0.05) -> None:
+        self.penalty = penalty
+
+    def start(self) -> set[str]:
+        return set()
+
+    def advance(self, state: set[str], last: Transition) -> tuple[set[str], Mapping[str, float]]:
+        action = last.action
+        said = action.text if isinstance(action, Malformed) else json.dumps([action.name, dict(action.arguments)], sort_keys=True, default=repr)
+        exchange = f"{said}\n{last.result.content}"
+        repeated = exchange in state
+        state.add(exchange)
+        return state, {"repetition": -self.penalty if repeated else 0.0}
+
+
+def final_and_repetition(penalty: float = 0.05) -> WeightedSum:
+    """Return the verdict less ``penalty`` for every repeated action."""
+    return WeightedSum(Final(), Repetition(penalty))
