@@ -29,19 +29,19 @@ class Config:
     """Overrides the step budget of the tasks."""
     seed: int = 0
 
-    demos: int = 800
+    demos: int = 1600
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
     demo_options: dict[str, Any] = field(default_factory=lambda: {"families": ["lookup"]})
     """Keywords of the suite for demonstrations only: by default they show how to look things up, not how to change them."""
-    demo_hints: float = 0.05
+    demo_hints: float = 0.1
     """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
     demo_mistakes: float = 0.2
     """Share of demonstrated steps with a mistake, not to be learnt, so that the way back is; see ``mistakes.py``."""
     demo_epochs: int = 1
     demo_batch: int = 16
-    demo_lr: float = 1e-3
+    demo_lr: float = 2e-3
 
-    updates: int = 50
+    updates: int = 80
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128
     epochs: int = 1
