@@ -78,7 +78,10 @@ def train(
         settings |= {"shaper_options": shaper_options, **Config.preset(model, suite)}
         if updates is not None:
             settings["updates"] = updates
-        options = {**Config.from_dict(settings).suite_options, **_pairs(option, "--option")}
+        defaults = Config.from_dict(settings).suite_options
+        if level not in (None, defaults.get("level")):
+            defaults.pop("depth", None)  # another level brings its own
+        options = {**defaults, **_pairs(option, "--option")}
         if level is not None:
             options["level"] = level
         config = Config.from_dict({**settings, "suite_options": options, **_pairs(set_, "--set")})

@@ -19,7 +19,7 @@ class Config:
     algo: str = "step-ppo"
     model: str = "tiny"
     suite: str = "worlds"
-    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2, "replies": "field"})
+    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2, "depth": [2, 4], "replies": "field"})
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
     shaper: str = "steptool"
     shaper_options: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Config:
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
     demo_options: dict[str, Any] = field(default_factory=lambda: {"families": ["lookup"]})
     """Keywords of the suite for demonstrations only: by default they show how to look things up, not how to change them."""
-    demo_hints: float = 0.1
+    demo_hints: float = 0.08
     """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
     demo_mistakes: float = 0.2
     """Share of demonstrated steps with a mistake, not to be learnt, so that the way back is; see ``mistakes.py``."""
@@ -48,7 +48,7 @@ class Config:
     """Passes over the episodes of an update."""
     minibatches: int = 4
     """Optimizer steps per pass."""
-    lr: float = 4e-4
+    lr: float = 5e-4
     gamma: float = 1.0
     """Discount per step, not per token."""
     lam: float = 0.9

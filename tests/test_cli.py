@@ -101,6 +101,7 @@ def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
     config = json.loads((out / "config.json").read_text())
     assert {name: config[name] for name in SMALL} == SMALL
     assert config["suite_options"]["level"] == 1
+    assert "depth" not in config["suite_options"]  # that of the default level does not stay behind
 
     code, text, err = run(*small(out))
     assert (code, text) == (2, "")
