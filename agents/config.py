@@ -41,7 +41,7 @@ class Config:
     demo_batch: int = 16
     demo_lr: float = 2e-3
 
-    updates: int = 80
+    updates: int = 60
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128
     epochs: int = 1
