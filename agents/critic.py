@@ -90,11 +90,11 @@ def fit_values(
 
 
 def explained_variance(values: Floats, returns: Floats) -> float:
-    """Share of the variance of the returns that the values explain: 1 - Var(R - V) / Var(R); 0 if the returns are all equal.
+    """Share of the variance of the returns that the values explain: 1 - Var(R - V) / Var(R); 0 if the returns are all equal, or none.
 
     Args:
         values: (S,)
         returns: (S,)
     """
-    spread = float(np.var(returns))
+    spread = float(np.var(returns)) if len(returns) else 0.0
     return 1.0 - float(np.var(returns - values)) / spread if spread > 1e-12 else 0.0

@@ -167,9 +167,8 @@ class LMPolicy:
         self._stop_ids = self._eos | {ids[0] for ids in single if len(ids) == 1}
         self._stop_texts = [text for text, ids in zip(self.call_format.stop, single, strict=True) if len(ids) > 1]
         self._tail = max((len(text.encode()) for text in self._stop_texts), default=0)  # a token holds one byte at least
-        # Only a token that holds the last character of a stop text can complete it; for all others nothing is decoded.
-        ends = {text[-1] for text in self._stop_texts}
-        self._may_stop = {number for token, number in lm.tokenizer.get_vocab().items() if any(end in token for end in ends)}
+        self._may_stop: dict[int, bool] = {}
+        """Whether a token can complete a stop text; filled as tokens turn up."""
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
@@ -281,10 +280,18 @@ class LMPolicy:
     def _ends(self, ids: list[int]) -> bool:
         if ids[-1] in self._stop_ids:
             return True
-        if ids[-1] not in self._may_stop:
+        if not self._stop_texts or not self._can_complete_a_stop(ids[-1]):
             return False
         tail = self._decode(ids[-self._tail :])
         return any(text in tail for text in self._stop_texts)
+
+    def _can_complete_a_stop(self, token: int) -> bool:
+        # Only a token that holds the last character of a stop text: for all others the tail need not be decoded. A part of
+        # a character of several bytes decodes to the replacement character, and may be any of them.
+        if token not in self._may_stop:
+            piece = self._decode([token])
+            self._may_stop[token] = any(text[-1] in piece for text in self._stop_texts) or "\ufffd" in piece
+        return self._may_stop[token]
 
     def _decode(self, ids: list[int]) -> str:
         return str(self.lm.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -72,9 +72,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             if config.kl:
                 credited = replace(credited, ref_logprobs=reference_logprobs(run.lm, trajectories, run.reference, config))
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
-            learnt["explained_variance"] = explained_variance(
-                np.array([step.generation.value for one in trajectories for step in one.steps]), np.concatenate(credited.returns)
-            )
+            learnt["explained_variance"] = _explained(credited)
             measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
             run.save(optimizer, measured)
             run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
@@ -101,6 +99,12 @@ def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "masked": report.masked,
         "action_tokens": tokens,
     }
+
+
+def _explained(credited: Credited) -> float:
+    live = ~np.concatenate([one.masked for one in credited.trajectories])
+    values = np.array([step.generation.value for one in credited.trajectories for step in one.steps])
+    return explained_variance(values[live], np.concatenate(credited.returns)[live])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,13 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) 
 def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], reference: dict[str, Tensor], config: Config) -> list[Floats]:
     """Return the log-probabilities of each trajectory's action tokens, (N,) each, under the reference policy's weights.
 
-    Once per update, for all passes over it: there is no second model, and nothing is encoded twice.
+    Once per update, for all passes over it; there is no second model.
+
+    Args:
+        lm: The model; its own weights are back in place afterwards.
+        trajectories: Whose tokens are meant.
+        reference: The reference policy's trainable weights by name.
+        config: Uses ``temperature, token_budget``.
     """
     found: list[Floats] = [np.zeros(0)] * len(trajectories)
     with torch.no_grad(), lm.swapped(reference):
@@ -197,7 +207,15 @@ def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited,
 
 
 def warm_up_critic(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> None:
-    """Fit the value head before the first update, so that even that one has a baseline; the policy stays as it is."""
+    """Fit the value head before the first update, so that even that one has a baseline; the policy stays as it is.
+
+    Args:
+        lm: The model; only its value head is changed.
+        optimizer: From ``make_optimizer``.
+        data: Episodes of the policy, with their returns.
+        config: Uses ``value_passes, token_budget``.
+        rng: Draws the minibatches.
+    """
     seen: list[_States] = []
     with torch.no_grad():
         for group in micro_batches(data.trajectories, config.token_budget):

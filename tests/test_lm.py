@@ -14,6 +14,7 @@ from transformers import GraniteConfig, GraniteForCausalLM, MistralConfig, Mistr
 
 from steptool_agents.lm import LanguageModel, LMPolicy
 from steptool_env.errors import InvalidArgument, NotSupported
+from steptool_env.formats import make_format
 from steptool_env.types import Malformed, ToolCall
 
 KINDS = ("tiny", "llama", "gpt2")
@@ -150,6 +151,19 @@ def test_an_action_ends_at_a_stop_text_of_several_tokens(monkeypatch: pytest.Mon
     act(policy, [talk])
     assert talk.generations[0].text == call + stop
     assert talk.generations[0].action == ToolCall("look")
+
+
+@pytest.mark.parametrize("stop", [" \n", "é", "漢", ">>"])
+def test_any_text_can_be_a_stop_text(monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
+    """Also one whose last character the vocabulary spells in another way, or in several tokens."""
+    lm = language_model()
+    form = make_format("hermes")
+    form.stop = (stop,)
+    policy = LMPolicy(lm, form, max_new_tokens=60)
+    scripted(monkeypatch, policy, lm.tokenizer.encode("no call" + stop + "the rest"))
+    talk = Talk("Look.")
+    act(policy, [talk])
+    assert talk.generations[0].text == "no call" + stop
 
 
 @pytest.mark.parametrize("whole", [False, True])
