@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from steptool_env.types import Action, Malformed, ToolCall
 
-__all__ = ["CallFormat", "Reading", "Scan", "as_call", "decode", "encode", "raw_decode", "read", "read_all"]
+__all__ = ["CallFormat", "Reading", "Scan", "action_of", "as_call", "decode", "encode", "raw_decode", "read", "read_all"]
 
 
 @runtime_checkable
@@ -81,6 +81,11 @@ def read_all(form: CallFormat, scan: Callable[[str, int], Scan | None], text: st
     while (following := scan(text, place.end)) is not None and isinstance(following.action, ToolCall):
         further, place = further + 1, following
     return Reading(first.action, text[: first.begin].strip(), further)
+
+
+def action_of(found: Scan | None, text: str, expected: str) -> Action:
+    """Return the action of the first scan of a text; where it found nothing, ``Malformed`` with what was expected."""
+    return found.action if found is not None else Malformed(text, f"there is no call; {expected}")
 
 
 def encode(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steptool_env.formats.base import Scan, as_call, encode, raw_decode
-from steptool_env.formats.signature import compact
+from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["Hermes"]
@@ -33,7 +33,7 @@ class Hermes:
         Models that were trained on this format have a chat template, which gives them the full schemas instead.
         """
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{OPENING}\n"
             f"<tools>\n{compact(tools, descriptions=True)}\n</tools>\n"
             "Call one with a JSON object between tags:\n"
             f'{_OPEN}{{"name": <name of the tool>, "arguments": <JSON object>}}{_CLOSE}'

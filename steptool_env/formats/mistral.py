@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steptool_env.formats.base import Scan, as_call, encode, raw_decode
-from steptool_env.formats.signature import compact
+from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["Mistral"]
@@ -27,7 +27,7 @@ class Mistral:
     def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{OPENING}\n"
             f"[AVAILABLE_TOOLS]\n{compact(tools, descriptions=True)}\n[/AVAILABLE_TOOLS]\n"
             f"Call one with {_MARK} and a JSON list of one object: [an object with name, the name of the tool, and arguments, its arguments]"
         )

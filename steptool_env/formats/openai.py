@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steptool_env.formats.base import Scan, as_call, encode, raw_decode
-from steptool_env.formats.signature import compact
+from steptool_env.formats.base import Scan, action_of, as_call, encode, raw_decode
+from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["OpenAI"]
@@ -26,7 +26,7 @@ class OpenAI:
     def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{OPENING}\n"
             f"{compact(tools, descriptions=True)}\n"
             'Call one with a JSON object of two keys: type, which is "function", and function, an object with name, the name of the tool, and '
             "arguments, a string that holds its arguments as a JSON object."
@@ -39,8 +39,7 @@ class OpenAI:
 
     def parse(self, text: str) -> Action:
         """Read the first call; the first object that begins with a key of a call or of a message decides."""
-        found = self.scan(text, 0)
-        return found.action if found is not None else Malformed(text, f"there is no call; {_EXPECTED}")
+        return action_of(self.scan(text, 0), text, _EXPECTED)
 
     def scan(self, text: str, begin: int) -> Scan | None:
         """Find the first call from ``begin`` on. Further calls of one message are found at once: they stand within it."""

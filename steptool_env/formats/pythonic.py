@@ -8,7 +8,7 @@ from typing import Any
 
 from steptool_env.formats.base import Scan, encode
 from steptool_env.formats.literals import literal, skip, write
-from steptool_env.formats.signature import compact
+from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["Pythonic"]
@@ -34,7 +34,7 @@ class Pythonic:
     def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{OPENING}\n"
             f"{compact(tools, descriptions=True)}\n"
             "Call one as in Python, within square brackets, with all arguments by name and nothing else in the reply."
         )

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steptool_env.formats.base import Scan, decode, encode, raw_decode
-from steptool_env.formats.signature import compact
+from steptool_env.formats.base import Scan, action_of, decode, encode, raw_decode
+from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["ReAct"]
@@ -28,7 +28,7 @@ class ReAct:
     def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
-            "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:\n"
+            f"{OPENING}\n"
             f"{compact(tools, descriptions=True)}\n"
             "Reply in this form:\n"
             "Thought: <what to do next, and why>\n"
@@ -44,8 +44,7 @@ class ReAct:
 
     def parse(self, text: str) -> Action:
         """Read the first call; the first ``Action:`` line that an ``Action Input:`` follows decides."""
-        found = self.scan(text, 0)
-        return found.action if found is not None else Malformed(text, f"there is no call; {_EXPECTED}")
+        return action_of(self.scan(text, 0), text, _EXPECTED)
 
     def scan(self, text: str, begin: int) -> Scan | None:
         """Find the first call from ``begin`` on."""

@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["compact", "signature"]
+__all__ = ["OPENING", "compact", "signature"]
+
+OPENING = "Solve the task by calling tools, one call per reply. These are the tools; a question mark means that the argument may be left out:"
+"""How the instructions of every format begin; the tools follow, see ``compact``."""
 
 _DEEP = 4
 
