@@ -49,6 +49,8 @@ class Config:
     minibatches: int = 4
     """Optimizer steps per pass."""
     lr: float = 5e-4
+    lr_end: float = 1.0
+    """What is left of ``lr`` at the last update, as a share; it falls in a straight line."""
     gamma: float = 1.0
     """Discount per step, not per token."""
     lam: float = 0.9
@@ -85,7 +87,7 @@ class Config:
         for name in ("episodes", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("gamma", "lam", "demo_hints", "demo_mistakes"):
+        for name in ("gamma", "lam", "lr_end", "demo_hints", "demo_mistakes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
 

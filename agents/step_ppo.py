@@ -33,7 +33,10 @@ from .rollout import rollout
 from .run import Run
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "train", "warm_up_critic"]
+__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "set_learning_rate", "train", "warm_up_critic"]
+
+HEAD_RATE = 10.0
+"""How many times faster than the policy the value head learns."""
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             credited = assign_credit(trajectories, config.gamma, config.lam)
             if config.kl:
                 credited = replace(credited, ref_logprobs=reference_logprobs(run.lm, trajectories, run.reference, config))
+            set_learning_rate(optimizer, config, run.update)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
             learnt["explained_variance"] = _explained(credited)
             measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
@@ -128,12 +132,19 @@ class Credited:
 def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     """Return the optimizer: the policy's parameters in the first group, the value head's in the second.
 
-    The value head reads detached features and may learn ten times as fast.
+    The value head reads detached features and may learn faster.
     """
     head = {id(parameter) for parameter in lm.value_head.parameters()}
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
-    groups: list[dict[str, Any]] = [{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": 10 * lr}]
+    groups: list[dict[str, Any]] = [{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": HEAD_RATE * lr}]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, update: int) -> None:
+    """Set the rates for this update, counted from 0; ``optimizer`` is from ``make_optimizer``."""
+    rate = config.lr * (1.0 - (1.0 - config.lr_end) * update / max(config.updates - 1, 1))
+    for group, share in zip(optimizer.param_groups, (1.0, HEAD_RATE), strict=True):
+        group["lr"] = share * rate
 
 
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) -> Credited:
