@@ -139,7 +139,7 @@ def test_same_step_keeps_the_last_observation_and_the_last_info(name: str, how: 
 def test_disabled_resets_only_what_it_is_told(name: str, how: dict[str, Any]) -> None:
     envs = vector(name, 2, how, AutoresetMode.DISABLED, suite=Counting(max_steps=3))
     envs.reset(seed=[1, 2])
-    wrong = {"StepTool-v0": (None, None), "StepToolText-v0": ("x", "x"), "StepToolDiscrete-v0": np.array([79, 79])}[name]
+    wrong = {"StepTool-v0": (None, None), "StepToolText-v0": ("x", "x"), "StepToolDiscrete-v0": np.array([95, 95])}[name]
     for _ in range(3):
         before, _, terminated, truncated, _ = envs.step(wrong)
     assert truncated.all()
