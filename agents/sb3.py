@@ -58,15 +58,21 @@ class RowScorer(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        return self.forward_actor(observation), self.forward_critic(observation)
+        encoded = self._encode(observation)
+        return self._scores(encoded), self._pooled(encoded)
 
     def forward_actor(self, observation: Tensor) -> Tensor:
         """Return the scores, shape (B, n)."""
-        return torch.as_tensor(self.score(self._encode(observation))).squeeze(-1)
+        return self._scores(self._encode(observation))
 
     def forward_critic(self, observation: Tensor) -> Tensor:
         """Return mean and maximum of the encoded rows, shape (B, 2 * hidden)."""
-        encoded = self._encode(observation)
+        return self._pooled(self._encode(observation))
+
+    def _scores(self, encoded: Tensor) -> Tensor:
+        return torch.as_tensor(self.score(encoded)).squeeze(-1)
+
+    def _pooled(self, encoded: Tensor) -> Tensor:
         return torch.cat([encoded.mean(1), encoded.amax(1)], -1)
 
     def _encode(self, observation: Tensor) -> Tensor:
@@ -139,7 +145,7 @@ class RowDQN(DQN):
 
 
 _SHARED: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.95}
-_PPO: dict[str, Any] = {**_SHARED, "n_steps": 128, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
+_PPO: dict[str, Any] = {**_SHARED, "learning_rate": 2e-3, "n_steps": 64, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
 _A2C: dict[str, Any] = {**_SHARED, "n_steps": 16, "ent_coef": 0.01, "use_rms_prop": False}
 # The share of random actions falls over the first part of ``learn(total_timesteps)``: that must be what is really played.
 _EXPLORING: dict[str, Any] = {"learning_starts": 1_000, "exploration_fraction": 0.4, "exploration_final_eps": 0.02}

@@ -98,10 +98,12 @@ def test_a_masked_action_is_answered_and_the_episode_goes_on() -> None:
 
 ACTIONS = st.integers() | st.floats() | st.none() | st.text() | st.binary() | st.lists(st.integers(), max_size=3) | st.sampled_from([10**5000, -(10**5000)])
 
+LEVEL_1 = StepToolDiscreteEnv("worlds", level=1)
+
 
 @given(action=ACTIONS)
 def test_no_action_raises(action: Any) -> None:
-    env = StepToolDiscreteEnv("worlds", level=1)
+    env = LEVEL_1
     env.reset(seed=0)
     observation, _, _, _, info = env.step(action)
     assert env.observation_space.contains(observation)
