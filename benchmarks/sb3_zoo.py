@@ -5,12 +5,14 @@
 
 Each algorithm trains on the tasks of the split "train" until its success over 200 episodes reaches 0.98, or the time or the
 steps are used up, and is then evaluated on tasks of both splits, greedily, without further learning. Time is wall-clock
-time. Tasks are lookups and changes in the domains clinic, shop and travel, with whole records as replies.
+time. Tasks are lookups and changes in the domains clinic, shop and travel; replies are whole records, or single fields that
+the call has to name (``--replies field``).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import sys
@@ -24,7 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from steptool_agents.sb3 import SB3_ALGORITHMS, SuccessCallback, evaluate, make_envs, make_model
 
 RESULTS = Path(__file__).parent / "results" / "sb3_zoo.md"
-DIALS: dict[str, Any] = {"suite": "worlds", "families": ("lookup", "change"), "domains": ("clinic", "shop", "travel"), "replies": "record"}
+DIALS: dict[str, Any] = {"suite": "worlds", "families": ("lookup", "change"), "domains": ("clinic", "shop", "travel")}
 
 
 class Deadline(BaseCallback):
@@ -38,21 +40,22 @@ class Deadline(BaseCallback):
         return time.monotonic() < self.end
 
 
-def measure(algorithm: str, level: int, seconds: float, steps: int, seed: int, episodes: int) -> dict[str, Any]:
+def measure(algorithm: str, options: dict[str, Any], seconds: float, steps: int, seed: int, episodes: int) -> dict[str, Any]:
     """Train one algorithm and return its figures."""
-    model = make_model(algorithm, make_envs(8, seed=seed, level=level, **DIALS), seed=seed)
+    model = make_model(algorithm, make_envs(8, seed=seed, **options), seed=seed)
     start, used = time.monotonic(), time.process_time()
     success = SuccessCallback(stop_at=0.98)
     model.learn(steps, callback=CallbackList([success, Deadline(seconds)]))
     return {
         "algorithm": algorithm,
-        "level": level,
+        "level": options["level"],
+        "replies": options["replies"],
         "seed": seed,
         "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(time.process_time() - used, 1),
         "steps": model.num_timesteps,
-        "train": evaluate(model, episodes, level=level, split="train", **DIALS),
-        "test": evaluate(model, episodes, level=level, split="test", **DIALS),
+        "train": evaluate(model, episodes, split="train", **options),
+        "test": evaluate(model, episodes, split="test", **options),
     }
 
 
@@ -64,13 +67,13 @@ def page(rows: list[dict[str, Any]], episodes: int, threads: int) -> str:
         f"Made by `{shlex.join(['python', 'benchmarks/sb3_zoo.py', *sys.argv[1:]])}`, torch with {threads} thread(s), on one core of a shared machine.",
         f"Success is the share of {episodes} tasks solved by the greedy policy; tasks of the split test are never trained on.",
         "",
-        "| algorithm | level | seed | seconds | steps | success, train | success, test | return, test | calls, test |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| algorithm | level | replies | seed | seconds | steps | success, train | success, test | return, test | calls, test |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         test = row["test"]
         figures = f"{row['train']['success']:.3f} | {test['success']:.3f} | {test['return']:.3f} | {test['steps']:.2f}"
-        lines.append(f"| {row['algorithm']} | {row['level']} | {row['seed']} | {row['seconds']:.1f} | {row['steps']:,} | {figures} |")
+        lines.append(f"| {row['algorithm']} | {row['level']} | {row['replies']} | {row['seed']} | {row['seconds']:.1f} | {row['steps']:,} | {figures} |")
     return "\n".join([*lines, ""])
 
 
@@ -78,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("algorithms", nargs="*", default=list(SB3_ALGORITHMS), metavar="ALGORITHM", help=f"some of {', '.join(SB3_ALGORITHMS)}")
     parser.add_argument("--level", type=int, default=1, help="level of worlds (default: 1)")
+    parser.add_argument("--replies", nargs="+", default=["record"], choices=["record", "field"], help="what lookups return (default: record)")
     parser.add_argument("--seconds", type=float, default=90.0, help="of training, at most (default: 90)")
     parser.add_argument("--steps", type=int, default=60_000, help="of training, at most (default: 60,000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of network, exploration and environments (default: 0 1 2)")
@@ -88,11 +92,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
-    for algorithm in arguments.algorithms:
-        for seed in arguments.seeds:
-            rows.append(measure(algorithm, arguments.level, arguments.seconds, arguments.steps, seed, arguments.episodes))
-            if not arguments.json:
-                print(rows[-1], flush=True)
+    for replies, algorithm, seed in itertools.product(arguments.replies, arguments.algorithms, arguments.seeds):
+        options = {**DIALS, "level": arguments.level, "replies": replies}
+        rows.append(measure(algorithm, options, arguments.seconds, arguments.steps, seed, arguments.episodes))
+        if not arguments.json:
+            print(rows[-1], flush=True)
     if arguments.json:
         print(json.dumps({"benchmark": "sb3_zoo", "results": rows}))
         return

@@ -107,6 +107,11 @@ def test_dqn_takes_nothing_but_calls() -> None:
     assert np.take_along_axis(rows[..., 0], taken[..., None], -1).all()
 
 
+def test_evaluation_takes_the_catalogue_of_the_training() -> None:
+    model = make_model("ppo", make_envs(1, level=1, forms=9, values=8), seed=0)
+    assert evaluate(model, episodes=2, level=1, values=8)["steps"] >= 1
+
+
 def test_dqn_explores_where_nothing_is_a_call() -> None:
     model = make_model("dqn", make_envs(1, level=1), seed=0)
     model.exploration_rate = 1.0  # type: ignore[attr-defined]
