@@ -242,7 +242,7 @@ def evaluate(model: BaseAlgorithm, episodes: int = 200, seed: int = 0, determini
         deterministic: Take the best action instead of a sample.
         options: Keywords of ``gym.make``; ``split="test"`` for tasks that training never draws.
     """
-    forms = int(model.action_space.n) // options.get("values", 16)  # type: ignore[union-attr]  # as in training, whatever these tasks offer
+    forms = int(model.action_space.n) // options.get("values", 16)  # type: ignore[attr-defined]  # Discrete; as in training
     env = gym.make("steptool_env:StepToolDiscrete-v0", **{"forms": forms, **options})
     core: Any = env.unwrapped
     successes, returns, steps = [], [], []
