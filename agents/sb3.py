@@ -189,7 +189,10 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
     if space.shape != (int(actions) * _WIDTH,):
         raise InvalidArgument(f"the observation must have {_WIDTH} features for each action, as in StepToolDiscrete-v0; got {space} for {envs.action_space}")
     kind, policy, defaults = SB3_ALGORITHMS[algorithm]
-    return kind(policy, envs, seed=seed, device="cpu", **{**defaults, **settings})
+    chosen = {**defaults, **settings}
+    if "n_steps" in chosen and "batch_size" in defaults and "batch_size" not in settings:  # a few environments give less than a batch
+        chosen["batch_size"] = min(chosen["batch_size"], chosen["n_steps"] * getattr(envs, "num_envs", 1))
+    return kind(policy, envs, seed=seed, device="cpu", **chosen)
 
 
 class SuccessCallback(BaseCallback):
