@@ -3,6 +3,8 @@ PYTHON ?= python3
 SEED ?= 0
 OUT ?= runs/demo
 PYTESTFLAGS ?=
+# Tests run in as many processes as there are cores, each with one thread: threads of several processes get in each other's way.
+PYTESTPROCESSES ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
 # PIP_CONSTRAINT and not -c: so that the versions hold for the build of this package, too.
@@ -19,7 +21,7 @@ demo: .venv/installed ## train a small model on the worlds suite with step-ppo (
 	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
 
 test: lint .venv/bfcl ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
-	$(BIN)/python -m pytest $(PYTESTFLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTESTPROCESSES) $(PYTESTFLAGS)
 
 lint: .venv/installed ## run ruff and mypy only
 	$(BIN)/ruff check .

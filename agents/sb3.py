@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
@@ -35,10 +36,12 @@ try:
 except ImportError as fault:
     raise MissingExtra("steptool_agents.sb3", str(fault.name), "pip install 'steptool-env[sb3]'") from fault
 
-__all__ = ["SB3_ALGORITHMS", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer", "SuccessCallback", "evaluate", "make_envs", "make_model"]
+__all__ = ["SB3_ALGORITHMS", "RowDQN", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer", "SuccessCallback", "evaluate", "make_envs", "make_model"]
 
 _HIDDEN = 64
-_WIDTH = len(FEATURES)
+_WIDTH, _VALID = len(FEATURES), FEATURES.index("valid")
+_NEVER = -100.0
+"""Below the value of every call."""
 
 
 class RowScorer(nn.Module):
@@ -55,15 +58,21 @@ class RowScorer(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        return self.forward_actor(observation), self.forward_critic(observation)
+        encoded = self._encode(observation)
+        return self._scores(encoded), self._pooled(encoded)
 
     def forward_actor(self, observation: Tensor) -> Tensor:
         """Return the scores, shape (B, n)."""
-        return torch.as_tensor(self.score(self._encode(observation))).squeeze(-1)
+        return self._scores(self._encode(observation))
 
     def forward_critic(self, observation: Tensor) -> Tensor:
         """Return mean and maximum of the encoded rows, shape (B, 2 * hidden)."""
-        encoded = self._encode(observation)
+        return self._pooled(self._encode(observation))
+
+    def _scores(self, encoded: Tensor) -> Tensor:
+        return torch.as_tensor(self.score(encoded)).squeeze(-1)
+
+    def _pooled(self, encoded: Tensor) -> Tensor:
         return torch.cat([encoded.mean(1), encoded.amax(1)], -1)
 
     def _encode(self, observation: Tensor) -> Tensor:
@@ -98,27 +107,54 @@ class _RowQNetwork(QNetwork):
 
 class _Scores(RowScorer):
     def forward(self, observation: Tensor) -> Tensor:  # type: ignore[override]  # a Q-network returns nothing but scores
-        return self.forward_actor(observation)
+        calls = observation.view(-1, self.actions, _WIDTH)[..., _VALID] > 0
+        return self.forward_actor(observation).masked_fill(~calls, _NEVER)
 
 
 class RowQPolicy(DQNPolicy):
-    """For DQN."""
+    """For DQN. What is no call now is worth less than every call, in the choice of actions and in the targets."""
 
     def make_q_net(self) -> QNetwork:
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
         return _RowQNetwork(**arguments).to(self.device)
 
 
+class RowDQN(DQN):
+    """DQN that explores among the calls that can be made now.
+
+    stable-baselines3 draws from all actions, most of which are no calls: episodes of random play then rarely get anywhere,
+    and a greedy policy that once prefers an action without effect takes it again until the budget is used up.
+    """
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Return actions as ``DQN.predict`` does; those of exploration are calls."""
+        random = self.action_space.np_random
+        if not deterministic and random.random() < self.exploration_rate:
+            rows = np.asarray(observation).reshape(-1, int(self.action_space.n), _WIDTH)  # type: ignore[attr-defined]  # Discrete
+            calls = rows[..., _VALID] > 0
+            calls |= ~calls.any(-1, keepdims=True)  # nothing can be called: all actions are as good
+            chosen = np.array([random.choice(np.flatnonzero(one)) for one in calls])
+            return (chosen if np.ndim(observation) > 1 else chosen[0]), state
+        return super().predict(observation, state, episode_start, deterministic=True)
+
+    def _sample_action(self, learning_starts: int, action_noise: Any = None, n_envs: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+        actions, _ = self.predict(self._last_obs, deterministic=False)  # the exploration rate starts at 1
+        return actions, actions
+
+
 _SHARED: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.95}
-_PPO: dict[str, Any] = {**_SHARED, "n_steps": 128, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
+_PPO: dict[str, Any] = {**_SHARED, "learning_rate": 2e-3, "n_steps": 64, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
 _A2C: dict[str, Any] = {**_SHARED, "n_steps": 16, "ent_coef": 0.01, "use_rms_prop": False}
+# The share of random actions falls over the first part of ``learn(total_timesteps)``: that must be what is really played.
 _EXPLORING: dict[str, Any] = {"learning_starts": 1_000, "exploration_fraction": 0.4, "exploration_final_eps": 0.02}
-_DQN: dict[str, Any] = {**_SHARED, **_EXPLORING, "buffer_size": 10_000, "batch_size": 64, "train_freq": 8, "target_update_interval": 500}
+_DQN: dict[str, Any] = {**_SHARED, **_EXPLORING, "buffer_size": 10_000, "batch_size": 64, "train_freq": 4, "gradient_steps": 4, "target_update_interval": 500}
 SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
     "maskable-ppo": (MaskablePPO, RowMaskablePolicy, _PPO),
     "ppo": (PPO, RowPolicy, _PPO),
     "a2c": (A2C, RowPolicy, _A2C),
-    "dqn": (DQN, RowQPolicy, _DQN),
+    "dqn": (RowDQN, RowQPolicy, _DQN),
 }
 """Name -> algorithm, policy over rows, and settings that learn ``worlds`` level 1."""
 
@@ -153,7 +189,10 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
     if space.shape != (int(actions) * _WIDTH,):
         raise InvalidArgument(f"the observation must have {_WIDTH} features for each action, as in StepToolDiscrete-v0; got {space} for {envs.action_space}")
     kind, policy, defaults = SB3_ALGORITHMS[algorithm]
-    return kind(policy, envs, seed=seed, device="cpu", **{**defaults, **settings})
+    chosen = {**defaults, **settings}
+    if "n_steps" in chosen and "batch_size" in defaults and "batch_size" not in settings:  # a few environments give less than a batch
+        chosen["batch_size"] = min(chosen["batch_size"], chosen["n_steps"] * getattr(envs, "num_envs", 1))
+    return kind(policy, envs, seed=seed, device="cpu", **chosen)
 
 
 class SuccessCallback(BaseCallback):
@@ -206,7 +245,8 @@ def evaluate(model: BaseAlgorithm, episodes: int = 200, seed: int = 0, determini
         deterministic: Take the best action instead of a sample.
         options: Keywords of ``gym.make``; ``split="test"`` for tasks that training never draws.
     """
-    env = gym.make("steptool_env:StepToolDiscrete-v0", **options)
+    forms = int(model.action_space.n) // options.get("values", 16)  # type: ignore[attr-defined]  # Discrete; as in training
+    env = gym.make("steptool_env:StepToolDiscrete-v0", **{"forms": forms, **options})
     core: Any = env.unwrapped
     successes, returns, steps = [], [], []
     for task in range(min(episodes, len(core.suite))):

@@ -106,10 +106,11 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.set_int_max_str_digits(4300)
     results = []
-    for name, options in (*(("StepToolText-v0", {"call_format": form}) for form in FORMATS), ("StepTool-v0", {}), ("StepToolDiscrete-v0", {})):
+    forms: list[tuple[str, dict[str, Any]]] = [*(("StepToolText-v0", {"call_format": form}) for form in FORMATS), ("StepTool-v0", {})]
+    for name, options in (*forms, *(("StepToolDiscrete-v0", {"replies": replies}) for replies in ("record", "field"))):
         env = gym.make(name, suite="worlds", level=1, size=50, **options)
         rng = random.Random(arguments.seed)
-        if options:
+        if name == "StepToolText-v0":
             form = make_format(options["call_format"])
             draw: Any = lambda rng=rng, form=form: draw_text(rng, form)  # noqa: E731
         else:
@@ -120,7 +121,7 @@ def main() -> None:
         row = {"id": name, **options, "inputs": arguments.count, "seconds": round(time.process_time() - start, 1), "answers": dict(kinds.most_common())}
         results.append(row)
         if not arguments.json:
-            print(f"{' '.join([name, *options.values()]):<24} {arguments.count:>8,} inputs, {row['seconds']:>6.1f} s: {row['answers']}", flush=True)
+            print(f"{' '.join([name, *options.values()]):<26} {arguments.count:>8,} inputs, {row['seconds']:>6.1f} s: {row['answers']}", flush=True)
     if arguments.json:
         print(json.dumps({"benchmark": "fuzz", "results": results}))
 

@@ -92,6 +92,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.max_steps = max_steps
         self.render_mode = render_mode
         self._renderer = Renderer()
+        self._prints = render_mode == "human"
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
         self.action_space = ToolCallSpace(self.suite.toolkit(self.suite[0]).parameters)
         self.episode: Episode | None = None
@@ -117,8 +118,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self._ended = ""
         self._rewards = []
         self.action_space.offer(episode.toolkit.parameters, episode.messages)
-        if self.render_mode == "human":
-            self._renderer.show(episode, self._rewards, self._ended)
+        if self._prints:
+            self._print()
         return {"messages": episode.messages, "tools": episode.toolkit.schemas}, self._info(task, "", 0.0)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -165,8 +166,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             self.action_space.see(episode.messages)
         info = self._info(task, error, success)
         info["reward_parts"] = parts
-        if self.render_mode == "human":
-            self._renderer.show(episode, self._rewards, self._ended)
+        if self._prints:
+            self._print()
         return {"messages": episode.messages, "tools": toolkit.schemas}, reward, finished, truncated, info
 
     def render(self) -> Any:
@@ -244,6 +245,9 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self.episode is None:
             raise ResetNeeded("there is no episode yet; call reset() first")
         return self.episode
+
+    def _print(self) -> None:
+        self._renderer.show(self._running(), self._rewards, self._ended)
 
     def _info(self, task: Task, error: str, success: float) -> dict[str, Any]:
         return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": error == "unavailable"}

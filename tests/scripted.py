@@ -38,9 +38,10 @@ def act(observation: NDArray[np.float32]) -> int:
         letter = int(letters[np.argmax(identifier)])
         near = rows[:, F["verb near role"]] >= 1 - 2 / 8
         for tool, further in ((CHANGES.get(letter), near), (READS.get(letter), True)):
-            if tool is not None and (hits := identifier & is_tool(rows, tool) & further).any():
+            chosen = (rows[:, F["choice"]] == 0) | (rows[:, F["nearest choice"]] > 0)  # which field: the one that is asked for next
+            if tool is not None and (hits := identifier & is_tool(rows, tool) & further & chosen).any():
                 return int(np.argmax(hits))
-    return int(np.argmax(focus & (rows[:, F["finish"]] > 0)))
+    return int(np.argmax(focus & (rows[:, F["finish"]] > 0) & (rows[:, F["choice"]] == 0)))
 
 
 def is_tool(rows: NDArray[np.float32], name: str) -> NDArray[np.bool_]:

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steptool_agents import checkpoint
 from steptool_agents.checkpoint import (
     claim_run,
     discard_checkpoints,
+    files,
     flatten_optimizer,
     list_checkpoints,
     load_checkpoint,
@@ -143,10 +143,10 @@ def test_a_save_that_is_killed_leaves_the_previous_checkpoint(tmp_path: Path, mo
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.safetensors.torch, "save_file", deadly(checkpoint.safetensors.torch.save_file))
-        patch.setattr(checkpoint.os, "fsync", deadly(os.fsync))
-        patch.setattr(checkpoint.os, "rename", deadly(os.rename))
-        patch.setattr(checkpoint.shutil, "rmtree", deadly(checkpoint.shutil.rmtree))
+        patch.setattr(files.safetensors.torch, "save_file", deadly(files.safetensors.torch.save_file))
+        patch.setattr(files.os, "fsync", deadly(os.fsync))
+        patch.setattr(files.os, "rename", deadly(os.rename))
+        patch.setattr(files.shutil, "rmtree", deadly(files.shutil.rmtree))
         try:
             save_checkpoint(tmp_path, 2, tensors={"w": torch.full((3,), 2.0)}, state={"update": 2})
         except Killed:
@@ -168,11 +168,11 @@ def test_a_process_that_is_really_killed(tmp_path: Path) -> None:
 import os, signal, sys
 from pathlib import Path
 import torch
-from steptool_agents import checkpoint
+from steptool_agents.checkpoint import files
 run = Path(sys.argv[1])
-checkpoint.save_checkpoint(run, 1, tensors={"w": torch.ones(3)}, state={"update": 1})
-checkpoint._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.save_checkpoint(run, 2, tensors={"w": torch.ones(3)}, state={"update": 2})
+files.save_checkpoint(run, 1, tensors={"w": torch.ones(3)}, state={"update": 1})
+files._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+files.save_checkpoint(run, 2, tensors={"w": torch.ones(3)}, state={"update": 2})
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=False)
@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 2)
     assert everything(tmp_path) == before

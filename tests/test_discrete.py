@@ -17,7 +17,7 @@ from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.tools import tools_of
 from steptool_env.wrappers import StepToolDiscreteEnv
-from steptool_env.wrappers.catalogue import bind, takes_one_text
+from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
 from steptool_env.wrappers.discrete import FEATURES, tool_code
 from steptool_env.wrappers.memory import Memory, Value
 
@@ -29,11 +29,15 @@ def make(**options: Any) -> StepToolDiscreteEnv:
 
 
 # ---------------------------------------------------------------- nothing is lost
+WORLDS: dict[str, Any] = {"families": ("lookup", "change"), "domains": ("clinic", "shop", "travel")}
+
+
+@pytest.mark.parametrize("replies", ["record", "field"])
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
-def test_a_policy_that_sees_only_the_numbers_solves_every_task(level: int, split: str) -> None:
-    env = make(level=level, split=split)
-    for task in range(60):
+def test_a_policy_that_sees_only_the_numbers_solves_every_task(level: int, split: str, replies: str) -> None:
+    env = make(level=level, split=split, replies=replies, **WORLDS)
+    for task in range(30):
         observation, _ = env.reset(options={"task": task})
         steps, over = len(env.solution()), False
         while not over:
@@ -49,9 +53,10 @@ def test_codes_of_tools_differ() -> None:
     assert len({tuple(tool_code(name)) for name in names}) == len(names)
 
 
+@pytest.mark.parametrize("replies", ["record", "field"])
 @pytest.mark.parametrize("level", [1, 5])
-def test_every_step_of_the_solution_is_in_the_catalogue(level: int) -> None:
-    env = make(level=level)
+def test_every_step_of_the_solution_is_in_the_catalogue(level: int, replies: str) -> None:
+    env = make(level=level, replies=replies, **WORLDS)
     for task in range(30):
         env.reset(options={"task": task})
         over = False
@@ -71,10 +76,10 @@ def test_masks_are_where_the_calls_are() -> None:
     _, info = env.reset(seed=0)
     masks = env.action_masks()
     assert masks.dtype == np.bool_
-    assert masks.shape == (80,)
-    assert np.array_equal(masks, [env.call(action) is not None for action in range(80)])
+    assert masks.shape == (96,)
+    assert np.array_equal(masks, [env.call(action) is not None for action in range(96)])
     assert np.array_equal(masks, info["action_mask"].astype(bool))
-    assert 0 < masks.sum() < 80
+    assert 0 < masks.sum() < 96
     for _ in range(20):
         assert masks[env.action_space.sample(info["action_mask"])]
 
@@ -93,10 +98,12 @@ def test_a_masked_action_is_answered_and_the_episode_goes_on() -> None:
 
 ACTIONS = st.integers() | st.floats() | st.none() | st.text() | st.binary() | st.lists(st.integers(), max_size=3) | st.sampled_from([10**5000, -(10**5000)])
 
+LEVEL_1 = StepToolDiscreteEnv("worlds", level=1)
+
 
 @given(action=ACTIONS)
 def test_no_action_raises(action: Any) -> None:
-    env = StepToolDiscreteEnv("worlds", level=1)
+    env = LEVEL_1
     env.reset(seed=0)
     observation, _, _, _, info = env.step(action)
     assert env.observation_space.contains(observation)
@@ -121,19 +128,19 @@ def test_rows_and_features() -> None:
     env = make(level=1)
     observation, _ = env.reset(seed=0)
     rows = env.rows(observation)
-    assert rows.shape == (80, len(FEATURES)) == (80, 42)
-    assert env.rows(np.stack([observation] * 3)).shape == (3, 80, 42)
+    assert rows.shape == (96, len(FEATURES)) == (96, 54)
+    assert env.rows(np.stack([observation] * 3)).shape == (3, 96, 54)
     assert np.array_equal(rows[:, 0] > 0, env.action_masks())
     assert not rows[~env.action_masks()].any()
     assert rows[: env.values, FEATURES.index("finish")].any()
-    assert not rows[env.values :, FEATURES.index("finish")].any()
+    assert not rows[2 * env.values :, FEATURES.index("finish")].any()
 
 
 def test_a_failed_call_is_remembered() -> None:
     env = make(level=1)
     observation, _ = env.reset(options={"task": 0})
-    wrong = next(
-        action for action in np.flatnonzero(env.action_masks()) if action >= env.values and env.call(action) != env.solution()[0]  # a tool that does not fit
+    wrong = next(  # a tool that does not fit
+        action for action in np.flatnonzero(env.action_masks()) if action >= 2 * env.values and env.call(action) != env.solution()[0]
     )
     before = env.rows(observation)[wrong]
     after = env.rows(env.step(int(wrong))[0])[wrong]
@@ -185,12 +192,12 @@ def test_numbers_bind_to_integer_arguments() -> None:
 
 
 def test_a_task_with_more_tools_than_the_catalogue_says_what_to_do() -> None:
-    env = make(suite=Counting(), tools=2)
-    with pytest.raises(InvalidArgument, match="tools=5"):
+    env = make(suite=Counting(), forms=2)
+    with pytest.raises(InvalidArgument, match="forms=6"):
         env.reset(seed=0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("tools", 0), ("values", 7), ("values", 8.0), ("tools", True)])
+@pytest.mark.parametrize(("name", "value"), [("forms", 0), ("values", 7), ("values", 8.0), ("forms", True)])
 def test_wrong_sizes_raise(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=name):
         make(**{name: value})
@@ -207,8 +214,9 @@ TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 @pytest.mark.parametrize(
     ("tool", "slot", "expected"),
     [
+        (_tool([]), 0, {}),
+        (_tool([]), 1, None),
         (_tool([], a=TEXT), 0, {}),
-        (_tool([], a=TEXT), 1, None),
         (_tool(["a"], a=TEXT), 0, {"a": "Paris"}),
         (_tool(["a"], a=TEXT), 2, {"a": "7"}),
         (_tool(["a"], a=TEXT), 3, None),
@@ -225,19 +233,74 @@ TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
         (_tool(["origin", "to_city"], origin=TEXT, to_city=TEXT), 1, {"origin": "Rome", "to_city": "Paris"}),
         (_tool(["a", "nights"], a=TEXT, nights=NUMBER), 0, {"a": "Paris", "nights": 7}),
         (_tool(["a", "b"], a=TEXT, b=TEXT), 0, {"a": "Paris", "b": "Rome"}),
-        (_tool(["a", "b"], a=TEXT, b={"enum": ["x", "Rome"]}), 0, {"a": "Paris", "b": "Rome"}),
+        (_tool(["a", "b"], a=TEXT, b={"enum": ["x", "Rome"]}), 0, {"a": "Paris", "b": "x"}),
+        (_tool(["a", "b"], a=TEXT, b={"enum": [*range(99), "Rome"]}), 0, {"a": "Paris", "b": "Rome"}),
+        (_tool(["b", "a"], a=TEXT, b={"enum": ["x", "y"]}), 1, {"b": "x", "a": "Rome"}),
+        (_tool(["a"], a=TEXT, b=TEXT), 1, {"a": "Rome"}),
         (_tool(["a", "b"], a=TEXT, b={"type": "object"}), 0, None),
     ],
 )
 def test_bindings(tool: Tool, slot: int, expected: dict[str, Any] | None) -> None:
-    assert bind(tool, slot, SLOTS) == expected
+    assert bind(forms_of(tool)[0], slot, SLOTS) == expected
 
 
-def test_one_text_is_the_usual_case() -> None:
-    assert takes_one_text(FINISH)
-    assert takes_one_text(_tool(["a"], a=TEXT))
-    assert not takes_one_text(_tool(["a"], a={"type": "string", "minLength": 3}))
-    assert not takes_one_text(_tool(["a", "b"], a=TEXT, b=TEXT))
+ROOM = {"enum": ["single", "double"], "default": "single"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        (FINISH, [{"answer": "Paris"}, {"answer": "Paris", "give_up": True}]),
+        (_tool(["a", "b"], a=TEXT, b={"enum": ["x", "y"]}), [{"a": "Paris", "b": "x"}, {"a": "Paris", "b": "y"}]),
+        (_tool(["a"], a=TEXT, room=ROOM), [{"a": "Paris"}, {"a": "Paris", "room": "double"}]),
+        (_tool(["a"], a=TEXT, nights=NUMBER), [{"a": "Paris"}, {"a": "Paris", "nights": 7}]),
+        (_tool([], city=TEXT), [{}, {"city": "Paris"}]),
+        (_tool([], all={"type": "boolean"}), [{}, {"all": False}, {"all": True}]),
+        (_tool(["a", "b"], a=TEXT, b={"enum": ["x", "y"]}, c={"const": 1}), [{"a": "Paris", "b": b, **c} for c in ({}, {"c": 1}) for b in "xy"]),
+        (_tool(["a", "b"], a=TEXT, b={"enum": list(range(64))}, c=TEXT), [{"a": "Paris", "b": b} for b in range(64)]),
+    ],
+)
+def test_forms(tool: Tool, expected: list[dict[str, Any]]) -> None:
+    assert [bind(form, 0, SLOTS) for form in forms_of(tool)] == expected
+
+
+def test_giving_up_is_an_action() -> None:
+    env = make(suite=Counting())
+    env.reset(options={"task": 1})
+    action = env.index(ToolCall("finish", {"answer": "4", "give_up": True}))
+    assert action is not None
+    *_, terminated, _, info = env.step(action)
+    assert terminated
+    assert info["tool_error"] == ""
+
+
+def test_the_choice_that_is_asked_for_next_is_marked() -> None:
+    """What is the phone of the store of drug J35? The store first, then the phone."""
+    env = make(level=1, replies="field", **WORLDS)
+    task = next(index for index in range(100) if (tags := env.suite[index].tags)["family"] == "lookup" and tags["depth"] == 2)
+    observation, _ = env.reset(options={"task": task})
+    for call in env.solution()[:-1]:
+        action = env.index(call)
+        assert action is not None
+        rows = env.rows(observation)
+        assert rows[action, FEATURES.index("nearest choice")] == 1
+        assert rows[action, FEATURES.index("choice mentioned")] == 1
+        same_tool = (rows[:, FEATURES.index("tool 0") : FEATURES.index("tool 15") + 1] == tool_code(call.name)).all(1)
+        same_value = np.arange(len(rows)) % env.values == action % env.values
+        assert rows[same_tool & same_value, FEATURES.index("nearest choice")].sum() == 1
+        observation, *_ = env.step(action)
+
+
+def test_one_open_text_is_the_usual_case() -> None:
+    def first(tool: Tool) -> Form:
+        return forms_of(tool)[0]
+
+    assert all(map(takes_any_text, forms_of(FINISH)))
+    assert takes_any_text(first(_tool(["a"], a=TEXT)))
+    assert all(map(takes_any_text, forms_of(_tool(["a", "b"], a=TEXT, b={"enum": ["x", "y"]}))))
+    assert not takes_any_text(first(_tool(["a"], a={"type": "string", "minLength": 3})))
+    assert not takes_any_text(first(_tool(["a", "b"], a=TEXT, b=TEXT)))
+    assert not takes_any_text(forms_of(_tool(["a"], a=TEXT, b=TEXT))[1])
 
 
 def test_memory_reads_texts_and_results() -> None:

@@ -18,6 +18,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from hypothesis import given
 from hypothesis import strategies as st
+from names import shown
 from toy import Counter, Counting, reset_counter
 
 from steptool_env import ERRORS, SHAPERS, Episode, Malformed, Message, Outcome, StepToolEnv, Task, TaskSuite, Tool, ToolCall, Toolkit
@@ -626,7 +627,7 @@ class Empty(Counting):
         ({"max_steps": 2.5}, "got 2.5"),
         ({"render_mode": "humn"}, "got 'humn'"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_wrong_arguments_raise_with_the_value(options: dict[str, Any], message: str) -> None:
     with pytest.raises(StepToolError, match=message):

@@ -245,7 +245,7 @@ def test_fuzzing(count: int) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(done.stdout)["results"]
-    assert len(results) == 8
+    assert len(results) == 9
     for row in results:
         assert sum(row["answers"].values()) == count
         assert len(row["answers"]) >= 3  # good calls and several kinds of bad ones

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steptool_env import FINISH, FORMATS, CallFormat, Malformed, ToolCall, make_format
+from steptool_env.adversarial import ADVERSARIAL
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.formats import Llama3, Mistral, OpenAI, Pythonic, Reading, read
 from steptool_env.formats.base import decode, encode
@@ -168,69 +167,19 @@ def test_instructions_show_every_tool_and_the_form(form: CallFormat) -> None:
     assert isinstance(form.parse(text), Malformed)  # the example in it is no call
 
 
-# Texts on which a careless pattern, or a second try at every tag, takes quadratic time.
-ADVERSARIAL: dict[str, Callable[[int], str]] = {
-    "open tags": lambda n: "<tool_call>" * (n // 11),
-    "tags and braces": lambda n: "<tool_call>{" * (n // 12),
-    "tags and open strings": lambda n: '<tool_call>{"' * (n // 13),
-    "spaces after tags": lambda n: ("<tool_call>" + " " * 1000) * (n // 1011),
-    "one tag, then spaces": lambda n: "<tool_call>" + " " * n,
-    "open string": lambda n: '<tool_call>{"name": "' + "a" * n,
-    "escapes": lambda n: '<tool_call>{"name": "' + "\\\\" * (n // 2),
-    "newlines in broken JSON": lambda n: "<tool_call>{" + "\n" * n + "x",
-    "brackets": lambda n: '<tool_call>{"name": "f", "arguments": ' + "[" * n,
-    "digits": lambda n: '<tool_call>{"name": ' + "9" * n,
-    "long list": lambda n: '<tool_call>{"name": [' + "1," * (n // 2),
-    "open thoughts": lambda n: "<think>" * (n // 7),
-    "actions": lambda n: "Action: x\n" * (n // 10),
-    "empty actions": lambda n: "Action:\n" * (n // 8),
-    "an action, then empty lines": lambda n: "Action: x\n" + "\n" * n,
-    "actions and empty lines": lambda n: ("Action: x" + "\n" * 1000) * (n // 1009),
-    "an action of spaces": lambda n: "Action: x" + " x" * (n // 2),
-    "indented": lambda n: " " * n + "Action",
-    "inputs": lambda n: "Action: x\nAction Input:" + " " * n,
-    "objects": lambda n: '{"name": ' * (n // 9),
-    "keys of calls": lambda n: '{"type": {"function": ' * (n // 22),
-    "an open object": lambda n: '{"name": "f", "parameters": {"x": "' + "a" * n,
-    "lists of calls": lambda n: "[TOOL_CALLS] [{" * (n // 15),
-    "marks": lambda n: "[TOOL_CALLS]" * (n // 12),
-    "marks and names": lambda n: "[TOOL_CALLS]f[ARGS]" * (n // 19),
-    "a mark, then a long name": lambda n: "[TOOL_CALLS]" + "f" * n,
-    "parentheses": lambda n: "[f(" * (n // 3),
-    "a long name": lambda n: "[" + "a." * (n // 2),
-    "bracketed names": lambda n: "[aaaaaaaaa" * (n // 10),
-    "lists in a call": lambda n: "[f(x=" + "[" * n,
-    "tuples in a call": lambda n: "[f(x=" + "(" * n,
-    "an open string in a call": lambda n: "[f(x='" + "\\'" * (n // 2),
-    "escapes in a call": lambda n: "[f(x='" + "\\u0041" * (n // 6) + "')]",
-    "surrogates in a call": lambda n: "[f(x='" + "\\ud83d\\ude00" * (n // 12) + "')]",
-    "many arguments": lambda n: "[f(" + ",".join(f"a{i}=1" for i in range(n // 8)),
-    "many dicts": lambda n: "[f(" + ",".join(f"**{{'a{i}': 1}}" for i in range(n // 16)),
-    "digits in a call": lambda n: "[f(x=" + "9" * n,
-    "globals": lambda n: '[globals()["' * (n // 12),
-    "many calls": lambda n: '{"name": "f", "parameters": {}}' * (n // 32) + "[f()]" * 10 + '<tool_call>{"name": "f"}' * (n // 24),
-    "calls of one message": lambda n: '{"tool_calls": [' + ",".join(['{"function": {"name": "f"}}'] * (n // 27)) + "]}",
-    "a list of many calls": lambda n: "[TOOL_CALLS] [" + ",".join(['{"name": "f"}'] * (n // 13)) + "][" + ",".join(["f()"] * (n // 4)) + "]",
-    "prose": lambda n: "lorem ipsum " * (n // 12),
-    "surrogates": lambda n: "\ud800" * n,
-}
-
-
 @each_format
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_time_is_linear_in_the_length(form: CallFormat, kind: str) -> None:
+    """What takes quadratic time never passes; what is linear passes at once on an idle machine. Figures: benchmarks/fuzz.py."""
+
     def seconds(size: int) -> float:
         text = ADVERSARIAL[kind](size)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            read(form, text)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+        start = time.process_time()
+        read(form, text)
+        return time.process_time() - start
 
-    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 20 ms for 400,000 characters is no question.
-    long = seconds(400_000)
-    assert long < 0.02 or long < 10 * seconds(100_000)
+    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 200,000 characters is no question.
+    assert any((long := seconds(200_000)) < 0.01 or long < 10 * seconds(50_000) for _ in range(5))
 
 
 # ---------------------------------------------------------------- hermes

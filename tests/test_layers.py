@@ -22,6 +22,7 @@ ENVIRONMENT = [
     {"scripted"},
     {"wrappers", "audit", "monte_carlo"},
     {"__init__"},
+    {"adversarial"},
     {"testing"},
 ]
 AGENTS = [

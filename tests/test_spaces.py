@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from names import shown
 
 from steptool_env import FINISH, Malformed, Message, TextSpace, ToolCall, ToolCallSpace
 from steptool_env.spaces import observation_space
@@ -243,7 +244,7 @@ def test_equal_spaces_have_equal_hashes() -> None:
         ("f", False),
         (None, False),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_which_actions_are_calls(value: Any, inside: bool) -> None:
     assert ToolCallSpace().contains(value) is inside
@@ -259,7 +260,7 @@ def test_which_actions_are_calls(value: Any, inside: bool) -> None:
         ({"messages": (), "tools": None}, False),
         ({"messages": ()}, False),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_which_observations_are_inside(value: Any, inside: bool) -> None:
     assert observation_space().contains(value) is inside

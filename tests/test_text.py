@@ -38,6 +38,18 @@ def test_the_same_process_as_the_core(name: str) -> None:
     assert info["success"] == 1.0
 
 
+def test_people_are_shown_the_note_about_further_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    env = make(render_mode="human")
+    env.reset(options={"task": 0})
+    assert capsys.readouterr().out == "     user: Count to 3.\n"
+    call = env.call_format.render(ADD)
+    env.step(call + call)
+    out = capsys.readouterr().out
+    assert out.count("The counter shows 1.") == 1
+    assert "another call in it had no effect" in out
+    assert "reward: +0.167" in out
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_of_several_calls_the_first_is_executed_and_the_result_says_so(name: str) -> None:
     env = make(call_format=name)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
+from names import shown
 from pydantic import BaseModel, Field
 
 from steptool_env import Tool, ToolCall, Toolkit, tool
@@ -66,7 +67,7 @@ def parameter(hint: Any) -> dict[str, Any]:
         (Address, {"$ref": "#/$defs/Address"}),
         (Point, {"$ref": "#/$defs/Point"}),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_hints_become_schemas(hint: Any, expected: dict[str, Any]) -> None:
     assert parameter(hint) == expected
@@ -182,7 +183,7 @@ def test_values_that_fit_the_schema_but_not_the_type_are_bad_arguments() -> None
         ({1: 2}, "the arguments are not JSON: "),
         (7, "the arguments are not JSON: "),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_check(arguments: Any, fault: str) -> None:
     @tool

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from names import shown
 from toy import Counter, add, fail, phone, roll
 
 from steptool_env import ERRORS, FINISH, Tool, ToolCall, Toolkit, ToolResult, tool
@@ -47,10 +48,14 @@ def cycle() -> list[Any]:
     return value
 
 
-def no_worker_left() -> bool:
-    """Whether the worker threads end, but for those that are free to be used again."""
+def workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "steptool-tool"}
+
+
+def no_worker_left(before: set[threading.Thread]) -> bool:
+    """Whether the worker threads that came since end, but for one that is free to be used again."""
     for _ in range(200):
-        if sum(thread.name == "steptool-tool" for thread in threading.enumerate()) <= 1:
+        if len(workers() - before) <= 1:
             return True
         time.sleep(0.01)
     return False
@@ -93,7 +98,7 @@ def test_two_tools_of_one_name_are_refused() -> None:
         ("a\ud800b\0é", "a?b\0é"),
         (["\udfff"], '["?"]'),
     ],
-    ids=str,
+    ids=shown,
 )
 @pytest.mark.parametrize("timeout", [None, 5.0], ids=["here", "thread"])
 def test_results_are_text(value: Any, content: str, timeout: float | None) -> None:
@@ -132,7 +137,7 @@ def test_an_unknown_tool_is_answered_with_those_that_exist() -> None:
     Toolkit([add]).execute(ToolCall("\ud800", {})).content.encode("utf-8")
 
 
-@pytest.mark.parametrize("name", [None, 7, [], object()], ids=str)
+@pytest.mark.parametrize("name", [None, 7, [], object()], ids=shown)
 def test_a_name_that_is_no_text_is_an_unknown_tool(name: Any) -> None:
     assert Toolkit([add]).execute(ToolCall(name, {})).error == "unknown_tool"
 
@@ -212,6 +217,7 @@ def test_ctrl_c_goes_through(timeout: float | None) -> None:
 
 
 def test_a_tool_that_hangs_times_out_and_leaves_no_thread_behind() -> None:
+    before = workers()
     release = threading.Event()
     start = time.monotonic()
     result = run(release.wait, 0.05)
@@ -219,16 +225,17 @@ def test_a_tool_that_hangs_times_out_and_leaves_no_thread_behind() -> None:
     assert result == ToolResult("Error: f timed out: no result within 0.05 s", "timeout")
     assert run(lambda: "next", 5.0) == ToolResult("next")  # it does not wait for the one that hangs
     release.set()
-    assert no_worker_left()
+    assert no_worker_left(before)
 
 
 def test_threads_that_call_tools_take_their_workers_along() -> None:
+    before = workers()
     threads = [threading.Thread(target=run, args=(lambda: 1, 5.0)) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert no_worker_left()
+    assert no_worker_left(before)
 
 
 def _in_child(queue: Any) -> None:

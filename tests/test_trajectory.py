@@ -93,9 +93,30 @@ def test_a_shaper_sees_the_episode_so_far() -> None:
     assert seen == [[0], [0, 1], [0, 1, 2]]
 
 
-def test_masked_steps_stay_at_zero() -> None:
-    trajectory = Trajectory((step(0), step(1, outcome=Outcome(1.0), masked=True)))
-    assert [dict(one.parts) for one in relabel(trajectory, Final()).steps] == [{"solved": 0.0}, {"solved": 0.0}]
+def test_a_tool_that_was_unavailable_masks_its_step_under_every_shaper() -> None:
+    trajectory = relabel(Trajectory((step(0), step(1, error="unavailable", outcome=Outcome(1.0), masked=True))), Final())
+    assert [dict(one.parts) for one in trajectory.steps] == [{"solved": 0.0}, {"solved": 0.0}]
+    assert trajectory.masked.tolist() == [False, True]
+
+
+def test_a_step_whose_reward_was_missing_is_paid_once_it_is_known() -> None:
+    class Judge:
+        answers = False
+
+        def __call__(self, past: Sequence[Transition]) -> Mapping[str, float]:
+            return {"grade": 0.0}
+
+        def hindsight(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Mapping[str, float] | None]]:
+            return [[{"grade": 1.0} if self.answers or one.step == 1 else None for one in episode] for episode in episodes]
+
+    judge, stored = Judge(), relabel(episode(), Final())
+    silent = relabel(stored, judge)
+    assert silent.masked.tolist() == [True, False, True]
+    assert silent.rewards.tolist() == [0.0, 1.0, 0.0]
+    judge.answers = True
+    assert relabel(silent, judge).masked.tolist() == [False] * 3
+    assert relabel(silent, judge).rewards.tolist() == [1.0] * 3
+    assert relabel(silent, Final()) == stored  # as if the judge had never been asked
 
 
 @pytest.mark.parametrize("bad", [None, 1.0, {"a": "x"}, {"a": math.nan}])

@@ -12,7 +12,8 @@ __all__ = ["literal", "skip", "write"]
 
 _DEEP = 200
 _SPACE = re.compile(r"\s*")
-_STRING = re.compile(r'"([^"\\\n]*(?:\\[\s\S][^"\\\n]*)*)"' + r"|'([^'\\\n]*(?:\\[\s\S][^'\\\n]*)*)'")
+# Possessive (*+): what has been read is not tried another way, so that a string without an end costs no memory.
+_STRING = re.compile(r'"([^"\\\n]*+(?:\\[\s\S][^"\\\n]*+)*+)"' + r"|'([^'\\\n]*+(?:\\[\s\S][^'\\\n]*+)*+)'")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}

@@ -13,7 +13,7 @@ from steptool_env.types import Action, Malformed, ToolCall
 
 __all__ = ["Pythonic"]
 
-_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_NAME = r"[^\W\d]\w*+(?:\.[^\W\d]\w*+)*+"
 _CALL = re.compile(rf"\[\s*(?:globals\(\)\[(?=\")|(?P<name>{_NAME})\s*\()")
 _NEXT = re.compile(rf"\s*,\s*(?:globals\(\)\[(?=\")|(?P<name>{_NAME})\s*\()")
 _PLAIN = re.compile(_NAME)

@@ -1,64 +1,120 @@
-"""``bind``: from a tool and a value in focus to a whole call. The other arguments are filled by role, else by recency."""
+"""The catalogue of calls: a tool in one of its forms, with a value in focus. The other arguments are filled by role, else by recency."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptool_env.tools.tool import Tool
 from steptool_env.wrappers.memory import Value, words_of
 
-__all__ = ["bind", "focus_of", "takes_one_text"]
+__all__ = ["Form", "bind", "forms_of", "takes_any_text"]
 
 _PLAIN = {"type", "description", "title"}
+_MOST = 64
+"""Forms of one tool."""
 _NONE: Any = object()
 
 
-def focus_of(tool: Tool) -> str:
-    """Return the argument that the catalogue varies: the first required one; ``""`` for a tool that requires none."""
-    required = tool.parameters.get("required", ())
-    return str(required[0]) if required else ""
+class Form(NamedTuple):
+    """A tool with everything that a value in focus leaves open already chosen."""
+
+    tool: Tool
+    focus: str
+    """The argument that takes the value in focus; ``""`` if there is none."""
+    fixed: tuple[tuple[str, Any], ...] = ()
+    """Arguments with a fixed choice (an enum, a constant, a boolean), and what is chosen."""
+    further: str = ""
+    """One argument that may be left out and is filled here; ``""`` if there is none."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the form says beside its tool, as words in lower case: choices, and names of arguments that are true, false or filled."""
+        said = [value if isinstance(value, str) else name for name, value in self.fixed]
+        return tuple(word for one in (*said, self.further) for word in words_of(one))
 
 
-def takes_one_text(tool: Tool) -> bool:
-    """Return whether the tool requires one argument, any text: then every value but True and False binds, and nothing is left to check."""
-    required = tool.parameters.get("required", ())
-    schema = tool.parameters.get("properties", {}).get(required[0], {}) if len(required) == 1 else {}
-    return isinstance(schema, Mapping) and schema.get("type") == "string" and schema.keys() <= _PLAIN
+def forms_of(tool: Tool) -> tuple[Form, ...]:
+    """Return the forms of a tool: every choice of the required arguments, then each optional argument by itself.
 
-
-def bind(tool: Tool, slot: int, slots: Sequence[Value | None]) -> dict[str, Any] | None:
-    """Return the arguments of the call of ``tool`` with the value of ``slots[slot]`` in focus, or None if there is no such call.
-
-    - The focus takes the value of the slot; an argument with a fixed choice takes the choice of that number instead.
-    - Every other required argument takes the latest value whose role shares a word with its name, else the latest value
-      that fits and is not in use, else the first of its fixed choices.
-    - Arguments that may be left out are left out. A tool that requires none has one binding, in slot 0.
+    - The focus is the first required argument without a fixed choice, else the first one.
+    - Of the other required arguments, those with fixed choices make one form for each combination of choices.
+    - Each argument that may be left out makes forms of its own: one for each choice (but its default), or one in which
+      it is filled. In all other forms it is left out. For a tool that requires nothing it is in focus.
+    - There are at most 64. Choices that would be more are filled like other arguments; optional arguments beyond are left out.
     """
     properties: Mapping[str, Any] = tool.parameters.get("properties", {})
     required = [str(name) for name in tool.parameters.get("required", ())]
-    if not required:
-        return {} if slot == 0 else None
-    schema = properties.get(required[0], {})
-    choices = _choices(schema)
-    if choices is not None:
-        if slot >= len(choices):
-            return None
-        first = choices[slot]
-    else:
-        value = slots[slot]
-        first = _fit(value.content, schema) if value is not None else _NONE
+    free = [name for name in required if _choices(properties.get(name, {})) is None]
+    focus = (free or required or [""])[0]
+    choices = {name: _choices(properties.get(name, {})) for name in required if name != focus}
+    chosen = {name: values for name, values in choices.items() if values}
+    count = 1
+    for values in chosen.values():
+        count *= len(values)
+    combinations = itertools.product(*([(name, value) for value in values] for name, values in chosen.items())) if count <= _MOST else [()]
+    basic = [Form(tool, focus, fixed) for fixed in combinations]
+    extended = []
+    for name, schema in properties.items():
+        if name in required:
+            continue
+        options = _choices(schema)
+        for form in basic:
+            if options is not None:
+                extended += [form._replace(fixed=(*form.fixed, (name, value))) for value in options if value != schema.get("default", _NONE)]
+            else:
+                extended.append(form._replace(further=name) if required else form._replace(focus=name))
+    return tuple([*basic, *extended][:_MOST])
+
+
+def takes_any_text(form: Form) -> bool:
+    """Return whether every value but True and False binds, and nothing is left to check: all is chosen but one plain text."""
+    properties = form.tool.parameters.get("properties", {})
+    schema = properties.get(form.focus)
+    open_ones = set(form.tool.parameters.get("required", ())) - {form.focus} - {name for name, _ in form.fixed}
+    plain = isinstance(schema, Mapping) and schema.get("type") == "string" and schema.keys() <= _PLAIN
+    return plain and not open_ones and not form.further
+
+
+def bind(form: Form, slot: int, slots: Sequence[Value | None]) -> dict[str, Any] | None:
+    """Return the arguments of the call with the value of ``slots[slot]`` in focus, or None if there is no such call.
+
+    - The focus takes the value of the slot; an argument with a fixed choice takes the choice of that number instead.
+    - Every other argument of the form takes the latest value whose role shares a word with its name, else the latest value
+      that fits and is not in use, else the first of its fixed choices.
+    - A form without a focus has one binding, in slot 0.
+    """
+    tool = form.tool
+    properties: Mapping[str, Any] = tool.parameters.get("properties", {})
+    schema: Any = {}
+    arguments: dict[str, Any] = {}
+    if form.focus:
+        schema = properties.get(form.focus, {})
+        first = _in_focus(schema, slot, slots)
         if first is _NONE:
             return None
-    arguments = {required[0]: first}
-    for name in required[1:]:
-        filled = _fill(name, properties.get(name, {}), slots, list(arguments.values()))
-        if filled is _NONE:
-            return None
-        arguments[name] = filled
-    if len(required) == 1 and isinstance(schema, Mapping) and schema.keys() <= _PLAIN:
+        arguments[form.focus] = first
+    elif slot:
+        return None
+    arguments.update(form.fixed)
+    for name in (*tool.parameters.get("required", ()), form.further):
+        if name and name not in arguments:
+            filled = _fill(name, properties.get(name, {}), slots, list(arguments.values()))
+            if filled is _NONE:
+                return None
+            arguments[name] = filled
+    if len(arguments) <= 1 and isinstance(schema, Mapping) and schema.keys() <= _PLAIN:
         return arguments  # the type was all there is to check
     return arguments if not tool.check(arguments) else None
+
+
+def _in_focus(schema: Any, slot: int, slots: Sequence[Value | None]) -> Any:
+    choices = _choices(schema)
+    if choices is not None:
+        return choices[slot] if slot < len(choices) else _NONE
+    value = slots[slot]
+    return _fit(value.content, schema) if value is not None else _NONE
 
 
 def _fill(name: str, schema: Any, slots: Sequence[Value | None], taken: list[Any]) -> Any:

@@ -20,64 +20,84 @@ from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
 from steptool_env.tools.tool import Tool
 from steptool_env.types import Malformed, Observation, ToolCall
-from steptool_env.wrappers.catalogue import bind, focus_of, takes_one_text
+from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
 from steptool_env.wrappers.memory import Memory, Value, words_of
 from steptool_env.wrappers.view import View
 
 __all__ = ["FEATURES", "StepToolDiscreteEnv", "tool_code"]
 
-_CODE = 16
+_CODE, _CHOICE = 16, 8
 FEATURES = (
-    *("valid", "repeats a good call", "repeats a bad call", "role in argument", "verb near role"),
+    *("valid", "repeats a good call", "repeats a bad call", "role in argument", "verb near role", "choice near role", "nearest choice"),
     *("finish", "verb mentioned", "tool used", *(f"tool {bit}" for bit in range(_CODE))),
+    *("choice", "choice mentioned", *(f"choice {bit}" for bit in range(_CHOICE))),
     *("role mentioned", "role near pointer", "role right of pointer", "nearest role", "from the user", "from the last result", "age", "letters", "digits"),
     *("value used", *(f"initial {bit}" for bit in range(5))),
     *("last call failed", "steps used", "results"),
 )
 """What each number in a row of the observation means. All are in [-1, 1]."""
 
-_PAIR, _TOOL, _VALUE, _SHARED = slice(0, 5), slice(5, 8 + _CODE), slice(8 + _CODE, 23 + _CODE), slice(23 + _CODE, 26 + _CODE)
+_WIDTHS = (7, 3 + _CODE + 2 + _CHOICE, 15, 3)
+_PAIR, _FORM, _VALUE, _SHARED = (slice(sum(_WIDTHS[:part]), sum(_WIDTHS[: part + 1])) for part in range(4))
 _FAR = 8.0
 _SMALL, _SCANNED = 1000, 64
 
 
 def tool_code(name: str) -> NDArray[np.float32]:
     """Return the code of a tool: 16 numbers, each -1 or 1, the same for the same name everywhere."""
-    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=_CODE // 8).digest()
+    return _bits(name, _CODE)
+
+
+def _bits(name: str, count: int) -> NDArray[np.float32]:
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=count // 8).digest()
     return np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float32) * 2 - 1
 
 
 class _Plan(NamedTuple):
-    """What does not change about a tool."""
+    """What does not change about a form of a tool."""
 
-    focus: str
+    form: Form
     asked: frozenset[str]
     """The words of the argument in focus."""
     verb: str
+    words: tuple[str, ...]
+    """What the form chooses."""
     takes_text: bool
     code: NDArray[np.float32]
+
+
+class _Slots(NamedTuple):
+    """The values that an action can have in focus now, and what is often asked of each."""
+
+    values: list[Value | None]
+    texts: list[str | None]
+    """None for what is no text: True, False and empty slots."""
+    places: list[int | None]
+    """Where the user speaks of it."""
+    roles: list[frozenset[str]]
 
 
 class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
     """Multi-step tool use as numbers.
 
-    Action ``a`` (``Discrete(tools * values)``):
-        The call of tool ``a // values`` with value ``a % values`` in focus. Tool 0 is ``finish``, then come the others in
-        the order of the offer. Values are ordered by recency: 0 is the first one of the latest result; what the user said
-        counts from the end. Further required arguments are filled by role, see ``catalogue.bind``. An action that is no
-        call now (``action_masks()`` is False) is answered by an error, like every mistake.
-    Observation (``Box(-1, 1, (tools * values * 42,), float32)``):
-        One row of 42 features for each action; ``rows`` gives it that shape, ``FEATURES`` names the columns. It holds what
-        an optimal policy needs on tasks that the catalogue can solve: which roles the user speaks of and in which order,
-        what has been tried, and the kinds of tools and values.
+    Action ``a`` (``Discrete(forms * values)``):
+        The call of form ``a // values`` with value ``a % values`` in focus. A form is a tool with the choices among its
+        other arguments made, see ``catalogue.forms_of``: first come those of ``finish`` (form 0 is plain ``finish``), then
+        those of the other tools in the order of the offer. Values are ordered by recency: 0 is the first one of the latest
+        result; what the user said counts from the end. Further arguments are filled by role, see ``catalogue.bind``. An
+        action that is no call now (``action_masks()`` is False) is answered by an error, like every mistake.
+    Observation (``Box(-1, 1, (forms * values * 54,), float32)``):
+        One row of 54 features for each action; ``rows`` gives it that shape, ``FEATURES`` names the columns. It holds what
+        an optimal policy needs on tasks that the catalogue can solve: which roles and choices the user speaks of and in
+        which order, what has been tried, and the kinds of tools, choices and values.
     Reward and end: as in ``StepToolEnv``. Info has ``action_mask`` as well, int8, for ``action_space.sample(mask)``.
 
     Args:
         suite: Name of a suite, or a ``TaskSuite``.
         shaper: Name of a shaper, or a callable.
-        tools: Tools in the catalogue, ``finish`` included; by default, as many as a task of the suite offers at
-            most (in suites of more than 1000 tasks, as many as some 64 of them do), and a tenth more for suites with several
-            turns, which may bring further tools.
+        forms: Forms in the catalogue; by default, as many as the tools of a task of the suite can have at most (in suites of
+            more than 1000 tasks, judged by some 64 of them), and a tenth more for suites with several turns, which may
+            bring further tools.
         values: Values in the catalogue, at least 8.
         max_steps: Overrides the step budget of every task.
         render_mode: As in ``StepToolEnv``.
@@ -86,35 +106,31 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
 
     action_space: spaces.Discrete
     observation_space: spaces.Box  # type: ignore[assignment]  # its dtype is float32
+    forms: int
+    values: int
 
     def __init__(
         self,
         suite: str | TaskSuite = "worlds",
         shaper: str | RewardShaper = "steptool",
         *,
-        tools: int | None = None,
+        forms: int | None = None,
         values: int = 16,
         max_steps: int | None = None,
         render_mode: str | None = None,
         **suite_options: Any,
     ) -> None:
         super().__init__(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
-        if tools is None:
-            count = len(self.suite)
-            scanned = range(count) if count <= _SMALL else range(0, count, count // _SCANNED)
-            tools = max(len({*self.suite[index].tools, "finish"}) for index in scanned)
-            if type(self.suite).after_finish is not TaskSuite.after_finish:  # a later turn may offer more than the first one
-                tools += max(1, tools // 10)
-        for name, number, least in (("tools", tools, 1), ("values", values, 8)):
+        for name, number, least in (("forms", _most_forms(self.suite) if forms is None else forms, 1), ("values", values, 8)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
                 raise InvalidArgument(f"{name} must be an integer of at least {least}, got {number!r}")
-        self.tools, self.values = int(tools), int(values)
-        self.action_space = spaces.Discrete(self.tools * self.values)
-        self.observation_space = spaces.Box(-1.0, 1.0, (self.tools * self.values * len(FEATURES),), np.float32)
+            setattr(self, name, int(number))
+        self.action_space = spaces.Discrete(self.forms * self.values)
+        self.observation_space = spaces.Box(-1.0, 1.0, (self.forms * self.values * len(FEATURES),), np.float32)
         self._memory = Memory()
         self._heard = 0
-        self._calls: list[tuple[ToolCall, Value | None] | None] = [None] * (self.tools * self.values)
-        self._plans: dict[Tool, _Plan] = {}
+        self._calls: list[tuple[ToolCall, Value | None] | None] = [None] * (self.forms * self.values)
+        self._plans: dict[Tool, list[_Plan]] = {}
         self._pending: tuple[ToolCall, Value | None] | None = None
 
     # ---------------------------------------------------------------- what learners ask for
@@ -123,8 +139,8 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
         return np.array([entry is not None for entry in self._calls], dtype=np.bool_)
 
     def rows(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return observations ``(..., n * 42)`` as ``(..., n, 42)``: one row of features for each action."""
-        return observation.reshape(*observation.shape[:-1], self.tools * self.values, len(FEATURES))
+        """Return observations ``(..., n * 54)`` as ``(..., n, 54)``: one row of features for each action."""
+        return observation.reshape(*observation.shape[:-1], self.forms * self.values, len(FEATURES))
 
     def call(self, action: int) -> ToolCall | None:
         """Return the call that an action makes now, or None if it makes none."""
@@ -153,8 +169,8 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
             return Malformed(got, f"expected an action from 0 to {len(self._calls) - 1}, got {got}")
         self._pending = self._calls[number]
         if self._pending is None:
-            tool, value = divmod(number, self.values)
-            why = f"tool {tool} or value {value} does not exist, or they do not fit"
+            form, value = divmod(number, self.values)
+            why = f"form {form} or value {value} does not exist, or they do not fit"
             return Malformed(str(number), f"action {number} is no call now: {why}; see action_masks()")
         return self._pending[0]
 
@@ -192,57 +208,72 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
         memory, core = self._memory, self.core
         episode = core._running()
         offered = [episode.toolkit["finish"], *(one for name, one in episode.toolkit.items() if name != "finish")]
-        if len(offered) > self.tools:
-            raise InvalidArgument(f"task {core.task.id!r} offers {len(offered)} tools, the catalogue has {self.tools}: pass tools={len(offered)} to gym.make")
-        slots = memory.recent(self.values)
-        places = [None if value is None else _place(memory, value) for value in slots]
+        plans = [self._plans.get(tool) or self._plan(tool) for tool in offered]
+        if (count := sum(map(len, plans))) > self.forms:
+            raise InvalidArgument(f"the tools of task {core.task.id!r} have {count} forms, the catalogue has {self.forms}: pass forms={count} to gym.make")
+        seen = self._slots()
+        slots, places = seen.values, seen.places
         latest = [place for value, place in zip(slots, places, strict=True) if value and value.source == memory.results and place is not None]
         nearest = max((place for place in latest if place < memory.pointer), default=None)
         of_values = np.array([_value_features(memory, value, place, nearest) for value, place in zip(slots, places, strict=True)], np.float32)
-        roles = [set() if value is None else set(words_of(value.role)) for value in slots]
-        tried = bool(memory.good or memory.bad)
-        calls: list[tuple[ToolCall, Value | None] | None] = [None] * (self.tools * self.values)
-        self._calls = calls
-        of_pairs: list[tuple[float, float, float, float, float]] = [(0.0,) * 5] * (self.tools * self.values)
-        of_tools = np.zeros((self.tools, 3 + _CODE), np.float32)
-        texts = [None if value is None or isinstance(value.content, bool) else str(value.content) for value in slots]
-        for number, tool in enumerate(offered):
-            plan = self._plans.get(tool) or self._plan(tool)
-            verbs = memory.places.get(plan.verb, ())
-            of_tools[number] = plan.code
-            of_tools[number, 1:3] = bool(verbs), tool.name in memory.tools
-            for slot, value in enumerate(slots):
-                if plan.takes_text:
-                    if (content := texts[slot]) is None:
-                        continue
-                    arguments: dict[str, Any] | None = {plan.focus: content}
-                else:
-                    arguments = bind(tool, slot, slots)
-                if arguments is None:
-                    continue
-                call = ToolCall(tool.name, arguments)
-                entry = number * self.values + slot
-                calls[entry] = (call, value if plan.focus else None)
-                text = _key(call) if tried else ""
-                near = _nearness(verbs, places[slot]) if verbs else 0.0
-                of_pairs[entry] = (1.0, text in memory.good, text in memory.bad, not plan.asked.isdisjoint(roles[slot]), near)
-        rows = np.empty((self.tools, self.values, len(FEATURES)), np.float32)
-        pairs = np.array(of_pairs, np.float32).reshape(self.tools, self.values, 5)
+        self._calls = [None] * (self.forms * self.values)
+        of_pairs: list[tuple[float, ...]] = [(0.0,) * _WIDTHS[0]] * (self.forms * self.values)
+        of_forms = np.zeros((self.forms, _WIDTHS[1]), np.float32)
+        number = 0
+        for forms in plans:
+            spoken = [memory.spoken(plan.words) for plan in forms]
+            closest = [_closest(spoken, place) for place in places]
+            for plan, said in zip(forms, spoken, strict=True):
+                of_forms[number] = plan.code
+                of_forms[number, 1:3] = plan.verb in memory.places, plan.form.tool.name in memory.tools
+                of_forms[number, 4 + _CODE] = bool(said)
+                self._bind(plan, number * self.values, seen, said, closest, of_pairs)
+                number += 1
+        rows = np.empty((self.forms, self.values, len(FEATURES)), np.float32)
+        pairs = np.array(of_pairs, np.float32).reshape(self.forms, self.values, _WIDTHS[0])
         rows[:, :, _PAIR] = pairs
-        rows[:, :, _TOOL] = of_tools[:, None]
+        rows[:, :, _FORM] = of_forms[:, None]
         rows[:, :, _VALUE] = of_values[None]
         budget = self.max_steps or core.task.max_steps
         rows[:, :, _SHARED] = float(memory.failed), min(1.0, len(episode) / budget), min(1.0, memory.results / _FAR)
         rows *= pairs[:, :, :1]  # what is no call now has a row of zeros
         return rows.reshape(-1)
 
-    def _plan(self, tool: Tool) -> _Plan:
-        code = np.array([tool.name == "finish", 0.0, 0.0, *tool_code(tool.name)], np.float32)
-        focus = focus_of(tool)
+    def _slots(self) -> _Slots:
+        values = self._memory.recent(self.values)
+        texts = [None if value is None or isinstance(value.content, bool) else str(value.content) for value in values]
+        places = [None if value is None else _place(self._memory, value) for value in values]
+        return _Slots(values, texts, places, [frozenset() if value is None else frozenset(words_of(value.role)) for value in values])
+
+    def _bind(self, plan: _Plan, start: int, seen: _Slots, said: Sequence[int], closest: Sequence[int], of_pairs: list[tuple[float, ...]]) -> None:
+        """Set the calls of a form, and what each row says of form and value together."""
+        memory, form = self._memory, plan.form
+        verbs = memory.places.get(plan.verb, ())
+        tried = bool(memory.good or memory.bad)
+        for slot, text in enumerate(seen.texts):
+            arguments = _of_text(form, text) if plan.takes_text else bind(form, slot, seen.values)
+            if arguments is None:
+                continue
+            call = ToolCall(form.tool.name, arguments)
+            self._calls[start + slot] = (call, seen.values[slot] if form.focus else None)
+            key, place = _key(call) if tried else "", seen.places[slot]
+            near = _nearness(verbs, place) if verbs else 0.0
+            left = _left(said, place) if said else -1
+            choice = (_nearness((left,), place), float(left == closest[slot])) if left >= 0 else (0.0, 0.0)
+            of_pairs[start + slot] = (1.0, key in memory.good, key in memory.bad, not plan.asked.isdisjoint(seen.roles[slot]), near, *choice)
+
+    def _plan(self, tool: Tool) -> list[_Plan]:
         if len(self._plans) > 10_000:  # a suite that makes new tools for every task must not fill the memory
             self._plans.clear()
-        self._plans[tool] = plan = _Plan(focus, frozenset(words_of(focus)), (words_of(tool.name) or [""])[0], takes_one_text(tool), code)
-        return plan
+        verb = (words_of(tool.name) or [""])[0]
+        plans = []
+        for form in forms_of(tool):
+            chosen = repr((form.fixed, form.further)) if form.fixed or form.further else ""
+            choice = [1.0, 0.0, *_bits(chosen, _CHOICE)] if chosen else [0.0] * (2 + _CHOICE)
+            code = np.array([tool.name == "finish", 0.0, 0.0, *tool_code(tool.name), *choice], np.float32)
+            plans.append(_Plan(form, frozenset(words_of(form.focus)), verb, form.words, takes_any_text(form), code))
+        self._plans[tool] = plans
+        return plans
 
     # ---------------------------------------------------------------- copies
     def _remember(self) -> Any:
@@ -255,7 +286,38 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
         self._features({"messages": episode.messages, "tools": episode.toolkit.schemas})
 
     def _again(self) -> Self:
-        return type(self)(self.suite, self.shaper, tools=self.tools, values=self.values, max_steps=self.max_steps, render_mode=self.render_mode)
+        return type(self)(self.suite, self.shaper, forms=self.forms, values=self.values, max_steps=self.max_steps, render_mode=self.render_mode)
+
+
+def _most_forms(suite: TaskSuite) -> int:
+    """Return how many forms the tools of one task can have: the most tools that are offered together, those with the most forms."""
+    count = len(suite)
+    scanned = [suite[index] for index in (range(count) if count <= _SMALL else range(0, count, count // _SCANNED))]
+    forms: dict[str, int] = {}
+    for task in scanned:
+        if not set(task.tools) <= forms.keys():
+            for name, tool in suite.toolkit(task).items():
+                forms[name] = max(forms.get(name, 0), len(forms_of(tool)))
+    finish = forms.pop("finish")
+    together = max(len({*task.tools} - {"finish"}) for task in scanned)
+    most = finish + sum(sorted(forms.values(), reverse=True)[:together])
+    if type(suite).after_finish is not TaskSuite.after_finish:  # a later turn may offer more than the first one
+        most += max(1, most // 10)
+    return most
+
+
+def _of_text(form: Form, text: str | None) -> dict[str, Any] | None:
+    """Do what ``bind`` does for forms that take any text: they are the most."""
+    return None if text is None else {form.focus: text, **dict(form.fixed)}
+
+
+def _left(places: Sequence[int], place: int | None) -> int:
+    """Return the last of the places before ``place``; -1 if there is none."""
+    return -1 if place is None else max((one for one in places if one < place), default=-1)
+
+
+def _closest(spoken: Sequence[Sequence[int]], place: int | None) -> int:
+    return max((_left(one, place) for one in spoken if one), default=-1)
 
 
 def _key(call: ToolCall) -> str:

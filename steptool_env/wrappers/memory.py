@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -83,9 +83,13 @@ class Memory:
 
     def place(self, role: str) -> int | None:
         """Return where the user speaks of the role: the last place left of the pointer, else the first one; None if nowhere."""
-        places = sorted({place for word in words_of(role) for place in self.places.get(word, ())})
+        places = self.spoken(words_of(role))
         left = [place for place in places if place < self.pointer]
         return left[-1] if left else places[0] if places else None
+
+    def spoken(self, words: Iterable[str]) -> list[int]:
+        """Return where the user says one of the words, from left to right."""
+        return sorted({place for word in words for place in self.places.get(word, ())})
 
     def recent(self, count: int, pinned: int = 4) -> list[Value | None]:
         """Return ``count`` slots: the latest result first, in reading order, then older ones; the user's values from the end."""

@@ -36,6 +36,7 @@ class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     def __init__(self, suite: str | TaskSuite, shaper: str | RewardShaper, *, max_steps: int | None, render_mode: str | None, **suite_options: Any) -> None:
         self.core = StepToolEnv(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
         self.render_mode = render_mode
+        self.core._prints = False  # this form prints when it has added its own to the transcript
 
     # ---------------------------------------------------------------- what a form says
     @abc.abstractmethod
@@ -62,12 +63,18 @@ class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
         """Start an episode; arguments as in ``StepToolEnv.reset``."""
         observation, info = self.core.reset(seed=seed, options=options)
         self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed  # one generator, wherever it is asked for
-        return self._leave(observation, info), info
+        return self._shown(observation, info), info
 
     def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
         """Do one step; what the action cannot mean is answered by an observation, as everywhere."""
         observation, reward, terminated, truncated, info = self.core.step(self._enter(action))
-        return self._leave(observation, info), reward, terminated, truncated, info
+        return self._shown(observation, info), reward, terminated, truncated, info
+
+    def _shown(self, observation: Observation, info: dict[str, Any]) -> ObsType:
+        left = self._leave(observation, info)
+        if self.render_mode == "human" and info["tool_error"] != "over_budget":
+            self.core._print()
+        return left
 
     def render(self) -> Any:
         """Return the same as ``StepToolEnv.render``."""

@@ -1,169 +1,24 @@
-"""What a rollout leaves behind: generations, steps and trajectories, and their files.
-
-Tokens in, tokens out: a trajectory holds the very token ids and log-probabilities that sampling produced, so that
-training never renders and tokenizes a text again. Every token is stored once; ``prompt_ids`` of step 0, ``token_ids`` of
-step 0, ``prompt_ids`` of step 1, … joined in this order are the sequence that the model saw.
-
-The file format is JSON Lines, one trajectory a line: readable, appendable, and free of code (no pickle).
-"""
+"""Files of trajectories: JSON Lines, one trajectory a line; readable, appendable, and free of code (no pickle)."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from steptool_env.errors import DataError, InvalidArgument
-from steptool_env.rewards.base import Past, RewardShaper, knows_later, label
 from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition
 
-__all__ = ["Generation", "Step", "Trajectory", "in_hindsight", "read_jsonl", "relabel", "relabel_all", "write_jsonl"]
+from .types import Generation, Step, Trajectory
+
+__all__ = ["read_jsonl", "write_jsonl"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One action as a policy produced it.
-
-    Policies that are no language models leave the three tuples empty.
-
-    Raises:
-        InvalidArgument: The numbers of ids and of log-probabilities differ, or one of these or the value is not finite.
-    """
-
-    text: str
-    """What the policy said, verbatim."""
-    action: Action
-    """``text`` as parsed."""
-    prompt_ids: tuple[int, ...] = ()
-    """Context tokens that came in just before this action: the whole prompt at the first step, later only the tokens of
-    the observation since the previous action."""
-    token_ids: tuple[int, ...] = ()
-    """(L,) the sampled tokens."""
-    logprobs: tuple[float, ...] = ()
-    """(L,) natural logarithm of the probability with which each token was sampled."""
-    value: float = 0.0
-    """The policy's estimate of the state's value; 0 for policies without a value head."""
-
-    def __post_init__(self) -> None:
-        if len(self.token_ids) != len(self.logprobs):
-            raise InvalidArgument(f"a generation needs one log-probability per token, got {len(self.token_ids)} token ids and {len(self.logprobs)} logprobs")
-        if not all(map(math.isfinite, (*self.logprobs, self.value))):
-            raise InvalidArgument("the log-probabilities of sampled tokens and the value must be finite; the policy's outputs hold NaN or infinity")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of an episode: what was generated, what it led to, and what that was worth."""
-
-    generation: Generation
-    transition: Transition
-    parts: Mapping[str, float]
-    """The named parts of the reward; all finite."""
-    masked: bool = False
-    """True if the infrastructure failed: nothing is to be learned from this step."""
-
-    def __post_init__(self) -> None:
-        for name, value in self.parts.items():
-            if not math.isfinite(value):
-                raise InvalidArgument(f"reward part {name!r} of step {self.transition.step} is {value}; every part must be finite")
-
-    @property
-    def reward(self) -> float:
-        """The sum of the parts."""
-        return math.fsum(self.parts.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """One episode, from its first step to its last. It has at least one step, and all steps are of the same task."""
-
-    steps: tuple[Step, ...]
-    policy_version: int = 0
-    """Number of the update whose policy acted."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.steps:
-            raise InvalidArgument("a trajectory needs at least one step, got none")
-        if len({step.transition.task.id for step in self.steps}) > 1:
-            raise InvalidArgument(f"the steps of a trajectory must be of one task, got {[step.transition.task.id for step in self.steps]}")
-
-    @property
-    def task(self) -> Task:
-        """The task of the episode."""
-        return self.steps[0].transition.task
-
-    @property
-    def success(self) -> float:
-        """The verdict on the episode, in [0, 1]; 0.0 if it has not ended."""
-        outcome = self.steps[-1].transition.outcome
-        return outcome.solved if outcome is not None else 0.0
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the agent ended the episode."""
-        return self.steps[-1].transition.terminated
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the episode was cut off."""
-        return self.steps[-1].transition.truncated
-
-    @property
-    def rewards(self) -> NDArray[np.float64]:
-        """(T,) the reward of each step."""
-        return np.array([step.reward for step in self.steps], dtype=np.float64)
-
-    @property
-    def masked(self) -> NDArray[np.bool_]:
-        """(T,) True at the steps that nothing is to be learned from."""
-        return np.array([step.masked for step in self.steps], dtype=np.bool_)
-
-
-def relabel(trajectory: Trajectory, shaper: RewardShaper) -> Trajectory:
-    """Return the same episode with the rewards of another shaper; needs no environment and no rollout.
-
-    A shaper that knows all at the step is asked as the environment would have asked it; one that knows more in hindsight
-    sees the whole episode. Masked steps get the same part names with the value 0.0, and so do steps whose reward the
-    shaper says is missing: they are masked, too. A trajectory from a file lacks ``task.data``, so that a shaper that reads it
-    needs the trajectory from memory.
-
-    Raises:
-        InvalidArgument: The shaper returned something else than a mapping of names to finite numbers.
-    """
-    return relabel_all([trajectory], shaper)[0]
-
-
-def relabel_all(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
-    """Relabel many trajectories: what a judge or a simulation has to be asked, it is asked for all of them together."""
-    episodes = [[step.transition for step in trajectory.steps] for trajectory in trajectories]
-    done = []
-    for trajectory, transitions, labels in zip(trajectories, episodes, label(shaper, episodes), strict=True):
-        known = next((parts for parts in labels if parts is not None), None)
-        names = list(shaper(Past(transitions)) if known is None else known)
-        steps = []
-        for step, parts in zip(trajectory.steps, labels, strict=True):
-            masked = step.masked or parts is None
-            steps.append(replace(step, parts=dict.fromkeys(names, 0.0) if parts is None or masked else parts, masked=masked))
-        done.append(replace(trajectory, steps=tuple(steps)))
-    return done
-
-
-def in_hindsight(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
-    """Relabel trajectories if the shaper that paid for their steps knows more now; otherwise return them as they are."""
-    return relabel_all(trajectories, shaper) if knows_later(shaper) else list(trajectories)
-
-
-# ---------------------------------------------------------------- files
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], append: bool = False) -> None:
     """Write one line per trajectory.
 

@@ -13,42 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import random
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from steptool_env.errors import CheckpointError, InvalidArgument
 
-__all__ = [
-    "CONFIG_FILE",
-    "JSON",
-    "RandomSource",
-    "claim_run",
-    "discard_checkpoints",
-    "flatten_optimizer",
-    "list_checkpoints",
-    "load_checkpoint",
-    "prefixed",
-    "restore_optimizer",
-    "rng_state",
-    "save_checkpoint",
-    "set_rng_state",
-    "unprefixed",
-]
+from .plain import JSON, check_json
 
-JSON: TypeAlias = Any
-"""None, bool, int, finite float, str, or a list or a dict with string keys of these."""
-RandomSource: TypeAlias = np.random.Generator | random.Random | torch.Generator
+__all__ = ["CONFIG_FILE", "claim_run", "discard_checkpoints", "list_checkpoints", "load_checkpoint", "prefixed", "save_checkpoint", "unprefixed"]
 
 CONFIG_FILE = "config.json"
 FORMAT, VERSION = "steptool-checkpoint", 1
@@ -104,7 +84,7 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
         raise InvalidArgument(f"update must be an integer, 0 or more, got {update!r}")
     if keep < 1:
         raise InvalidArgument(f"keep must be at least 1, got {keep!r}")
-    _check_json(state, "state")
+    check_json(state, "state")
     folder = _folder(run, update)
     root = folder.parent
     if later := [other for other in list_checkpoints(run) if other > update]:
@@ -217,128 +197,6 @@ def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
-# ---------------------------------------------------------------- optimizers
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """Take an optimizer's state apart.
-
-    Returns:
-        Tensors, ``"<index of the parameter>.<name>"`` (moments, step counts) and ``"group.<index>.<name>"``; and JSON with
-        the rest (hyperparameters, shapes of the parameters).
-
-    Raises:
-        InvalidArgument: The state holds something that is neither a tensor nor JSON (LBFGS keeps lists of tensors).
-    """
-    raw = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    state: dict[str, dict[str, JSON]] = {}
-    groups: list[dict[str, JSON]] = []
-    for index, entries in raw["state"].items():
-        state[str(index)] = rest = {}
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value
-            else:
-                rest[name] = value
-    for k, group in enumerate(raw["param_groups"]):
-        groups.append({})
-        for name, value in group.items():
-            if isinstance(value, Tensor):
-                tensors[f"group.{k}.{name}"] = value
-            else:
-                groups[-1][name] = value
-    shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
-    result = {"kind": type(optimizer).__name__, "state": state, "groups": groups, "shapes": shapes}
-    _check_json(result, "optimizer")
-    return tensors, result
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
-    """Put back what ``flatten_optimizer`` took apart; tensors move to the device of their parameter.
-
-    Raises:
-        CheckpointError: The optimizer is of another kind or has parameters of other shapes; it is left as it was.
-    """
-    kind, shapes = type(optimizer).__name__, [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
-    if state.get("kind") != kind:
-        raise CheckpointError(f"the checkpoint holds the state of {state.get('kind')!r}, the optimizer is {kind!r}")
-    if state.get("shapes") != shapes:
-        raise CheckpointError("the shapes of the optimizer's parameters differ from those in the checkpoint; is it the same model?")
-    groups = []
-    for saved, own in zip(state["groups"], optimizer.state_dict()["param_groups"], strict=True):
-        # JSON knows no tuples: Adam's betas come back as what this optimizer has.
-        groups.append({name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in saved.items()})
-    entries: dict[int, dict[str, Any]] = {int(index): dict(rest) for index, rest in state["state"].items()}
-    for key, tensor in tensors.items():
-        owner, _, name = key.partition(".")
-        if owner == "group":
-            number, _, name = name.partition(".")
-            groups[int(number)][name] = tensor.clone()
-        else:
-            entries[int(owner)][name] = tensor.clone()  # the optimizer updates in place: not in the caller's tensors
-    optimizer.load_state_dict({"state": entries, "param_groups": groups})
-
-
-# ---------------------------------------------------------------- random generators
-def rng_state(sources: Mapping[str, RandomSource] | None = None) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """Return the state of torch's global generators (CPU, and CUDA if there is one) and of the given ones.
-
-    Args:
-        sources: Name -> ``numpy.random.Generator``, ``random.Random`` or ``torch.Generator`` that the run draws from.
-
-    Returns:
-        Tensors (uint8) and JSON, for ``save_checkpoint``.
-    """
-    tensors = {"torch.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"torch.cuda.{k}": value for k, value in enumerate(torch.cuda.get_rng_state_all())}
-    state: dict[str, JSON] = {}
-    for name, source in (sources or {}).items():
-        if isinstance(source, torch.Generator):
-            tensors[f"source.{name}"] = source.get_state()
-            state[name] = {"kind": "torch"}
-        elif isinstance(source, np.random.Generator):
-            state[name] = {"kind": "numpy", "state": _without_arrays(source.bit_generator.state)}
-        elif isinstance(source, random.Random):
-            state[name] = {"kind": "python", "state": source.getstate()}
-        else:
-            raise InvalidArgument(f"random source {name!r} must be a numpy Generator, a random.Random or a torch.Generator, got {type(source).__name__}")
-    return tensors, state
-
-
-def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, JSON], sources: Mapping[str, RandomSource] | None = None) -> None:
-    """Put back what ``rng_state`` returned, so that every generator goes on drawing where it was.
-
-    States of CUDA devices that this machine does not have are passed over.
-
-    Args:
-        tensors: From ``rng_state``.
-        state: From ``rng_state``.
-        sources: The generators to set, under the names they were saved with.
-
-    Raises:
-        CheckpointError: A state is missing or does not fit its generator.
-    """
-    sources = sources or {}
-    if set(sources) != set(state) or "torch.cpu" not in tensors:
-        raise CheckpointError(f"the checkpoint holds the random states {sorted(state)}, but {sorted(sources)} are to be set")
-    try:
-        for name, source in sources.items():
-            saved = state[name]
-            if isinstance(source, torch.Generator):
-                source.set_state(tensors[f"source.{name}"].clone())
-            elif isinstance(source, np.random.Generator):
-                source.bit_generator.state = _with_arrays(saved["state"])
-            else:
-                version, numbers, gauss = saved["state"]
-                source.setstate((version, tuple(numbers), gauss))
-        torch.set_rng_state(tensors["torch.cpu"].clone())
-        for k in range(torch.cuda.device_count()):
-            if (device_state := tensors.get(f"torch.cuda.{k}")) is not None:
-                torch.cuda.set_rng_state(device_state, k)
-    except (TypeError, ValueError, LookupError, RuntimeError) as fault:
-        raise CheckpointError(f"a random state in the checkpoint does not fit: {fault}") from fault
-
-
 # ---------------------------------------------------------------- parts
 def _folder(run: Path, update: int) -> Path:
     return run / "checkpoints" / f"update-{update:08d}"
@@ -415,41 +273,3 @@ def _untie(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
         storages.add(plain.untyped_storage().data_ptr())
         unique[name] = plain
     return unique, aliases
-
-
-def _faults(value: Any, where: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            if not isinstance(key, str):
-                yield f"{where} has the key {key!r}, which is no string"
-            yield from _faults(entry, f"{where}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for k, entry in enumerate(value):
-            yield from _faults(entry, f"{where}[{k}]")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield f"{where} is {value}"
-    elif value is not None and not isinstance(value, (bool, int, str)):
-        yield f"{where} is of type {type(value).__name__}"
-
-
-def _check_json(value: Any, name: str) -> None:
-    for fault in _faults(value, name):
-        raise InvalidArgument(f"{name} must be JSON (finite numbers, string keys): {fault}")
-
-
-def _without_arrays(value: Any) -> JSON:
-    """The state of a numpy bit generator as JSON; some (MT19937, Philox) hold arrays."""
-    if isinstance(value, dict):
-        return {key: _without_arrays(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        return {"array": value.dtype.str, "values": value.tolist()}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _with_arrays(value: JSON) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"array", "values"}:
-        return np.array(value["values"], dtype=value["array"])
-    return {key: _with_arrays(entry) for key, entry in value.items()}

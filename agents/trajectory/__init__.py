@@ -1,0 +1,9 @@
+"""What a rollout leaves behind: generations, steps and trajectories, new rewards for them, and their files."""
+
+from __future__ import annotations
+
+from .jsonl import read_jsonl, write_jsonl
+from .relabel import in_hindsight, relabel, relabel_all
+from .types import Generation, Step, Trajectory
+
+__all__ = ["Generation", "Step", "Trajectory", "in_hindsight", "read_jsonl", "relabel", "relabel_all", "write_jsonl"]

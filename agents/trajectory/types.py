@@ -1,0 +1,120 @@
+"""``Generation``, ``Step`` and ``Trajectory``: one action as it was sampled, what it led to, and a whole episode.
+
+Tokens in, tokens out: a trajectory holds the very token ids and log-probabilities that sampling produced, so that
+training never renders and tokenizes a text again. Every token is stored once; ``prompt_ids`` of step 0, ``token_ids`` of
+step 0, ``prompt_ids`` of step 1, … joined in this order are the sequence that the model saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steptool_env.errors import InvalidArgument
+from steptool_env.types import Action, Task, Transition
+
+__all__ = ["Generation", "Step", "Trajectory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One action as a policy produced it.
+
+    Policies that are no language models leave the three tuples empty.
+
+    Raises:
+        InvalidArgument: The numbers of ids and of log-probabilities differ, or one of these or the value is not finite.
+    """
+
+    text: str
+    """What the policy said, verbatim."""
+    action: Action
+    """``text`` as parsed."""
+    prompt_ids: tuple[int, ...] = ()
+    """Context tokens that came in just before this action: the whole prompt at the first step, later only the tokens of
+    the observation since the previous action."""
+    token_ids: tuple[int, ...] = ()
+    """(L,) the sampled tokens."""
+    logprobs: tuple[float, ...] = ()
+    """(L,) natural logarithm of the probability with which each token was sampled."""
+    value: float = 0.0
+    """The policy's estimate of the state's value; 0 for policies without a value head."""
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.logprobs):
+            raise InvalidArgument(f"a generation needs one log-probability per token, got {len(self.token_ids)} token ids and {len(self.logprobs)} logprobs")
+        if not all(map(math.isfinite, (*self.logprobs, self.value))):
+            raise InvalidArgument("the log-probabilities of sampled tokens and the value must be finite; the policy's outputs hold NaN or infinity")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an episode: what was generated, what it led to, and what that was worth."""
+
+    generation: Generation
+    transition: Transition
+    parts: Mapping[str, float]
+    """The named parts of the reward; all finite."""
+    masked: bool = False
+    """True if the infrastructure failed, a tool's or a judge's: nothing is to be learned from this step."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.parts.items():
+            if not math.isfinite(value):
+                raise InvalidArgument(f"reward part {name!r} of step {self.transition.step} is {value}; every part must be finite")
+
+    @property
+    def reward(self) -> float:
+        """The sum of the parts."""
+        return math.fsum(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One episode, from its first step to its last. It has at least one step, and all steps are of the same task."""
+
+    steps: tuple[Step, ...]
+    policy_version: int = 0
+    """Number of the update whose policy acted."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise InvalidArgument("a trajectory needs at least one step, got none")
+        if len({step.transition.task.id for step in self.steps}) > 1:
+            raise InvalidArgument(f"the steps of a trajectory must be of one task, got {[step.transition.task.id for step in self.steps]}")
+
+    @property
+    def task(self) -> Task:
+        """The task of the episode."""
+        return self.steps[0].transition.task
+
+    @property
+    def success(self) -> float:
+        """The verdict on the episode, in [0, 1]; 0.0 if it has not ended."""
+        outcome = self.steps[-1].transition.outcome
+        return outcome.solved if outcome is not None else 0.0
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the agent ended the episode."""
+        return self.steps[-1].transition.terminated
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the episode was cut off."""
+        return self.steps[-1].transition.truncated
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """(T,) the reward of each step."""
+        return np.array([step.reward for step in self.steps], dtype=np.float64)
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """(T,) True at the steps that nothing is to be learned from."""
+        return np.array([step.masked for step in self.steps], dtype=np.bool_)
