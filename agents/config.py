@@ -46,10 +46,10 @@ class Config:
     episodes: int = 128
     epochs: int = 1
     """Passes over the episodes of an update."""
-    minibatches: int = 4
+    minibatches: int = 16
     """Optimizer steps per pass."""
     lr: float = 5e-4
-    lr_end: float = 1.0
+    lr_end: float = 0.2
     """What is left of ``lr`` at the last update, as a share; it falls in a straight line."""
     gamma: float = 1.0
     """Discount per step, not per token."""
