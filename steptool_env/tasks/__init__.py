@@ -13,7 +13,7 @@ __all__ = ["SUITES", "Episode", "TaskSuite", "make_suite"]
 
 SUITES: dict[str, str | type[TaskSuite]] = {
     "worlds": "steptool_env.tasks.worlds:Worlds",
-    "bfcl": "steptool_env.tasks.bfcl:Bfcl",
+    "bfcl": "steptool_env.tasks.bfcl:make_bfcl",
 }
 """Name -> class of the suite, or ``"module:Class"``, which is imported when the suite is made."""
 
