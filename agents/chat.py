@@ -179,12 +179,14 @@ class ChatClient:
             text = bytes(received[:200]).decode("utf-8", "replace")
             raise Failure(f"http {status}", f"HTTP status {status}: {text}", _retry_after(headers.get("Retry-After")), final=status not in _AGAIN)
         try:
-            message = json.loads(received.decode("utf-8"))["choices"][0]["message"]
+            choice = json.loads(received.decode("utf-8"))["choices"][0]
+            message = choice["message"]
         except (ValueError, LookupError, TypeError, RecursionError) as fault:
             raise Failure("nonsense", f"the answer is no chat completion: {type(fault).__name__}: {fault}") from None
         if not isinstance(message, dict):
             raise Failure("nonsense", f"the answer's message is no object: {message!r:.80}")
-        return message
+        # What servers send beside the message about its tokens belongs to it.
+        return message | {key: choice[key] for key in ("logprobs", "token_ids") if choice.get(key) is not None}
 
     # ---------------------------------------------------------------- parts
     def _store(self, path: Path, message: Mapping[str, Any]) -> None:

@@ -211,29 +211,21 @@ def audit(
 
 @app.command()
 def suites(json_: _Json = False) -> None:
-    """List the task suites: what is installed, how many tasks, what each can do."""
+    """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
     from rich.table import Table
 
-    from steptool_env.errors import MissingExtra
-    from steptool_env.tasks import SUITES, make_suite
+    from steptool_env.tasks.catalogue import describe
 
-    found = []
-    for name in SUITES:
-        try:
-            suite = make_suite(name)
-            summary = (suite.__doc__ or "").strip().splitlines()[0]
-            found.append({"suite": name, "tasks": len(suite), "solution": suite.has_solution, "progress": suite.has_progress, "about": summary, "install": ""})
-        except MissingExtra as fault:
-            install = str(fault).split("Install it with: ")[-1]
-            found.append({"suite": name, "tasks": 0, "solution": False, "progress": False, "about": "not installed", "install": install})
+    found = describe()
     if json_:
         print(json.dumps(found))
         return
     view = Table()
-    for column in ("suite", "tasks (train)", "about"):
+    for column in ("suite", "tasks", "nothing solves", "licence", "about"):
         view.add_column(column)
     for one in found:
-        view.add_row(str(one["suite"]), str(one["tasks"] or "-"), f"{one['about']}{': ' if one['install'] else ''}{one['install']}")
+        about = str(one["about"]) if not one["install"] else f"not installed: {one['install']}"
+        view.add_row(str(one["suite"]), str(one["size"]), str(one["floor"]), str(one["licence"]), about)
     _console(False).print(view)
 
 

@@ -41,6 +41,8 @@ class Config:
     demo_batch: int = 16
     demo_lr: float = 2e-3
 
+    data: str = ""
+    """The file of trajectories that ``step-ppo-offline`` learns from; see ``offline.py``."""
     updates: int = 60
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128

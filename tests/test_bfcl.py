@@ -8,9 +8,9 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from decimal import getcontext
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -23,6 +23,17 @@ from steptool_env.tasks.bfcl import CATEGORIES, Bfcl
 
 MakeEnv = Callable[..., StepToolEnv]
 Turns = list[list[ToolCall]]
+
+
+def load(name: str) -> Any:
+    """Return a benchmark as a module: the official verdict is asked for in one place."""
+    path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 needs_bfcl = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("bfcl_eval", "mpmath")),
@@ -83,41 +94,7 @@ def test_doing_nothing_solves_no_task(make_env: MakeEnv, category: str) -> None:
 
 
 # -------------------------------------------------------------------- the official verdict
-def written(call: ToolCall) -> str:
-    return f"{call.name}({', '.join(f'{key}={value!r}' for key, value in call.arguments.items())})"
-
-
-@contextmanager
-def cleaned(module: Any) -> Iterator[None]:
-    """Remove the instances that the official code leaves in its module's globals, where the next verdict would find them."""
-    before = set(vars(module))
-    try:
-        yield
-    finally:
-        for name in set(vars(module)) - before:
-            delattr(module, name)
-
-
-class Official:
-    """The official checker on the package's own data, independent of the suite's reading of it."""
-
-    def __init__(self, category: str) -> None:
-        folder = bfcl_simulators.data_folder()
-        file = f"BFCL_v4_multi_turn_{category}.json"
-        self.entries = {row["id"]: row for row in bfcl_simulators.read_jsonl(folder / file)}
-        self.answers = {row["id"]: row["ground_truth"] for row in bfcl_simulators.read_jsonl(folder / "possible_answer" / file)}
-        self.category = f"multi_turn_{category}"
-
-    def valid(self, task_id: str, turns: Turns) -> bool:
-        from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_checker, multi_turn_utils
-        from bfcl_eval.eval_checker.multi_turn_eval.func_source_code.posting_api import TwitterAPI
-
-        decoded = [[[written(call)] for call in turn] for turn in turns]
-        with cleaned(multi_turn_utils):
-            verdict = multi_turn_checker.multi_turn_checker(decoded, self.answers[task_id], self.entries[task_id], self.category, "steptool")
-        for default in TwitterAPI.post_tweet.__defaults__:  # the official run shares them between all instances
-            default.clear()
-        return bool(verdict["valid"])
+verdicts = load("bfcl_verdicts")
 
 
 def variants(task: Task) -> dict[str, Turns]:
@@ -146,7 +123,7 @@ def variants(task: Task) -> dict[str, Turns]:
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_verdicts_are_the_official_ones(make_env: MakeEnv, category: str) -> None:
     env = make_env(suite="bfcl", category=category, split="all")
-    official = Official(category)
+    official = verdicts.Official(category)
     seen: set[tuple[str, bool]] = set()
     for number in range(0, 200, 8):
         task = env.suite[number]

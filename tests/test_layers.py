@@ -29,9 +29,9 @@ AGENTS = [
     {"config", "credit", "losses", "trajectory"},
     {
         *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "judge", "lm"),
-        *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
+        *("metrics", "mistakes", "models", "policy", "prompts", "remote", "report", "rollout", "tiny", "tiny_pretraining"),
     },
-    {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
+    {"archer", "eto", "evaluate", "export", "offline", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
     {"cli", "__main__"},
 ]

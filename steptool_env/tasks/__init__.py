@@ -13,7 +13,11 @@ __all__ = ["SUITES", "Episode", "TaskSuite", "make_suite"]
 
 SUITES: dict[str, str | type[TaskSuite]] = {
     "worlds": "steptool_env.tasks.worlds:Worlds",
-    "bfcl": "steptool_env.tasks.bfcl:Bfcl",
+    "bfcl": "steptool_env.tasks.bfcl:make_bfcl",
+    "tau2": "steptool_env.tasks.tau2:Tau2",
+    "agentdojo": "steptool_env.tasks.agentdojo:AgentDojo",
+    "toolbench": "steptool_env.tasks.toolbench:Toolbench",
+    "jsonl": "steptool_env.tasks.jsonl:Jsonl",
 }
 """Name -> class of the suite, or ``"module:Class"``, which is imported when the suite is made."""
 

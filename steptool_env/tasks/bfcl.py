@@ -28,7 +28,7 @@ from steptool_env.tasks.bfcl_simulators import Simulators, catalog, data_folder,
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
 
-__all__ = ["CATEGORIES", "Bfcl"]
+__all__ = ["CATEGORIES", "Bfcl", "make_bfcl"]
 
 CATEGORIES = ("base", "miss_func", "miss_param", "long_context")
 """``base``; a tool that comes only after it was missed; a fact that the user gives only when asked; long tool results."""
@@ -99,6 +99,20 @@ class _BfclToolkit(Toolkit):
             return ToolResult(f"Error: the {limit} calls of this turn are used up; nothing but finish is executed.", "over_budget")
         state.calls += 1
         return super().execute(call)
+
+
+def make_bfcl(category: str = "base", split: str = "train") -> TaskSuite:
+    """Return suite ``bfcl`` with one of its categories.
+
+    Args:
+        category: A multi-turn category (``CATEGORIES``), or a single-turn one (``bfcl_single.SINGLE_TURN``).
+        split: ``"train"``, ``"test"`` or ``"all"``.
+    """
+    from steptool_env.tasks.bfcl_single import SINGLE_TURN, BfclSingle
+
+    if category not in (*CATEGORIES, *SINGLE_TURN):
+        raise UnknownName("category of suite 'bfcl'", category, (*CATEGORIES, *SINGLE_TURN))
+    return BfclSingle(category, split) if category in SINGLE_TURN else Bfcl(category, split)
 
 
 class Bfcl(TaskSuite):

@@ -29,7 +29,7 @@ __all__ = ["Simulators", "catalog", "data_folder", "invoke", "load_module", "rea
 Simulators = dict[str, Any]
 """Class name -> instance; one set belongs to the agent, a second one to the gold calls."""
 
-_INSTALL = "pip install --no-deps bfcl-eval==2026.3.23 mpmath==1.3.0"
+INSTALL = "pip install --no-deps bfcl-eval==2026.3.23 mpmath==1.3.0"
 _TYPES = {"dict": "object", "float": "number", "tuple": "array", "list": "array", "bool": "boolean"}
 _SCALARS = (str, int, float, bool, type(None))
 _ID = {"type": ["integer", "string"]}  # documented as integers, but one scenario has tickets such as "ticket_001"
@@ -51,7 +51,7 @@ def data_folder() -> Path:
     """Return the folder of the package's data files; raises ``MissingExtra`` where the package is not installed."""
     spec = importlib.util.find_spec("bfcl_eval")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra("suite 'bfcl'", "bfcl-eval", _INSTALL)
+        raise MissingExtra("suite 'bfcl'", "bfcl-eval", INSTALL)
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
@@ -65,7 +65,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise MissingExtra(f"suite 'bfcl', for its file {path.name},", "bfcl-eval==2026.3.23", _INSTALL) from None
+        raise MissingExtra(f"suite 'bfcl', for its file {path.name},", "bfcl-eval==2026.3.23", INSTALL) from None
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -90,7 +90,7 @@ def load_module(name: str) -> Any:
         return importlib.import_module(f"bfcl_eval.{name}")
     except ModuleNotFoundError as fault:
         missing = (fault.name or "bfcl-eval").partition(".")[0].replace("_", "-")
-        raise MissingExtra("suite 'bfcl'", missing, _INSTALL) from fault
+        raise MissingExtra("suite 'bfcl'", missing, INSTALL) from fault
 
 
 @functools.cache
@@ -205,7 +205,7 @@ def _tools(class_name: str) -> tuple[Tool, ...]:
     tools = []
     for doc in read_jsonl(data_folder() / "multi_turn_func_doc" / file):
         name = doc["name"]
-        parameters = _schema(doc["parameters"])
+        parameters = as_json_schema(doc["parameters"])
         for parameter, schema in parameters["properties"].items():
             schema.update(_CORRECTIONS.get((name, parameter), {}))
         defaults = {key: schema["default"] for key, schema in parameters["properties"].items() if isinstance(schema.get("default"), list | dict)}
@@ -220,7 +220,7 @@ def _methods(classes: tuple[str, ...]) -> dict[str, _Method]:
     return {one.name: one.function for class_name in classes for one in _tools(class_name) if isinstance(one.function, _Method)}
 
 
-def _schema(node: Mapping[str, Any]) -> dict[str, Any]:
+def as_json_schema(node: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the documentation's type names into those of JSON Schema."""
     schema = {key: value for key, value in node.items() if key in ("description", "required", "enum")}
     if isinstance(kind := node.get("type"), str) and kind != "any":
@@ -228,9 +228,9 @@ def _schema(node: Mapping[str, Any]) -> dict[str, Any]:
     if "default" in node and node["default"] != "None":  # the text "None" stands for an argument left out
         schema["default"] = node["default"]
     if "properties" in node:
-        schema["properties"] = {name: _schema(inner) for name, inner in node["properties"].items()}
+        schema["properties"] = {name: as_json_schema(inner) for name, inner in node["properties"].items()}
     if "items" in node:
-        schema["items"] = _schema(node["items"])
+        schema["items"] = as_json_schema(node["items"])
     return schema
 
 

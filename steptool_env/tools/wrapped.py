@@ -1,0 +1,55 @@
+"""``WrappedToolkit``: a toolkit in front of another one, for what changes how calls are answered and not which tools there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from steptool_env.tools.tool import Tool
+from steptool_env.tools.toolkit import Toolkit
+from steptool_env.types import ToolCall, ToolResult
+
+__all__ = ["WrappedToolkit"]
+
+
+class WrappedToolkit(Toolkit):
+    """Shows the tools and the state of another toolkit, and passes calls on.
+
+    Args:
+        inner: The toolkit behind it.
+    """
+
+    def __init__(self, inner: Toolkit) -> None:
+        self.inner = inner
+        self.max_result_chars = inner.max_result_chars
+
+    @property
+    def state(self) -> Any:
+        """The inner toolkit's own."""
+        return self.inner.state
+
+    def __getitem__(self, name: str) -> Tool:
+        return self.inner[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.inner)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    @property
+    def schemas(self) -> str:
+        return self.inner.schemas
+
+    @property
+    def parameters(self) -> Any:
+        return self.inner.parameters
+
+    def execute(self, call: ToolCall) -> ToolResult:
+        return self.inner.execute(call)
+
+    def snapshot(self) -> Any:
+        return self.inner.snapshot()
+
+    def restore(self, state: Any) -> None:
+        self.inner.restore(state)

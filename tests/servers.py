@@ -1,0 +1,197 @@
+"""Servers for the tests: real ones on loopback, in a thread or in a process of their own that can be killed.
+
+    python tests/servers.py http            an HTTP API with a document, and ``/virtual``; prints its port
+    python tests/servers.py mcp-stdio       an MCP server on stdin and stdout
+    python tests/servers.py mcp-http        one on HTTP; prints its port
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STOCK = {"a1": {"name": "lamp", "price": 30}, "b2": {"name": "desk", "price": 120}}
+
+DOCUMENT: dict[str, Any] = {
+    "openapi": "3.0.3",
+    "paths": {
+        "/items/{id}": {
+            "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+            "get": {"operationId": "getItem", "summary": "One item.", "security": [{"key": []}]},
+        },
+        "/items": {
+            "get": {
+                "operationId": "listItems",
+                "parameters": [
+                    {"$ref": "#/components/parameters/Most"},
+                    {"name": "tag", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+                    {"name": "session", "in": "cookie", "schema": {"type": "string"}},
+                ],
+            }
+        },
+        "/orders": {
+            "post": {
+                "operationId": "placeOrder",
+                "description": "Order an item.",
+                "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Order"}}}},
+            }
+        },
+        "/upload": {"post": {"operationId": "upload", "requestBody": {"required": True, "content": {"image/png": {}}}}},
+    },
+    "components": {
+        "parameters": {"Most": {"name": "most", "in": "query", "schema": {"type": "integer", "minimum": 1}}},
+        "schemas": {
+            "Order": {
+                "type": "object",
+                "required": ["item"],
+                "properties": {"item": {"type": "string"}, "note": {"type": "string", "nullable": True}, "parent": {"$ref": "#/components/schemas/Order"}},
+            }
+        },
+        "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-Key"}, "token": {"type": "http", "scheme": "bearer"}},
+    },
+}
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: str
+
+
+Reply = tuple[int, dict[str, str], str]
+"""Status, headers, body."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    reply: Callable[[Request], Reply]
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        status, headers, text = type(self).reply(Request(self.command, self.path, dict(self.headers), body))
+        data = text.encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None: ...  # a client that stops reading is part of some tests
+
+
+@contextmanager
+def serving(reply: Callable[[Request], Reply]) -> Iterator[str]:
+    """Serve in a thread; yields ``127.0.0.1:port``."""
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(reply)}))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def process(kind: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server as a process of its own; yields it and ``127.0.0.1:port``."""
+    import os
+
+    command = [sys.executable, str(Path(__file__)), kind]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | env)
+    try:
+        assert running.stdout is not None
+        yield running, f"127.0.0.1:{int(running.stdout.readline())}"
+    finally:
+        running.kill()
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+
+
+def shop(request: Request) -> Reply:
+    """The API of ``DOCUMENT``; the time of day is in every answer, so that a replay shows."""
+    path, _, query = request.path.partition("?")
+    if request.headers.get("X-Key", "sesame") != "sesame":
+        return 401, {}, "wrong key"
+    if path.startswith("/items/"):
+        item = STOCK.get(path.removeprefix("/items/"))
+        return (200, {}, json.dumps({**item, "at": time.time_ns()})) if item else (404, {}, json.dumps({"detail": "no such item"}))
+    if path == "/items":
+        return 200, {}, json.dumps({"ids": sorted(STOCK), "query": query})
+    if path == "/orders" and request.method == "POST":
+        order = json.loads(request.body)
+        return (200, {}, json.dumps({"ordered": order})) if order["item"] in STOCK else (422, {}, json.dumps({"detail": "no such item"}))
+    return 404, {}, "not found"
+
+
+def _mcp() -> Any:
+    from mcp.server.mcpserver import MCPServer
+
+    server = MCPServer("shop")
+
+    @server.tool()
+    def get_item(id: str) -> str:
+        """One item."""
+        if id == "slow":
+            time.sleep(3)
+        return json.dumps({**STOCK[id], "at": time.time_ns()})
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    return server
+
+
+def main(kind: str) -> None:
+    if kind == "http":
+        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(shop)}))
+        print(server.server_port, flush=True)
+        server.serve_forever()
+    elif kind == "mcp-stdio":
+        _mcp().run(transport="stdio")
+    else:
+        import socket
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        threading.Thread(target=_announce, args=(port,), daemon=True).start()
+        _mcp().run(transport="streamable-http", host="127.0.0.1", port=port)
+
+
+def _announce(port: int) -> None:
+    import socket
+
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            print(port, flush=True)
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
