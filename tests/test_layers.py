@@ -25,9 +25,9 @@ ENVIRONMENT = [
     {"testing"},
 ]
 AGENTS = [
-    {"config", "credit", "losses", "trajectory"},
+    {"config", "credit", "losses", "profiling", "trajectory"},
     {
-        *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "judge", "lm"),
+        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "critic", "demonstrations", "engine", "judge", "lm"),
         *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
