@@ -351,7 +351,7 @@ class Engine:
         self.read_tokens += int(counts.sum())
 
     def _forward(self, ids: Tensor, rows: slice | Tensor, counts: Tensor, cache: SlotCache | None = None) -> Tensor:
-        cache, device = cache or self.cache, self.model.device
+        cache, device = self.cache if cache is None else cache, self.model.device
         positions = cache.place(rows, counts, ids.shape[1], device)
         positions = positions.clamp(max=self.model.context - 1)  # padding may lie beyond: a learnt table has no such position
         return self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
