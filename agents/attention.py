@@ -147,7 +147,7 @@ def _with_prefixes(query: Tensor, scores: Tensor, value: Tensor, scale: float, s
         some = query[rows] * scale  # (g, H, Q, D)
         group = len(rows)
         # All rows' queries of a key head in one matrix: the prefix is read from memory once for all of them.
-        flat = some.view(group, kinds, -1, size).transpose(0, 1).reshape(kinds, -1, size)
+        flat = some.reshape(group, kinds, -1, size).transpose(0, 1).reshape(kinds, -1, size)
         there = torch.matmul(flat, keys.transpose(1, 2)).float()  # (K, g·R·Q, P)
         if mask is not None:
             there = (there.view(kinds, group, -1, there.shape[-1]) + mask[:, None]).view_as(there)

@@ -48,14 +48,14 @@ def grammar(call_format: CallFormat, schemas: Sequence[dict[str, Any]], stop: st
     if whole == {} and before.count(_PROBE) == 1:  # the name stands before the arguments
         calls = [f"{_literal(before.replace(_PROBE, name))} %json {_schema(parameters)} {_literal(after)}" for name, parameters in tools]
         return "start: " + "\n     | ".join(calls) + "\n"
-    if isinstance(whole, dict) and len(whole) == 2 and whole.get("name") == _PROBE and {} in whole.values() and list(whole)[0] == "name":
+    if isinstance(whole, dict) and len(whole) == 2 and next(iter(whole)) == "name" and whole["name"] == _PROBE and {} in whole.values():
         key = list(whole)[1]
-        calls = [
-            f"%json {_schema({'type': 'object', 'properties': {'name': {'const': name}, key: parameters}, 'required': ['name', key], 'additionalProperties': False})}"
-            for name, parameters in tools
-        ]
+        calls = []
+        for name, parameters in tools:
+            both = {"name": {"const": name}, key: parameters}
+            calls.append(f"%json {_schema({'type': 'object', 'properties': both, 'required': list(both), 'additionalProperties': False})}")
         return f"start: {_literal(before)} call {_literal(after)}\ncall: " + "\n    | ".join(calls) + "\n"
-    raise NotSupported(f"call format {call_format.name!r} does not write a call as a JSON object, so it cannot be constrained; hermes, llama3, mistral, react can")
+    raise NotSupported(f"format {call_format.name!r} does not write a call as a JSON object, so it cannot be constrained; hermes, llama3, mistral, react can")
 
 
 def _literal(text: str) -> str:

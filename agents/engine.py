@@ -235,7 +235,7 @@ class Engine:
         admitted = self._room(waiting)
         if not admitted:
             return
-        self._place([one for one in admitted if one.row < 0])
+        self._place(admitted)
         originals: dict[tuple[int, ...], _Sequence] = {}
         twins: dict[int, tuple[_Sequence, list[_Sequence]]] = {}
         readers = []
@@ -285,19 +285,19 @@ class Engine:
         return max(len(one.ids) - one.shared + (longest - len(one.written) if one.status == "writing" or id(one) in begin else 0) for one in rows)
 
     def _fits(self, rows: Sequence[_Sequence], starting: Sequence[_Sequence]) -> bool:
-        prefixes = {id(one.prefix): len(one.prefix.ids) for one in rows if one.prefix is not None}
-        return len(rows) * self._columns(rows, starting) + sum(prefixes.values()) <= self.limits.cache_budget
+        return len(rows) * self._columns(rows, starting) + _prefix_tokens(rows) <= self.limits.cache_budget
 
     def _evict(self, one: _Sequence) -> None:
         self._rows[one.row] = None
         one.row, one.read = -1, 0
 
-    def _place(self, new: Sequence[_Sequence]) -> None:
-        """Give these sequences rows: free ones first."""
-        waiting = [one for one in self._rows if one is not None] + [*new]
-        columns = self._columns(waiting, [one for one in waiting if one.status == "waiting"])
-        rows = max(len(self._rows), len(waiting))
-        if rows * max(columns, self.cache.columns) > self.limits.cache_budget:
+    def _place(self, admitted: Sequence[_Sequence]) -> None:
+        """Give those of these sequences that have none a row: free ones first."""
+        new = [one for one in admitted if one.row < 0]
+        resident = [one for one in self._rows if one is not None] + new
+        columns = self._columns(resident, admitted)
+        rows = max(len(self._rows), len(resident))
+        if rows * max(columns, self.cache.columns) + _prefix_tokens(resident) > self.limits.cache_budget:
             self._compact(columns)
         free = [row for row, one in enumerate(self._rows) if one is None]
         more = len(new) - len(free)
@@ -390,6 +390,10 @@ class Engine:
         self.read_tokens += len(ids)
         self._prefixes.append(prefix)
         return prefix
+
+
+def _prefix_tokens(rows: Sequence[_Sequence]) -> int:
+    return sum({id(one.prefix): len(one.prefix.ids) for one in rows if one.prefix is not None}.values())
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

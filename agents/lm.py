@@ -55,11 +55,14 @@ class LanguageModel(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.autocast = bfloat16
+        self.profiler = Profiler()
+        """Where the time goes, of everything that is done with this model."""
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # its adapters stay in place
         self._parts: tuple[Any, Any] = (base.get_decoder(), base.get_output_embeddings())  # a tuple: registered once, in model
         self.config = base.config
         width = self.config.hidden_size
         self.value_head = ValueHead(width).to(self.device)
+        self.profiler.exact = self.device.type == "cuda"
         kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
@@ -182,7 +185,7 @@ class LMPolicy:
         """Draws one seed per episode, in the order in which they begin."""
         self.on_tokens: Callable[[int, int], None] | None = None
         """Called after each batch of actions with the numbers of tokens encoded before them and written."""
-        self.profiler: Profiler = Profiler()
+        self.profiler = lm.profiler
         eos = lm.config.eos_token_id
         self._eos = set(eos if isinstance(eos, list) else [eos] if eos is not None else []) | {lm.tokenizer.eos_token_id}
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self._eos)

@@ -12,13 +12,11 @@ of a phase if it is told to (``exact=True``), which costs a little of the speed 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-__all__ = ["PHASES", "Profiler"]
+__all__ = ["PHASES", "Profiler", "metrics", "rows"]
 
 PHASES = ("generate", "tools", "encode", "forward", "backward", "optimizer", "critic", "other")
 """Reading and sampling; environments and shapers; text to tokens and tokens to tensors; the passes of training; the rest."""
@@ -47,7 +45,9 @@ class Profiler:
         try:
             yield
         finally:
-            if self.exact and torch.cuda.is_available():
+            if self.exact:
+                import torch  # here, because the table of a finished run needs no model
+
                 torch.cuda.synchronize()
             self._tick()
             self._open.pop()
@@ -78,11 +78,31 @@ class Profiler:
         self._since = now
 
 
-def rows(profile: dict[str, dict[str, float]]) -> list[tuple[Any, ...]]:
-    """Return a profile as the rows of a table: phase, seconds, share in %, tokens, tokens a second; and their sum."""
-    found: list[tuple[Any, ...]] = []
+def metrics(profile: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return a profile as flat numbers for ``metrics.jsonl``, with ``tokens_per_second`` over all phases and all of the time."""
+    seconds = sum(one["seconds"] for one in profile.values())
+    tokens = sum(one["tokens"] for phase, one in profile.items() if phase != "backward")  # they went forward before
+    found = {"tokens_per_second": tokens / seconds if seconds else 0.0}
     for phase, one in profile.items():
-        rate = f"{one['tokens_per_second']:,.0f}" if one["tokens"] else ""
-        found.append((phase, f"{one['seconds']:.2f}", f"{100 * one['share']:.1f}", f"{one['tokens']:,.0f}" if one["tokens"] else "", rate))
-    total = sum(one["seconds"] for one in profile.values())
-    return [*found, ("all", f"{total:.2f}", "100.0", "", "")]
+        found |= {f"seconds/{phase}": one["seconds"], f"tokens/{phase}": float(one["tokens"])}
+    return found
+
+
+def rows(updates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows of a table: phase, seconds an update, share in %, tokens an update, tokens a second; their sum last.
+
+    Args:
+        updates: What ``metrics`` gave, per update, among other numbers.
+    """
+    if not updates:
+        return []
+    names = list(dict.fromkeys(name.removeprefix("seconds/") for one in updates for name in one if name.startswith("seconds/")))
+    names.sort(key=lambda name: PHASES.index(name) if name in PHASES else len(PHASES))
+    spent = {name: sum(one.get(f"seconds/{name}", 0.0) for one in updates) / len(updates) for name in names}
+    tokens = {name: sum(one.get(f"tokens/{name}", 0.0) for one in updates) / len(updates) for name in names}
+    total = sum(spent.values()) or 1.0
+    found = []
+    for name in names:
+        rate = f"{tokens[name] / spent[name]:,.0f}" if tokens[name] and spent[name] else ""
+        found.append((name, f"{spent[name]:.2f}", f"{100 * spent[name] / total:.1f}", f"{tokens[name]:,.0f}" if tokens[name] else "", rate))
+    return [*found, ("all", f"{sum(spent.values()):.2f}", "100.0", "", "")]

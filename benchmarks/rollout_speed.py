@@ -8,7 +8,7 @@ Parts:
     turns   The same episodes three ways: ``generate`` of transformers on the whole transcript at every turn, and the engine.
             Prompts share all but their last 32 tokens, as episodes with one list of tools do. Greedy; the tokens are compared.
     uneven  Episodes of 1 to 8 turns and actions of uneven length, sampled: continuous batching beside lockstep on the same engine.
-            The tokens are the same, because every episode draws from a generator of its own.
+            Every episode draws from a generator of its own, so the tokens differ only where rounding does (a draw near a border).
     flat    Seconds per token of episodes of 1 to 64 steps, and the memory of the cache per live token.
 
 Both sides of a ratio run in turn (A-B-A-B) in one process; medians count. Prompts and observations are this project's own
@@ -179,11 +179,11 @@ def uneven(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
         return time.perf_counter() - start, said
 
     ratios, slow, fast = [], [], []
-    same = True
+    same = 1.0
     for _ in range(options.repeats):
         lock, a = play(options.episodes, True)
         free, b = play(options.episodes, False)
-        same = same and a == b
+        same = min(same, sum(x == y for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)) / sum(map(len, a)))
         slow.append(lock)
         fast.append(free)
         ratios.append(lock / free)
@@ -258,10 +258,9 @@ def page(found: dict[str, Any], command: str) -> str:
         lines += ["", "Episodes of 1 to 8 turns, actions of 4 to 96 tokens: lockstep batches beside continuous batching.", ""]
         lines += ["| episodes, side by side | dtype | lockstep, s | continuous, s | ratio | same tokens |", "|---|---|---|---|---|---|"]
         for one in found["uneven"]:
-            same = "yes" if one["same_tokens"] else "no"
-            lines.append(
-                f"| {one['episodes']}, {one['width']} | {one['dtype']} | {one['lockstep_s']:.1f} | {one['continuous_s']:.1f} | **{one['ratio']:.2f}** | {same} |"
-            )
+            same = f"{100 * one['same_tokens']:.1f} %"
+            times = f"{one['lockstep_s']:.1f} | {one['continuous_s']:.1f} | **{one['ratio']:.2f}**"
+            lines.append(f"| {one['episodes']}, {one['width']} | {one['dtype']} | {times} | {same} |")
     if "flat" in found:
         lines += ["", "Cost by the length of an episode (8 episodes side by side, 8 tokens observed and 4 written a step).", ""]
         lines += ["| steps | tokens | encoded and written | ms a token | tokens the cache has room for, per live token |", "|---|---|---|---|---|"]

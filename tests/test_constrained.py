@@ -71,5 +71,5 @@ def test_formats_without_a_json_object_are_refused(call_format: str) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(MissingExtra, match="llguidance.*steptool-env\\[constrained\\]"):
+    with pytest.raises(MissingExtra, match=r"llguidance.*steptool-env\[constrained\]"):
         LMPolicy(language_model(), constrained=True)

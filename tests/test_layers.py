@@ -27,7 +27,7 @@ ENVIRONMENT = [
 AGENTS = [
     {"config", "credit", "losses", "profiling", "trajectory"},
     {
-        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "critic", "demonstrations", "engine", "judge", "lm"),
+        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "critic", "demonstrations", "distributed", "engine", "judge", "lm"),
         *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
