@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Batch:
     """Tokens of all sequences, without padding."""
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
         return replace(self, **moved)
 
 

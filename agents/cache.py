@@ -126,7 +126,8 @@ class SlotCache(Cache):
             Positions (n, Q).
         """
         start = self.lengths[rows]
-        own = start[:, None] + torch.arange(columns)  # (n, Q) columns of this cache
+        # (n, Q) columns of this cache. Padding goes to the first free one, where it is overwritten later: it needs no memory.
+        own = start[:, None] + torch.minimum(torch.arange(columns), counts[:, None])
         self._rows, self._width, self.calls = rows if isinstance(rows, slice) else rows.to(device), int(own.max()) + 1, 0
         self._positions = own.to(device)
         numbers = torch.arange(len(self.lengths))[rows]

@@ -89,8 +89,9 @@ class Guides:
         self._matcher = llguidance.LLMatcher
         self.call_format, self.vocabulary = call_format, vocabulary
         known = set(tokenizer.get_vocab())
-        special = [tokenizer.convert_tokens_to_ids(text) for text in call_format.stop if text in known]
-        self._tokens = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(eos | set(special)))
+        special = [int(tokenizer.convert_tokens_to_ids(text)) for text in call_format.stop if text in known]  # type: ignore[arg-type]  # one text, one id
+        fast: Any = tokenizer
+        self._tokens = llguidance.hf.from_tokenizer(fast, n_vocab=vocabulary, eos_token=sorted(eos | set(special)))
         text = call_format.render(ToolCall(_PROBE, {}))
         # A stop text that is no token, and that the call does not end with, must be spelled out.
         self._stop = "" if special or text.endswith(tuple(call_format.stop)) else call_format.stop[0]

@@ -1,6 +1,9 @@
 """Several processes, started by ``accelerate launch``: each plays and learns its share, and all hold the same weights.
 
-    accelerate launch --cpu --num_processes 2 -m steptool_agents train --out runs/two
+    accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
+        -m steptool_agents train --out runs/two
+
+(``--multi_gpu`` on processors, too: without it, accelerate starts one process.)
 
 Every process draws the same tasks and plays every n-th of them; trajectories are exchanged, so that credit is assigned over the
 whole batch. Each then encodes its share of a minibatch, with weights over the action tokens of all, and the gradients are

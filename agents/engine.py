@@ -22,6 +22,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from steptool_env.errors import NotSupported
+
 from .cache import Prefix, SlotCache
 
 __all__ = ["Engine", "Limits", "Reads", "Written"]
@@ -142,7 +144,7 @@ class Engine:
         sequence = self._sequences.pop(key, None)
         if sequence is not None:
             if sequence.row >= 0:
-                self._rows[sequence.row] = None
+                self._free(sequence.row)
             if sequence.status == "writing":
                 self._stop(lambda one: one is not sequence)
 
@@ -287,8 +289,12 @@ class Engine:
     def _fits(self, rows: Sequence[_Sequence], starting: Sequence[_Sequence]) -> bool:
         return len(rows) * self._columns(rows, starting) + _prefix_tokens(rows) <= self.limits.cache_budget
 
+    def _free(self, row: int) -> None:
+        self._rows[row] = None
+        self.cache.clear(row)
+
     def _evict(self, one: _Sequence) -> None:
-        self._rows[one.row] = None
+        self._free(one.row)
         one.row, one.read = -1, 0
 
     def _place(self, admitted: Sequence[_Sequence]) -> None:
@@ -309,7 +315,6 @@ class Engine:
             self.cache.reserved = columns
         for one, row in zip(new, free, strict=False):
             self._rows[row], one.row = one, row
-            self.cache.clear(row)
             self.cache.prefixes[row] = (one.prefix, one.shared)
         used = {id(one.prefix) for one in self._sequences.values()}
         spare = [prefix for prefix in self._prefixes if id(prefix) not in used]
@@ -354,7 +359,10 @@ class Engine:
         cache, device = self.cache if cache is None else cache, self.model.device
         positions = cache.place(rows, counts, ids.shape[1], device)
         positions = positions.clamp(max=self.model.context - 1)  # padding may lie beyond: a learnt table has no such position
-        return self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
+        hidden = self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
+        if not cache.calls:  # it would have looked at the wrong keys
+            raise NotSupported("this model does not hand the cache on to its attention, so it cannot play several episodes at once")
+        return hidden
 
     # ---------------------------------------------------------------- what is shared
     def _share(self, new: list[_Sequence]) -> None:

@@ -275,7 +275,8 @@ class LMPolicy:
                     values = self.lm.value_head(states, torch.stack([one.first for _, one in written])).tolist()
             with self.profiler("encode"):
                 for (key, one), value in zip(written, values if written else (), strict=True):
-                    self._ready.append((key, self._generation(self._talks[key], one, value)))  # type: ignore[index]
+                    assert isinstance(key, int)
+                    self._ready.append((key, self._generation(self._talks[key], one, value)))
         ready, self._ready = self._ready, []
         return [(self._envs[key], generation) for key, generation in ready]
 
@@ -325,6 +326,6 @@ class StopTexts:
             self._may_stop[token] = any(text[-1] in piece for text in self._texts) or "\ufffd" in piece
         return self._may_stop[token]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
         """Return the text of tokens, special ones included."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

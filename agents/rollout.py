@@ -73,7 +73,7 @@ class _Game:
 
     def step(self, slot: int, generation: Generation) -> Any:
         """Execute an action; may run in a thread, for different slots at once."""
-        return self.envs[slot].step(generation.action)  # type: ignore[arg-type]
+        return self.envs[slot].step(generation.action)
 
     def record(self, slot: int, generation: Generation, outcome: Any) -> bool:
         """Take down what a step returned, and begin the next task if that was the last; return whether it was."""

@@ -277,7 +277,8 @@ def extrapolate() -> list[dict[str, Any]]:
             phases = {"generating": one["read"] + one["write"], "training": one["reference"] + one["train"], "exchanging weights": one["exchange"]}
             room = device.memory - one["weights_bytes_playing"]
             fits = {"players": one["cache_bytes"] <= 0.9 * room, "learners": one["state_bytes_training"] <= 0.7 * H100.memory}
-            binds = "memory of the " + next(name for name, fit in fits.items() if not fit) if not all(fits.values()) else max(phases, key=lambda name: phases[name])
+            full = [f"memory of the {name}" for name, fit in fits.items() if not fit]
+            binds = full[0] if full else max(phases.items(), key=lambda pair: pair[1])[0]
             found.append({"model": model.name, "gpus": gpus, "players": players, "gpus_per_player": parallel, "learners": learners, **one, "binds": binds})
     return found
 

@@ -53,7 +53,7 @@ Path({out!r}, f"rank{{distributed.rank()}}.json").write_text(str(report["after"]
 def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
     program, out = tmp_path / "two.py", tmp_path / "run"
     program.write_text(PROGRAM.format(here=str(HERE), out=str(out)), encoding="utf-8")
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run([sys.executable, "-m", *launch, str(program)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -359,3 +359,19 @@ def test_broken_weights_are_reported() -> None:
     torch.nn.init.constant_(lm.value_head.value.bias, float("nan"))
     with pytest.raises(InvalidArgument, match="NaN or infinity"):
         act(LMPolicy(lm), [Talk("Look.")])
+
+
+def test_recomputing_activations_changes_no_gradient() -> None:
+    """Dropout stays off in evaluation, and the layers do run a second time."""
+    found = []
+    for recompute in (False, True):
+        lm = language_model("llama")
+        lm = LanguageModel(lm.model, lm.tokenizer, recompute=recompute)
+        lm.eval()
+        runs = [0]
+        lm.model.model.layers[0].mlp.register_forward_hook(lambda *_, runs=runs: runs.__setitem__(0, runs[0] + 1))
+        lm.hidden(torch.arange(2, 40)[None]).square().sum().backward()
+        found.append({name: parameter.grad for name, parameter in lm.trainable().items() if parameter.grad is not None})
+        assert runs == [2 if recompute else 1]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4)
