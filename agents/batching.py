@@ -7,7 +7,8 @@ used that predict an action token, and those of the last context token before ea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,8 +47,12 @@ class Batch:
     weights: Tensor
     """(S,) 0 for steps that must not be learnt from (infrastructure faults, no tokens), else 1."""
 
+    tokens: int = 0
+    """Tokens of all sequences, without padding."""
+
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+        moved: dict[str, Any] = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
+        return replace(self, **moved)
 
 
 def collate(
@@ -103,6 +108,7 @@ def collate(
         advantages=torch.from_numpy(flat_advantages.astype(np.float32)),
         returns=torch.from_numpy(flat_returns.astype(np.float32)),
         weights=torch.tensor(weights),
+        tokens=sum(map(len, sequences)),
     )
 
 

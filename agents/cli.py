@@ -48,6 +48,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seeds weights, tasks and sampling.")] = 0,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete update of the run in --out.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also print where the time of an update went.")] = False,
     option: _Option = None,
     set_: _Set = None,
     json_: _Json = False,
@@ -87,12 +88,19 @@ def train(
         config = Config.from_dict({**settings, "suite_options": options, **_pairs(set_, "--set")})
     console = _console(json_)
     report = load_algorithm(config.algo)(config, out, resume=resume, console=console)
+    if int(os.environ.get("RANK", "0")):
+        return  # started beside others: the first process speaks for all
     if json_:
         print(json.dumps(report))
         return
     from .report import table
 
     console.print(table(report))
+    if profile:
+        from .metrics import read_metrics
+        from .report import profile_table
+
+        console.print(profile_table(read_metrics(out)))
     curve = ", learning_curve.png" if report["updates"] else ""
     console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}")
 

@@ -72,6 +72,12 @@ class Config:
     """Forward passes in bfloat16; None: for pretrained models where the processor is faster with it."""
     token_budget: int = 2048
     """Most tokens in one forward pass; bounds memory, changes no result."""
+    cache_budget: int = 262_144
+    """Most tokens in the cache of keys and values while playing; beyond it, episodes wait. Bounds memory, changes no result."""
+    gradient_checkpointing: bool = False
+    """Compute activations a second time in the backward pass: less memory, a third more time."""
+    constrained: bool = False
+    """Only valid calls can be written while playing; needs the extra ``constrained``."""
     eval_episodes: int = 200
     """Held-out tasks before and after training."""
     eval_width: int = 100

@@ -27,7 +27,7 @@ TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``tiny_pretraining.py``."""
 
 
-def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, device: str = "cpu") -> LanguageModel:
+def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool = False, device: str = "cpu") -> LanguageModel:
     """Load a model with its tokenizer.
 
     Args:
@@ -36,6 +36,7 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
         lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
         bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
             the device is faster with it.
+        recompute: Gradient checkpointing, see ``LanguageModel``.
         device: A torch device.
 
     Raises:
@@ -56,7 +57,7 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LanguageModel(model.to(device), tokenizer, bfloat16=half)
+        return LanguageModel(model.to(device), tokenizer, bfloat16=half, recompute=recompute)
 
 
 def _likes_bfloat16(device: str) -> bool:
@@ -72,9 +73,7 @@ def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        # Fused attention pays off for long sequences only; the episodes of tiny are short, and its training is a third faster without.
-        attention = "eager" if name == "tiny" else "sdpa"
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=attention)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError, SafetensorError) as fault:
         if Path(source).exists():
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault

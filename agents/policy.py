@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from steptool_env.env import StepToolEnv
 from steptool_env.types import Observation, ToolCall
 
 from .trajectory import Generation
 
-__all__ = ["OraclePolicy", "Policy", "RandomPolicy"]
+__all__ = ["OraclePolicy", "Policy", "RandomPolicy", "Streaming"]
 
 
 class Policy(Protocol):
@@ -25,6 +25,23 @@ class Policy(Protocol):
             envs: The environments they run in, in the same order. A model must look at the observations only; the
                 environment is what tells two episodes apart whose transcripts are equal.
         """
+        ...
+
+
+@runtime_checkable
+class Streaming(Policy, Protocol):
+    """A policy that can also be asked for one episode at a time, while others are still being answered."""
+
+    def submit(self, observation: Observation, env: StepToolEnv) -> None:
+        """Ask for the next action of an episode."""
+        ...
+
+    def poll(self) -> list[tuple[StepToolEnv, Generation]]:
+        """Work on for a while, and return the actions that are complete; perhaps none."""
+        ...
+
+    def leave(self, env: StepToolEnv) -> None:
+        """Forget an episode; it has ended."""
         ...
 
 

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from steptool_env.audit import Audit
 
-__all__ = ["audit_table", "learning_curve", "table"]
+from .profiling import rows
+
+__all__ = ["audit_table", "learning_curve", "profile_table", "table"]
 
 _ROWS = (
     ("success", "success", "{:.1%}"),
@@ -52,6 +54,17 @@ def audit_table(audit: Audit) -> Table:
         style = {"oracle": "bold", "noisy oracle": "", "hack": "red" if row.reward > best + 1e-9 else "dim"}[row.kind]
         means = (f"{row.reward:+.3f}", f"{row.success:.2f}", f"{row.steps:.1f}", *(f"{row.parts.get(name, 0.0):+.3f}" for name in parts))
         view.add_row(f"{row.policy} ({row.missing} missing)" if row.missing else row.policy, *means, style=style)
+    return view
+
+
+def profile_table(updates: list[dict[str, Any]]) -> Table:
+    """Return where the time of an update went, as a Rich table: means over the updates in a run's metrics."""
+    view = Table(title=f"an update, mean of {len(updates)}", title_justify="left")
+    view.add_column("phase")
+    for column in ("seconds", "%", "tokens", "tokens/s"):
+        view.add_column(column, justify="right")
+    for row in rows(updates):
+        view.add_row(*row)
     return view
 
 

@@ -1,16 +1,28 @@
-"""Rollouts: a batch of environments played by one policy. An environment that is done takes the next task at once."""
+"""Rollouts: a batch of environments played by one policy. An environment that is done takes the next task at once.
+
+With a policy that streams (``Streaming``), nobody waits for anybody: an action is executed as soon as it is written, slow
+tools run in threads while the model writes for the other episodes, and the next observation joins the batch when it is there.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from steptool_env.env import StepToolEnv
+from steptool_env.rewards import state_of
 from steptool_env.types import Observation
 
-from .policy import Policy
-from .trajectory import Step, Trajectory
+from .policy import Policy, Streaming
+from .profiling import Profiler
+from .trajectory import Generation, Step, Trajectory
 
 __all__ = ["rollout"]
+
+SLOW = 0.002
+"""Seconds. Once a step of an environment has taken longer, steps run in threads; below that, a thread costs more than it saves."""
 
 
 def rollout(
@@ -23,37 +35,95 @@ def rollout(
     """Play one episode of every task and return the trajectories in the order of the tasks.
 
     Args:
-        policy: What acts. It is asked for the actions of all running episodes together.
+        policy: What acts. It is asked for the actions of all running episodes together, or, if it streams, of each when it is ready.
         envs: Environments, as many as should run side by side.
         tasks: Indices into the environments' suite; the same index may stand several times.
         on_done: Called with each trajectory as it ends.
     """
-    done: list[Trajectory | None] = [None] * len(tasks)
-    waiting = list(reversed(range(len(tasks))))
-    running: dict[int, tuple[int, Observation, list[Step]]] = {}  # slot -> (place in tasks, observation, steps so far)
+    game = _Game(envs, tasks, on_done, getattr(policy, "profiler", None) or Profiler())
+    if isinstance(policy, Streaming):
+        _stream(policy, game)
+    else:
+        while game.running:
+            slots = list(game.running)
+            generations = policy.act([game.running[slot][1] for slot in slots], [envs[slot] for slot in slots])
+            for slot, generation in zip(slots, generations, strict=True):
+                game.record(slot, generation, game.step(slot, generation))
+    return [trajectory for trajectory in game.done if trajectory is not None]
 
-    def start(slot: int) -> None:
-        if waiting:
-            place = waiting.pop()
-            observation, _ = envs[slot].reset(options={"task": tasks[place]})
-            running[slot] = (place, observation, [])
 
-    for slot in range(len(envs)):
-        start(slot)
-    while running:
-        slots = list(running)
-        generations = policy.act([running[slot][1] for slot in slots], [envs[slot] for slot in slots])
-        for slot, generation in zip(slots, generations, strict=True):
-            place, _, steps = running[slot]
-            env = envs[slot]
-            observation, _, terminated, truncated, info = env.step(generation.action)
-            assert env.episode is not None
-            steps.append(Step(generation, env.episode[-1], info["reward_parts"], info["masked"]))
-            running[slot] = (place, observation, steps)
-            if terminated or truncated:
-                del running[slot]
-                trajectory = done[place] = Trajectory(tuple(steps))
-                if on_done is not None:
-                    on_done(trajectory)
-                start(slot)
-    return [trajectory for trajectory in done if trajectory is not None]
+class _Game:
+    """The episodes of a rollout."""
+
+    def __init__(self, envs: Sequence[StepToolEnv], tasks: Sequence[int], on_done: Callable[[Trajectory], None] | None, profiler: Profiler) -> None:
+        self.envs, self.tasks, self.on_done, self.profiler = envs, tasks, on_done, profiler
+        self.done: list[Trajectory | None] = [None] * len(tasks)
+        self.waiting = list(reversed(range(len(tasks))))
+        self.running: dict[int, tuple[int, Observation, list[Step]]] = {}  # slot -> (place in tasks, observation, steps so far)
+        for slot in range(len(envs)):
+            self.start(slot)
+
+    def start(self, slot: int) -> None:
+        """Begin the next task in an environment, if there is one."""
+        if self.waiting:
+            place = self.waiting.pop()
+            with self.profiler("tools"):
+                observation, _ = self.envs[slot].reset(options={"task": self.tasks[place]})
+            self.running[slot] = (place, observation, [])
+
+    def step(self, slot: int, generation: Generation) -> Any:
+        """Execute an action; may run in a thread, for different slots at once."""
+        return self.envs[slot].step(generation.action)
+
+    def record(self, slot: int, generation: Generation, outcome: Any) -> bool:
+        """Take down what a step returned, and begin the next task if that was the last; return whether it was."""
+        observation, _, terminated, truncated, info = outcome
+        place, _, steps = self.running[slot]
+        episode = self.envs[slot].episode
+        assert episode is not None
+        steps.append(Step(generation, episode[-1], info["reward_parts"], info["masked"]))
+        self.running[slot] = (place, observation, steps)
+        if not (terminated or truncated):
+            return False
+        del self.running[slot]
+        trajectory = self.done[place] = Trajectory(tuple(steps))
+        if self.on_done is not None:
+            self.on_done(trajectory)
+        self.start(slot)
+        return True
+
+
+def _stream(policy: Streaming, game: _Game) -> None:
+    slots = {id(env): slot for slot, env in enumerate(game.envs)}
+    # A shaper with a state of its own, such as running statistics, must see the steps one after the other.
+    threads = bool(game.envs) and state_of(game.envs[0].shaper) is None
+    slow = False
+    abroad: dict[Future[Any], tuple[int, Generation]] = {}
+
+    def back(slot: int, generation: Generation, outcome: Any) -> None:
+        if game.record(slot, generation, outcome):
+            policy.leave(game.envs[slot])
+        if slot in game.running:
+            policy.submit(game.running[slot][1], game.envs[slot])
+
+    for slot, (_, observation, _) in list(game.running.items()):
+        policy.submit(observation, game.envs[slot])
+    with ThreadPoolExecutor(max_workers=min(len(game.envs) or 1, 64), thread_name_prefix="steptool-rollout") as pool:
+        while game.running:
+            if len(abroad) == len(game.running):  # the model has nothing to do
+                with game.profiler("tools"):
+                    wait(abroad, return_when=FIRST_COMPLETED)
+            for future in [one for one in abroad if one.done()]:
+                back(*abroad.pop(future), future.result())
+            if len(abroad) == len(game.running):
+                continue
+            for env, generation in policy.poll():
+                slot = slots[id(env)]
+                if slow and threads:
+                    abroad[pool.submit(game.step, slot, generation)] = (slot, generation)
+                    continue
+                started = time.perf_counter()
+                with game.profiler("tools"):
+                    outcome = game.step(slot, generation)
+                slow = slow or time.perf_counter() - started > SLOW
+                back(slot, generation, outcome)

@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from steptool_env.errors import CheckpointError
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
+from . import distributed
 from .checkpoint import (
     CONFIG_FILE,
     claim_run,
@@ -44,7 +46,7 @@ from .checkpoint import (
 )
 from .config import Config
 from .demonstrations import DemonstrationPolicy
-from .evaluate import Report, evaluate, held_out
+from .evaluate import Report, evaluate, held_out, summarize
 from .lm import LMPolicy
 from .metrics import Metrics, read_metrics
 from .models import load_model
@@ -56,6 +58,8 @@ from .trajectory import Trajectory, write_jsonl
 __all__ = ["Run", "load_policy", "read_config"]
 
 WARM_START = "warm_start.safetensors"
+_APART = 1_000_003
+"""Between the seeds of two processes' sampling."""
 
 
 class Run:
@@ -72,10 +76,13 @@ class Run:
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
-        claim_run(out, resume)
+        distributed.start()
+        if distributed.is_main():
+            claim_run(out, resume)
+        distributed.wait()
         self.out, self.resume = out, resume
         self.config = config if not resume else Config.from_dict({**read_config(out).as_dict(), "updates": config.updates})
-        self.console = console or Console(quiet=True)
+        self.console = console if console is not None and distributed.is_main() else Console(quiet=True)
         self.update = 0
         """Updates done."""
         self.state: dict[str, Any] = {}
@@ -85,7 +92,13 @@ class Run:
         self.shaper = _shaper(self.config)
         self.suite("train", **self.config.demo_options)
         self.suite("test")
-        self.lm = load_model(self.config.model, seed=self.config.seed, lora_rank=self.config.lora_rank, bfloat16=self.config.bfloat16)
+        self.lm = load_model(
+            self.config.model,
+            seed=self.config.seed,
+            lora_rank=self.config.lora_rank,
+            bfloat16=self.config.bfloat16,
+            recompute=self.config.gradient_checkpointing,
+        )
         self.lm.eval()
         torch.manual_seed(self.config.seed)  # dropout in the warm start draws from the global generator
         self.policy = LMPolicy(
@@ -93,12 +106,14 @@ class Run:
             self.config.call_format,
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_new_tokens,
-            seed=self.config.seed,
+            seed=self.config.seed + _APART * distributed.rank(),
             token_budget=self.config.token_budget,
+            cache_budget=self.config.cache_budget,
+            constrained=self.config.constrained,
         )
         self.rng = np.random.default_rng(self.config.seed)
         self.reference: dict[str, Tensor] = {}
-        if not resume:
+        if not resume and distributed.is_main():
             _write_json(out / CONFIG_FILE, self.config.as_dict())
         self.metrics: Metrics | None = None
         self.progress = Progress(
@@ -129,10 +144,16 @@ class Run:
         """Return environments of the suite with the run's shaper."""
         return [StepToolEnv(suite, self.shaper, max_steps=self.config.max_steps) for _ in range(count)]
 
+    def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
+        """Play one episode of every task with the policy, this process its share; return all of them, in order."""
+        return distributed.gather(rollout(self.policy, envs, distributed.share(tasks)))
+
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
         """Fit the model to oracle demonstrations, or load what an earlier process of this run has fitted."""
         path = self.out / WARM_START
+        if not distributed.is_main():
+            distributed.wait()  # until the main process has written it
         if path.is_file():
             self._load(_read_weights(path))
         else:
@@ -142,6 +163,8 @@ class Run:
             unfinished = path.with_suffix(".tmp")
             safetensors.torch.save_file(weights, unfinished)
             os.replace(unfinished, path)
+        if distributed.is_main():
+            distributed.wait()
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
 
     def _imitate(self) -> None:
@@ -185,15 +208,22 @@ class Run:
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
+            if not distributed.is_main():  # the checkpoint holds the main process's generator
+                self.policy.generator.manual_seed(self.config.seed + _APART * distributed.rank() + self.update)
+        distributed.wait()
+        if not distributed.is_main():
+            return
         if self.resume:  # it may have got more updates; the next --resume must know
             _write_json(self.out / CONFIG_FILE, self.config.as_dict())
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
 
     def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float]) -> None:
         """Log an update and write its checkpoint: after this, a kill loses nothing of it."""
-        assert self.metrics is not None
-        self.metrics.log(self.update, measured)
         self.update += 1
+        if not distributed.is_main():
+            return
+        assert self.metrics is not None
+        self.metrics.log(self.update - 1, measured)
         self.state["shaper"] = state_of(self.shaper)
         moments, optimizer_state = flatten_optimizer(optimizer)
         random, random_state = rng_state(self._sources)
@@ -227,13 +257,16 @@ class Run:
 
         config = self.config
         policy = LMPolicy(self.lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
-        report, trajectories = evaluate(policy, suite, tasks, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        mine = distributed.share(tasks)
+        report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        if distributed.world() > 1:
+            trajectories = distributed.gather(trajectories)
+            report = summarize(trajectories)
         self.state[label] = report.as_dict()
         return report, trajectories
 
     def finish(self, before: Report | None, after: Report, trajectories: list[Trajectory]) -> dict[str, Any]:
         """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
-        write_jsonl(self.out / "trajectories.jsonl", trajectories)
         report: dict[str, Any] = {
             "run": str(self.out),
             "before": before.as_dict() if before is not None else None,
@@ -241,6 +274,9 @@ class Run:
             "updates": self.update,
             "seconds": round(time.perf_counter() - self.started, 1),
         }
+        if not distributed.is_main():
+            return report
+        write_jsonl(self.out / "trajectories.jsonl", trajectories)
         _write_json(self.out / "report.json", report)
         if self.update:
             learning_curve(read_metrics(self.out), report, self.out / "learning_curve.png")

@@ -3,7 +3,7 @@
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
 
-What it leaves out: several processes, early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
+What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
 those of the sampling; nothing is rendered or tokenized again.
 """
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from steptool_env.rewards import set_training_progress
 
+from . import distributed
 from .batching import Batch, collate, micro_batches
 from .config import Config
 from .credit import Floats, normalize, step_gae
@@ -29,7 +30,7 @@ from .critic import explained_variance, fit_values, mean_over_first
 from .evaluate import Report, summarize
 from .lm import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
-from .rollout import rollout
+from .profiling import metrics as profile_metrics
 from .run import Run
 from .trajectory import Trajectory, in_hindsight
 
@@ -61,14 +62,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         suite = run.suite("train")
         envs = run.environments(suite, config.episodes)
         if not run.update:
-            first = in_hindsight(rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist()), envs[0].shaper)
+            first = in_hindsight(run.play(envs, run.rng.integers(len(suite), size=config.episodes).tolist()), envs[0].shaper)
             warm_up_critic(run.lm, optimizer, assign_credit(first, config.gamma, 1.0), config, run.rng)
         bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
         while run.update < config.updates:
             started = time.perf_counter()
             run.policy.forget()
+            run.lm.profiler.take()
             set_training_progress(run.shaper, run.update / config.updates)
-            trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            trajectories = run.play(envs, run.rng.integers(len(suite), size=config.episodes).tolist())
             trajectories = in_hindsight(trajectories, envs[0].shaper)
             played = time.perf_counter()
             credited = assign_credit(trajectories, config.gamma, config.lam)
@@ -78,8 +80,10 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
             learnt["explained_variance"] = _explained(credited)
             measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
+            measured |= profile_metrics(run.lm.profiler.take())
             run.save(optimizer, measured)
-            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
+            speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
+            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}  {speed}")
         after, episodes = run.evaluate("after")
         return run.finish(Report(**run.state["before"]), after, episodes)
 
@@ -177,16 +181,18 @@ def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], re
         reference: The reference policy's trainable weights by name.
         config: Uses ``temperature, token_budget``.
     """
-    found: list[Floats] = [np.zeros(0)] * len(trajectories)
-    with torch.no_grad(), lm.swapped(reference):
-        for group in micro_batches(trajectories, config.token_budget):
-            batch = collate([trajectories[index] for index in group]).to(lm.device)
+    mine = distributed.share(trajectories)
+    found: list[Floats] = [np.zeros(0)] * len(mine)
+    with torch.no_grad(), lm.swapped(reference), lm.profiler("forward"):
+        for group in micro_batches(mine, config.token_budget):
+            batch = collate([mine[index] for index in group]).to(lm.device)
+            lm.profiler.count("forward", batch.tokens)
             hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
             logprobs, _ = action_logprobs(hidden, _scaled(lm, config), batch.targets)
-            counts = [sum(len(step.generation.token_ids) for step in trajectories[index].steps) for index in group]
+            counts = [sum(len(step.generation.token_ids) for step in mine[index].steps) for index in group]
             for index, one in zip(group, np.split(logprobs.double().cpu().numpy(), np.cumsum(counts)[:-1]), strict=True):
                 found[index] = one
-    return found
+    return distributed.gather(found)
 
 
 def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> dict[str, float]:
@@ -213,7 +219,9 @@ def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited,
             passes += 1
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value
-    critic = _improve_critic(lm, optimizer, seen, config, rng) if seen else {}
+    with lm.profiler("critic"):
+        seen = distributed.gather(seen)
+        critic = _improve_critic(lm, optimizer, seen, config, rng) if seen else {}
     return {name: value / max(passes, 1) for name, value in sums.items()} | critic
 
 
@@ -228,11 +236,12 @@ def warm_up_critic(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Cr
         rng: Draws the minibatches.
     """
     seen: list[_States] = []
+    mine = distributed.share(range(len(data.trajectories)))
     with torch.no_grad():
-        for group in micro_batches(data.trajectories, config.token_budget):
-            batch = data.batch(group).to(lm.device)
+        for group in micro_batches([data.trajectories[index] for index in mine], config.token_budget):
+            batch = data.batch([mine[index] for index in group]).to(lm.device)
             seen.append(_states(lm.hidden(batch.ids), batch))
-    _improve_critic(lm, optimizer, seen, config, rng)
+    _improve_critic(lm, optimizer, distributed.gather(seen), config, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,18 +281,27 @@ def _optimizer_step(
     tokens = sum(len(step.generation.token_ids) for step in live)
     measured: dict[str, float] = {}
     optimizer.zero_grad(set_to_none=True)
-    for group in micro_batches(trajectories, config.token_budget):
-        batch = data.batch([chosen[index] for index in group]).to(lm.device)
-        everything = lm.hidden(batch.ids)  # (B, L, H)
-        if states is not None:
-            states.append(_states(everything, batch))
-        loss, seen = _loss(lm, everything, batch, tokens, config, anchored=data.ref_logprobs is not None)
-        loss.backward()
+    profiler = lm.profiler
+    mine = distributed.share(chosen)
+    for group in micro_batches([data.trajectories[index] for index in mine], config.token_budget):
+        with profiler("encode"):
+            batch = data.batch([mine[index] for index in group]).to(lm.device)
+        with profiler("forward"):
+            everything = lm.hidden(batch.ids)  # (B, L, H)
+            if states is not None:
+                states.append(_states(everything, batch))
+            loss, seen = _loss(lm, everything, batch, tokens, config, anchored=data.ref_logprobs is not None)
+        with profiler("backward"):
+            loss.backward()
+        for phase in ("forward", "backward"):
+            profiler.count(phase, batch.tokens)
         for name, value in seen.items():
             measured[name] = measured.get(name, 0.0) + value
-    norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
-    optimizer.step()  # the value head has no gradient here and stays as it is
-    return {**measured, "grad_norm": float(norm)}
+    with profiler("optimizer"):
+        distributed.add_gradients(lm.trainable().values())
+        norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
+        optimizer.step()  # the value head has no gradient here and stays as it is
+    return {**distributed.add_numbers(measured), "grad_norm": float(norm)}
 
 
 def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, config: Config, *, anchored: bool) -> tuple[Tensor, dict[str, float]]:

@@ -21,8 +21,8 @@ def append(lm: LanguageModel, cache: SlotCache, rows: slice | Tensor, feeds: lis
     """Append tokens to rows; return the hidden states of the real ones, row by row."""
     width = max(map(len, feeds))
     ids = torch.tensor([feed + [7] * (width - len(feed)) for feed in feeds])
-    positions, mask = cache.place(rows, torch.tensor([len(feed) for feed in feeds]), width, lm.device)
-    hidden = lm.hidden(ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True)
+    positions = cache.place(rows, torch.tensor([len(feed) for feed in feeds]), width, lm.device)
+    hidden = lm.hidden(ids, position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
     return [states[: len(feed)] for states, feed in zip(hidden, feeds, strict=True)]
 
 

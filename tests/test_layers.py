@@ -26,9 +26,9 @@ ENVIRONMENT = [
     {"testing"},
 ]
 AGENTS = [
-    {"config", "credit", "losses", "trajectory"},
+    {"config", "credit", "losses", "profiling", "trajectory"},
     {
-        *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "judge", "lm"),
+        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "critic", "demonstrations", "distributed", "engine", "judge", "lm"),
         *("metrics", "mistakes", "models", "policy", "prompts", "remote", "report", "rollout", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "run", "sb3", "search", "sft", "step_ppo"},

@@ -12,6 +12,7 @@ from lms import Talk, act, from_scratch, language_model, tokenizer, vocabulary
 from peft import LoraConfig, get_peft_model
 from transformers import GraniteConfig, GraniteForCausalLM, MistralConfig, MistralForCausalLM
 
+from steptool_agents.attention import ATTENTION
 from steptool_agents.lm import LanguageModel, LMPolicy
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.formats import make_format
@@ -65,9 +66,10 @@ def test_the_cache_changes_nothing(kind: str, temperature: float) -> None:
     check(lm, play(LMPolicy(lm, temperature=temperature, max_new_tokens=9)), temperature)
 
 
-def test_attention_that_adds_its_mask() -> None:
-    lm = language_model("llama", attn_implementation="eager")
-    assert not lm.boolean_masks
+@pytest.mark.parametrize("before", ["eager", "sdpa"])
+def test_the_attention_that_a_model_came_with_does_not_matter(before: str) -> None:
+    lm = language_model("llama", attn_implementation=before)
+    assert lm.config._attn_implementation == ATTENTION
     check(lm, play(LMPolicy(lm, max_new_tokens=6)), 1.0)
 
 
@@ -101,7 +103,7 @@ def test_each_token_is_encoded_once() -> None:
         act(policy, [talk])
         talk.answer("It is A17.")
     assert seen[0] > 60 > 20 > max(seen[1:])
-    assert policy._cache.get_seq_length() == len(talk.ids) - 1  # the last token waits for what follows it
+    assert policy._engine.cache.get_seq_length() == len(talk.ids) - 1  # the last token waits for what follows it
 
 
 def test_seeds() -> None:
@@ -131,11 +133,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch, policy: LMPolicy, tokens: list[int
     rest = iter(tokens)
     last = [tokens[-1]]
 
-    def choose(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(logits: torch.Tensor) -> tuple[list[int], list[float]]:
         last[0] = next(rest, last[0])
-        return torch.full((len(logits),), last[0]), torch.full((len(logits),), -1.0)
+        return [last[0]] * len(logits), [-1.0] * len(logits)
 
-    monkeypatch.setattr(policy, "_sample", choose)
+    monkeypatch.setattr(policy._engine, "_sample", choose)
 
 
 @pytest.mark.parametrize("glue", [True, False], ids=["words", "bytes"])
@@ -310,13 +312,6 @@ def test_a_model_with_a_sliding_window_is_refused() -> None:
         LanguageModel(model, tokenizer())
 
 
-def test_an_attention_without_masks_is_refused() -> None:
-    model = language_model().model
-    model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(NotSupported, match="attn_implementation='sdpa'"):
-        LanguageModel(model, tokenizer())
-
-
 def test_dropout_is_no_reason_to_refuse() -> None:
     lm = language_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
     lm.model.train()
@@ -364,3 +359,19 @@ def test_broken_weights_are_reported() -> None:
     torch.nn.init.constant_(lm.value_head.value.bias, float("nan"))
     with pytest.raises(InvalidArgument, match="NaN or infinity"):
         act(LMPolicy(lm), [Talk("Look.")])
+
+
+def test_recomputing_activations_changes_no_gradient() -> None:
+    """Dropout stays off in evaluation, and the layers do run a second time."""
+    found = []
+    for recompute in (False, True):
+        lm = language_model("llama")
+        lm = LanguageModel(lm.model, lm.tokenizer, recompute=recompute)
+        lm.eval()
+        runs = [0]
+        lm.model.model.layers[0].mlp.register_forward_hook(lambda *_, runs=runs: runs.__setitem__(0, runs[0] + 1))
+        lm.hidden(torch.arange(2, 40)[None]).square().sum().backward()
+        found.append({name: parameter.grad for name, parameter in lm.trainable().items() if parameter.grad is not None})
+        assert runs == [2 if recompute else 1]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4)

@@ -97,3 +97,47 @@ def test_greedy_play_does_not_depend_on_the_number_of_environments(width: int) -
         return [[step.generation.token_ids for step in one.steps] for one in trajectories]
 
     assert play(width) == play(3)
+
+
+def test_slow_tools_run_while_the_model_writes() -> None:
+    """As soon as a step was slow, steps run in threads: several at once, each environment by itself, with the same outcome."""
+    import threading
+    import time
+
+    busy: set[int] = set()
+    most = [0]
+    lock = threading.Lock()
+
+    class Slow(StepToolEnv):
+        def step(self, action):  # type: ignore[no-untyped-def]
+            with lock:
+                assert id(self) not in busy
+                busy.add(id(self))
+                most[0] = max(most[0], len(busy))
+            time.sleep(0.02)
+            with lock:
+                busy.remove(id(self))
+            return super().step(action)
+
+    lm = language_model()
+
+    def play(kind: type[StepToolEnv]) -> list[Trajectory]:
+        return rollout(LMPolicy(lm, max_new_tokens=6, seed=4), [kind(Counting(max_steps=3)) for _ in range(4)], list(range(8)))
+
+    slow, fast = play(Slow), play(StepToolEnv)
+    assert most[0] > 1
+    assert [[step.generation.token_ids for step in one.steps] for one in slow] == [[step.generation.token_ids for step in one.steps] for one in fast]
+
+
+def test_a_tool_that_raises_in_a_thread_is_heard() -> None:
+    import time
+
+    class Broken(StepToolEnv):
+        def step(self, action):  # type: ignore[no-untyped-def]
+            time.sleep(0.01)
+            if self.episode is not None and len(self.episode) == 1:
+                raise ZeroDivisionError
+            return super().step(action)
+
+    with pytest.raises(ZeroDivisionError):
+        rollout(LMPolicy(language_model(), max_new_tokens=4), [Broken(Counting()) for _ in range(2)], [0, 1, 2])

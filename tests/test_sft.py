@@ -45,7 +45,7 @@ def test_a_model_that_repeats_a_demonstration_sees_the_same_context(call_format:
     policy = LMPolicy(lm, call_format)
     (expected,) = demonstrations(policy, 1)
     said = iter([token for step in expected.steps for token in step.generation.token_ids])
-    monkeypatch.setattr(policy, "_sample", lambda logits: (torch.tensor([next(said)]), torch.zeros(1)))
+    monkeypatch.setattr(policy._engine, "_sample", lambda logits: ([next(said)], [0.0]))
     (got,) = rollout(policy, [StepToolEnv(Worlds(level=1))], [0])
     assert [step.generation.prompt_ids for step in got.steps] == [step.generation.prompt_ids for step in expected.steps]
     assert [step.generation.token_ids for step in got.steps] == [step.generation.token_ids for step in expected.steps]

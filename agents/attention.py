@@ -1,0 +1,175 @@
+"""``steptool`` attention: one function for training and sampling, registered with ``transformers``.
+
+Training, and the first reading of a sequence, is causal attention over whole rows: plain matrix products while rows are
+short, the fused kernel beyond. Sampling attends to a ``SlotCache``: the keys of each row, and those of a prefix that
+several rows share and that lies in memory once; the two are combined by their normalisers, exactly. Neither repeats keys
+for grouped heads, nor builds a mask over what all rows share.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from steptool_env.errors import NotSupported
+
+__all__ = ["ATTENTION", "Attended", "attend"]
+
+ATTENTION = "steptool"
+"""The name under which models use it."""
+
+SHORT = 192
+"""Rows of up to so many tokens are faster without the fused kernel on a processor: its backward pass is slow for small heads."""
+
+BLOCK = 2**22
+"""Most scores held at once while reading with a cache; queries come in blocks of that size."""
+
+_UNKNOWN = ("s_aux", "sinks", "softcap", "sliding_window", "position_bias", "alibi")
+"""What some models pass along that this function does not do; None is fine."""
+
+
+class Attended(Protocol):
+    """What a cache tells the attention about the pass in progress, for n rows with Q queries each."""
+
+    fresh: bool
+    """No row has anything before its first query: plain causal attention."""
+    mask: Tensor
+    """(n, Q, W) float32, 0 where a query may look among the row's own keys, -inf elsewhere."""
+    calls: int
+    """How many layers have attended in this pass."""
+
+    def shared(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Return per shared prefix: rows (g,), keys (heads, P, D), values, and its mask (g, P) where rows share less than P."""
+        ...
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    slots: Attended | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attend; the signature is that of ``transformers``' attention functions.
+
+    Args:
+        module: The layer; ``layer_idx`` says which.
+        query: (n, H, Q, D)
+        key: (n, K, W, D) with H a multiple of K.
+        value: (n, K, W, D)
+        attention_mask: Must be None: rows are padded on the right, where causal attention never looks.
+        scaling: Of the scores; 1/√D if None.
+        dropout: Of the probabilities, in training.
+        slots: The cache that ``key`` and ``value`` came from; None for whole sequences.
+        others: What else the model passes along.
+
+    Returns:
+        (n, Q, H, D), and None for the probabilities.
+
+    Raises:
+        NotSupported: The model attends in a way that this function does not know.
+    """
+    if attention_mask is not None or any(others.get(name) is not None for name in _UNKNOWN):
+        asked = [name for name in _UNKNOWN if others.get(name) is not None] or ["a mask"]
+        raise NotSupported(f"{type(module).__name__} attends with {', '.join(asked)}, which is not supported")
+    scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    if slots is not None:
+        slots.calls += 1
+        if not slots.fresh:
+            return _cached(query, key, value, scale, slots, slots.shared(int(module.layer_idx))), None  # type: ignore[arg-type]
+    return _causal(query, key, value, scale, dropout), None
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
+    length = query.shape[2]
+    if length > SHORT or query.is_cuda:
+        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
+        return out.transpose(1, 2)
+    scores = _scores(query, key, scale)  # (n, K, R, Q, W)
+    later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+    weights = torch.softmax(scores.masked_fill(later, -torch.inf), dim=-1, dtype=torch.float32).to(value.dtype)
+    return _weighted(F.dropout(weights, dropout) if dropout else weights, value)
+
+
+def _scores(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """Return (n, K, R, Q, W): the R = H / K query heads that share a key head are rows of one matrix."""
+    n, heads, length, size = query.shape
+    kinds = key.shape[1]
+    together = (query * scale).reshape(n, kinds, heads // kinds * length, size)
+    return torch.matmul(together, key.transpose(2, 3)).view(n, kinds, heads // kinds, length, -1)
+
+
+def _weighted(weights: Tensor, value: Tensor) -> Tensor:
+    """Return (n, Q, H, D) from weights (n, K, R, Q, W)."""
+    n, kinds, repeats, length, width = weights.shape
+    out = torch.matmul(weights.reshape(n, kinds, repeats * length, width), value)
+    return out.view(n, kinds, repeats, length, -1).permute(0, 3, 1, 2, 4).reshape(n, length, kinds * repeats, -1)
+
+
+def _cached(query: Tensor, key: Tensor, value: Tensor, scale: float, slots: Attended, shared: list[tuple[Tensor, Tensor, Tensor, Tensor | None]]) -> Tensor:
+    n, heads, length, _ = query.shape
+    widest = max([key.shape[2], *(keys.shape[1] for _, keys, _, _ in shared)])
+    block = max(1, BLOCK // (n * heads * widest))
+    blocks = []
+    for first in range(0, length, block):
+        part, mask = query[:, :, first : first + block], slots.mask[:, first : first + block]
+        scores = _scores(part, key, scale).float() + mask[:, None, None]
+        if not shared:
+            blocks.append(_weighted(torch.softmax(scores, dim=-1).to(value.dtype), value))
+        else:
+            blocks.append(_with_prefixes(part, scores, value, scale, shared).to(query.dtype))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def _with_prefixes(query: Tensor, scores: Tensor, value: Tensor, scale: float, shared: list[tuple[Tensor, Tensor, Tensor, Tensor | None]]) -> Tensor:
+    """Attend to own keys, of which the scores (n, K, R, Q, W) are given, and to shared prefixes, in (n, Q, H, D) float32.
+
+    softmax over two sets of keys = (l₁·e^(m₁-m)·o₁ + l₂·e^(m₂-m)·o₂) / (l₁·e^(m₁-m) + l₂·e^(m₂-m)), where o are the
+    attention outputs of each set, m its largest score and l its Σ e^(s-m).
+    """
+    _, heads, length, size = query.shape
+    kinds = value.shape[1]
+    top = scores.amax(-1, keepdim=True)
+    weights = torch.exp(scores - top)  # a query always sees itself: top is finite
+    total, out = _flat(weights.sum(-1, keepdim=True)), _weighted(weights.to(value.dtype), value).float()  # not normalised yet
+    top = _flat(top)  # (n, Q, H, 1)
+    for rows, keys, values, mask in shared:
+        some = query[rows] * scale  # (g, H, Q, D)
+        group = len(rows)
+        # All rows' queries of a key head in one matrix: the prefix is read from memory once for all of them.
+        flat = some.reshape(group, kinds, -1, size).transpose(0, 1).reshape(kinds, -1, size)
+        there = torch.matmul(flat, keys.transpose(1, 2)).float()  # (K, g·R·Q, P)
+        if mask is not None:
+            there = (there.view(kinds, group, -1, there.shape[-1]) + mask[:, None]).view_as(there)
+        peak = there.amax(-1, keepdim=True)
+        weights = torch.exp(there - peak)
+        found = torch.matmul(weights.to(values.dtype), values).float()  # (K, g·R·Q, D)
+
+        def back(x: Tensor, group: int = group) -> Tensor:
+            return x.view(kinds, group, heads // kinds, length, -1).permute(1, 3, 0, 2, 4).reshape(group, length, heads, -1)
+
+        peak, mass, found = back(peak), back(weights.sum(-1, keepdim=True)), back(found)
+        both = torch.maximum(top[rows], peak)
+        mine, theirs = torch.exp(top[rows] - both), torch.exp(peak - both)
+        out[rows] = out[rows] * mine + found * theirs
+        total[rows] = total[rows] * mine + mass * theirs
+    return out / total
+
+
+def _flat(x: Tensor) -> Tensor:
+    """From (n, K, R, Q, 1) to (n, Q, H, 1)."""
+    n, kinds, repeats, length, _ = x.shape
+    return x.permute(0, 3, 1, 2, 4).reshape(n, length, kinds * repeats, 1)
+
+
+AttentionInterface.register(ATTENTION, attend)

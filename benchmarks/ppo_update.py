@@ -1,0 +1,128 @@
+"""One PPO update: 8 trajectories of 300 to 1,500 tokens, 4 epochs, LoRA rank 8, SmolLM2-135M; and the same for ``tiny`` by phase.
+
+    python benchmarks/ppo_update.py                      # both; writes benchmarks/results/ppo_update.md
+    python benchmarks/ppo_update.py smollm2 --threads 2 --float32
+    python benchmarks/ppo_update.py tiny --json
+
+``smollm2``: reference log-probabilities once, then 4 epochs of one optimizer step, 30 % action tokens; seconds.
+``tiny``: one update of the default run (128 episodes played, then learnt from); the share of the wall time that is spent inside
+PyTorch's operators (self time of ``aten``, of backward passes too, by torch.profiler), so without Python, environments and text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from train_speed import trajectory
+
+from steptool_agents.config import Config
+from steptool_agents.lm import LMPolicy
+from steptool_agents.models import load_model
+from steptool_agents.profiling import metrics, rows
+from steptool_agents.rollout import rollout
+from steptool_agents.step_ppo import assign_credit, improve, make_optimizer, reference_logprobs
+from steptool_env.env import StepToolEnv
+from steptool_env.tasks import make_suite
+
+RESULTS = Path(__file__).parent / "results" / "ppo_update.md"
+
+
+def smollm2(options: argparse.Namespace) -> dict[str, Any]:
+    lm = load_model("smollm2", lora_rank=8, bfloat16=not options.float32)
+    lm.eval()
+    draw = random.Random(0)
+    lengths = [300 + round(1200 * k / 7) for k in range(8)]
+    made = []
+    for seed, length in enumerate(lengths):
+        steps = draw.randint(3, 8)
+        action = round(0.3 * length / steps)
+        made.append(trajectory([(length // steps - action, action)] * steps, lm.vocabulary, seed))
+    config = Config(lora_rank=8, epochs=4, minibatches=1, token_budget=2048, kl=0.01)
+    reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
+    optimizer = make_optimizer(lm, 0.0)
+    lm.profiler.take()
+    start = time.perf_counter()
+    credited = assign_credit(made, 1.0, 0.95)
+    credited = replace(credited, ref_logprobs=reference_logprobs(lm, made, reference, config))
+    improve(lm, optimizer, credited, config, np.random.default_rng(0))
+    seconds = time.perf_counter() - start
+    return {"dtype": "bfloat16" if lm.autocast else "float32", "threads": options.threads, "seconds": seconds, "profile": metrics(lm.profiler.take())}
+
+
+def tiny(options: argparse.Namespace) -> dict[str, Any]:
+    config = Config()
+    lm = load_model("tiny")
+    lm.eval()
+    suite = make_suite(config.suite, **config.suite_options, split="train")
+    envs = [StepToolEnv(suite, config.shaper) for _ in range(config.episodes)]
+    policy = LMPolicy(lm, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
+    rng = np.random.default_rng(0)
+    optimizer = make_optimizer(lm, 0.0)
+    reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
+
+    def update() -> float:
+        policy.forget()
+        lm.profiler.take()
+        start = time.perf_counter()
+        credited = assign_credit(rollout(policy, envs, rng.integers(len(suite), size=config.episodes).tolist()), config.gamma, config.lam)
+        credited = replace(credited, ref_logprobs=reference_logprobs(lm, credited.trajectories, reference, config))
+        improve(lm, optimizer, credited, config, rng)
+        return time.perf_counter() - start
+
+    update()
+    seconds = [update() for _ in range(options.repeats)]
+    phases = metrics(lm.profiler.take())
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        wall = update()
+    inside = sum(one.self_cpu_time_total for one in seen.key_averages() if one.key.startswith("aten::")) / 1e6
+    return {"seconds": float(np.median(seconds)), "profile": phases, "share_in_kernels": inside / wall, "wall_profiled": wall}
+
+
+def table(phases: dict[str, float]) -> list[str]:
+    lines = ["| phase | seconds | % | tokens | tokens/s |", "|---|---|---|---|---|"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows([phases]))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=["all", "smollm2", "tiny"], default="all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3, help="for tiny")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    found = {name: run(options) for name, run in (("tiny", tiny), ("smollm2", smollm2)) if options.part in ("all", name)}
+    if options.json:
+        print(json.dumps(found))
+        return
+    lines = ["# An update of PPO", "", f"`{shlex.join(['python', 'benchmarks/ppo_update.py', *sys.argv[1:]])}`"]
+    if "tiny" in found:
+        one = found["tiny"]
+        share = f"{100 * one['share_in_kernels']:.0f} % inside PyTorch's operators"
+        lines += ["", f"`tiny`, 128 episodes, {options.threads} thread(s): {one['seconds']:.2f} s; {share}.", ""]
+        lines += table(one["profile"])
+    if "smollm2" in found:
+        one = found["smollm2"]
+        what = f"8 trajectories of 300 to 1,500 tokens, 4 epochs, LoRA rank 8, {one['dtype']}, {one['threads']} thread(s)"
+        lines += ["", f"SmolLM2-135M, {what}: {one['seconds']:.1f} s.", ""]
+        lines += table(one["profile"])
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.part == "all":
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

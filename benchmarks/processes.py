@@ -1,0 +1,97 @@
+"""How much faster do two processes play than one? ``tiny`` on ``worlds``, one thread each, the same number of episodes in all.
+
+    python benchmarks/processes.py            # writes benchmarks/results/processes.md; needs as many idle cores as processes
+
+Each process holds the model and its environments, as under ``accelerate launch``, and plays its share. The time is that from the
+moment at which all are ready to that at which the last is done; one process and several take turns, medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing as mp
+import os
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "processes.md"
+
+
+def work(share: int, episodes: int, ready: Any, done: Any) -> None:
+    """Play a share of the episodes whenever told to."""
+    import torch
+
+    from steptool_agents.config import Config
+    from steptool_agents.lm import LMPolicy
+    from steptool_agents.models import load_model
+    from steptool_agents.rollout import rollout
+    from steptool_env.env import StepToolEnv
+    from steptool_env.tasks import make_suite
+
+    torch.set_num_threads(1)
+    config = Config()
+    lm = load_model("tiny")
+    lm.eval()
+    suite = make_suite(config.suite, **config.suite_options, split="train")
+    envs = [StepToolEnv(suite, config.shaper) for _ in range(64)]
+    policy = LMPolicy(lm, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget, seed=share)
+    done.put("loaded")
+    while (count := ready.get()) is not None:
+        rollout(policy, envs, [(share * 1000 + k) % len(suite) for k in range(count)])
+        done.put("played")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = mp.get_context("spawn")
+    queues = [context.Queue() for _ in range(options.processes)]
+    done = context.Queue()
+    workers = [context.Process(target=work, args=(share, options.episodes, queue, done)) for share, queue in enumerate(queues)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        done.get(timeout=300)
+
+    def play(count: int) -> float:
+        start = time.perf_counter()
+        for queue in queues[:count]:
+            queue.put(options.episodes // count)
+        for _ in range(count):
+            done.get(timeout=600)
+        return time.perf_counter() - start
+
+    play(options.processes)
+    pairs = [(play(1), play(options.processes)) for _ in range(options.repeats)]
+    for queue, worker in zip(queues, workers, strict=True):
+        queue.put(None)
+        worker.join()
+    found = {
+        "processes": options.processes,
+        "episodes": options.episodes,
+        "one_s": statistics.median(one for one, _ in pairs),
+        "all_s": statistics.median(many for _, many in pairs),
+        "ratio": statistics.median(one / many for one, many in pairs),
+    }
+    if options.json:
+        print(json.dumps(found))
+        return
+    text = f"# Rollouts in {options.processes} processes\n\n`{shlex.join(['python', 'benchmarks/processes.py', *sys.argv[1:]])}`\n\n"
+    text += "| episodes | one process, s | all, s | ratio |\n|---|---|---|---|\n"
+    text += f"| {found['episodes']} | {found['one_s']:.2f} | {found['all_s']:.2f} | **{found['ratio']:.2f}** |\n"
+    print(text)
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""How fast does a language model play? The rollout engine beside re-encoding the transcript, and beside lockstep batches.
+
+    python benchmarks/rollout_speed.py                          # all parts, SmolLM2-135M; writes benchmarks/results/rollout_speed.md
+    python benchmarks/rollout_speed.py turns --prompt 4000      # one part, printed only
+    python benchmarks/rollout_speed.py uneven --json
+
+Parts:
+    turns   The same episodes three ways: ``generate`` of transformers on the whole transcript at every turn, and the engine.
+            Prompts share all but their last 32 tokens, as episodes with one list of tools do. Greedy; the tokens are compared.
+    uneven  Episodes of 1 to 8 turns and actions of uneven length, sampled: continuous batching beside lockstep on the same engine.
+            Every episode draws from a generator of its own, so the tokens differ only where rounding does (a draw near a border).
+    flat    Seconds per token of episodes of 1 to 64 steps, and the memory of the cache per live token.
+
+Both sides of a ratio run in turn (A-B-A-B) in one process; medians count. Prompts and observations are this project's own
+documentation, cut to length; what a tool would answer is the next piece of that text. On a GPU, --device cuda also prints the
+share of the card's memory bandwidth and arithmetic that the rates come to (--bandwidth, --flops).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steptool_agents.engine import Engine, Limits
+from steptool_agents.lm import LanguageModel
+from steptool_agents.models import load_model
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "rollout_speed.md"
+
+
+class Text:
+    """An endless supply of tokens."""
+
+    def __init__(self, lm: LanguageModel, seed: int = 0) -> None:
+        self.ids = lm.tokenizer.encode("".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").glob("*.md"))), add_special_tokens=False)
+        self.random = random.Random(seed)
+
+    def take(self, count: int) -> list[int]:
+        start = self.random.randrange(len(self.ids))
+        return [self.ids[(start + offset) % len(self.ids)] for offset in range(count)]
+
+
+def episodes(text: Text, count: int, turns: int, prompt: int, observation: int) -> list[list[list[int]]]:
+    """Return per episode what it reads at each turn."""
+    shared = text.take(prompt - 32)
+    return [[shared + text.take(32), *(text.take(observation) for _ in range(turns - 1))] for _ in range(count)]
+
+
+@torch.inference_mode()
+def encode_again(lm: LanguageModel, plan: list[list[list[int]]], new: int) -> list[list[int]]:
+    """Play with ``generate``: the whole transcript at every turn, all episodes in one batch."""
+    lm.model.set_attn_implementation("sdpa")
+    transcripts: list[list[int]] = [[] for _ in plan]
+    said: list[list[int]] = [[] for _ in plan]
+    for turn in range(len(plan[0])):
+        for transcript, episode in zip(transcripts, plan, strict=True):
+            transcript += episode[turn]
+        ids = torch.tensor(transcripts, device=lm.device)
+        with torch.autocast(lm.device.type, dtype=torch.bfloat16, enabled=lm.autocast):
+            out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0)
+        for row, transcript in enumerate(transcripts):
+            said[row] += out[row, len(transcript) :].tolist()
+            transcript += out[row, len(transcript) :].tolist()
+    lm.model.set_attn_implementation("steptool")
+    return said
+
+
+@torch.inference_mode()
+def with_engine(lm: LanguageModel, plan: list[list[list[int]]], new: int, eos: set[int]) -> tuple[list[list[int]], Engine]:
+    """Play with the engine."""
+    engine = Engine(lm, Limits(new, 0.0, 4096, 10**9), lambda ids: False, _Never(eos))
+    said: list[list[int]] = [[] for _ in plan]
+    at = [0] * len(plan)
+    for row, episode in enumerate(plan):
+        engine.add(row, episode[0], seed=row)
+    while engine.waits():
+        for row, one in engine.step():
+            assert isinstance(row, int)
+            said[row] += one.ids
+            at[row] += 1
+            if at[row] < len(plan[row]):
+                engine.extend(row, plan[row][at[row]])
+    return said, engine
+
+
+class _Never:
+    """``generate`` with ``min_new_tokens`` rules the end-of-turn token out; so does this."""
+
+    def __init__(self, tokens: set[int]) -> None:
+        self.tokens = sorted(tokens)
+
+    def mask(self, logprobs: torch.Tensor, guides: list[Any]) -> torch.Tensor:
+        return logprobs.index_fill(1, torch.tensor(self.tokens, device=logprobs.device), -torch.inf)
+
+    def accept(self, guides: list[Any], tokens: list[int]) -> None:
+        pass
+
+
+def turns(lm: LanguageModel, options: argparse.Namespace, prompt: int) -> dict[str, Any]:
+    plan = episodes(Text(lm), options.episodes, options.turns, prompt, options.observation)
+    eos = lm.model.generation_config.eos_token_id
+    stops = set(eos if isinstance(eos, list) else [eos])
+    again, kept, agree = [], [], 1.0
+    for _ in range(options.repeats):
+        start = time.perf_counter()
+        expected = encode_again(lm, plan, options.new)
+        again.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        found, _ = with_engine(lm, plan, options.new, stops)
+        kept.append(time.perf_counter() - start)
+        agree = sum(a == b for x, y in zip(expected, found, strict=True) for a, b in zip(x, y, strict=True)) / sum(map(len, expected))
+    return {
+        "prompt": prompt,
+        "episodes": options.episodes,
+        "turns": options.turns,
+        "dtype": "bfloat16" if lm.autocast else "float32",
+        "again_s": statistics.median(again),
+        "engine_s": statistics.median(kept),
+        "ratio": statistics.median(a / b for a, b in zip(again, kept, strict=True)),
+        "same_tokens": agree,
+    }
+
+
+@torch.inference_mode()
+def uneven(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
+    text, draw = Text(lm, 1), random.Random(1)
+    count = 3 * options.episodes
+    plan = [one[: draw.randint(1, 8)] for one in episodes(text, count, 8, 256, options.observation)]
+    short, long = 4, 96
+    # Most actions are short, some are long: lengths fall off like 1 / length.
+    lengths = [[round(short * (long / short) ** draw.random()) for _ in one] for one in plan]
+
+    def play(width: int, lockstep: bool) -> tuple[float, list[list[int]]]:
+        said: list[list[int]] = [[] for _ in plan]
+        at = [0] * count
+        waiting, running = list(range(count)), set[int]()
+        current: dict[int, int] = {}
+        start = time.perf_counter()
+        engine = Engine(lm, Limits(long, 1.0, 4096, 10**9), lambda ids: len(ids) >= current[id(ids)])
+
+        def more(row: int) -> None:
+            if at[row] == 0:
+                engine.add(row, plan[row][0], seed=row)
+            else:
+                engine.extend(row, plan[row][at[row]])
+            current[id(engine._sequences[row].written)] = lengths[row][at[row]]
+
+        held: list[int] = []
+        while waiting or running:
+            if not running or not lockstep:
+                while waiting and len(running) < width:
+                    running.add(row := waiting.pop(0))
+                    more(row)
+            for row, one in engine.step():
+                assert isinstance(row, int)
+                said[row] += one.ids
+                at[row] += 1
+                if at[row] == len(plan[row]):
+                    engine.drop(row)
+                    running.discard(row)
+                elif lockstep:
+                    held.append(row)
+                else:
+                    more(row)
+            if held and not engine.waits():
+                for row in held:
+                    more(row)
+                held.clear()
+        return time.perf_counter() - start, said
+
+    ratios, slow, fast = [], [], []
+    same = 1.0
+    for _ in range(options.repeats):
+        lock, a = play(options.episodes, True)
+        free, b = play(options.episodes, False)
+        same = min(same, sum(x == y for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)) / sum(map(len, a)))
+        slow.append(lock)
+        fast.append(free)
+        ratios.append(lock / free)
+    found = {"episodes": count, "width": options.episodes, "dtype": "bfloat16" if lm.autocast else "float32"}
+    return {**found, "lockstep_s": statistics.median(slow), "continuous_s": statistics.median(fast), "ratio": statistics.median(ratios), "same_tokens": same}
+
+
+@torch.inference_mode()
+def flat(lm: LanguageModel, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Cost per token encoded or written, and the cache's memory per live token, by the number of steps of an episode."""
+    found = []
+    eos = {lm.config.eos_token_id} if isinstance(lm.config.eos_token_id, int) else set(lm.config.eos_token_id)
+    for steps in (1, 4, 16, 64):
+        plan = [[text.take(8) for _ in range(steps)] for text in [Text(lm, 2)] for _ in range(8)]
+        seconds, engine = [], None
+        for _ in range(options.repeats):
+            start = time.perf_counter()
+            said, engine = with_engine(lm, plan, 4, eos)
+            seconds.append(time.perf_counter() - start)
+        assert engine is not None
+        tokens = sum(len(part) for one in plan for part in one) + sum(map(len, said))
+        encoded = engine.read_tokens + engine.written_tokens
+        found.append({"steps": steps, "tokens": tokens, "encoded": encoded, "ms_per_token": 1000 * statistics.median(seconds) / tokens})
+        found[-1] |= {"cache_tokens": engine.cache.tokens, "live_tokens": tokens}
+    return found
+
+
+def limits(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
+    """On a GPU: decoding beside the card's memory bandwidth, reading beside its arithmetic."""
+    if options.device == "cpu":
+        return {"measured": False, "reason": "no GPU was at hand; the same code runs on one with --device cuda"}
+    weights = sum(parameter.numel() for parameter in lm.model.parameters())
+    ids = torch.randint(5, 4000, (8, 2048), device=lm.device)
+    with torch.inference_mode():
+        for _ in range(3):
+            lm.hidden(ids)
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(5):
+            lm.hidden(ids)
+        torch.cuda.synchronize()
+        reading = 5 * ids.numel() / (time.perf_counter() - start)
+        plan = [[one] for one in ids[:, :64].tolist() * 8]
+        with_engine(lm, plan, 16, {0})
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        with_engine(lm, plan, 128, {0})
+        torch.cuda.synchronize()
+        passes = 128 / (time.perf_counter() - start)
+    width = 2 if lm.autocast else 4
+    return {
+        "measured": True,
+        "card": torch.cuda.get_device_name(),
+        "read_tokens_per_second": reading,
+        "share_of_flops": 2 * weights * reading / options.flops,
+        "write_passes_per_second": passes,
+        "share_of_bandwidth": weights * width * passes / options.bandwidth,
+    }
+
+
+def page(found: dict[str, Any], command: str) -> str:
+    lines = ["# Speed of rollouts", "", f"`{command}`", ""]
+    if "turns" in found:
+        lines += ["The transcript encoded again at every turn (`generate`), beside the engine; 24 tokens written and 40 observed a turn.", ""]
+        lines += ["| prompt | episodes × turns | dtype | again, s | engine, s | ratio | same tokens |", "|---|---|---|---|---|---|---|"]
+        for one in found["turns"]:
+            lines.append(
+                f"| {one['prompt']} | {one['episodes']} × {one['turns']} | {one['dtype']} | {one['again_s']:.1f} | {one['engine_s']:.1f} "
+                f"| **{one['ratio']:.1f}** | {100 * one['same_tokens']:.1f} % |"
+            )
+    if "uneven" in found:
+        lines += ["", "Episodes of 1 to 8 turns, actions of 4 to 96 tokens: lockstep batches beside continuous batching.", ""]
+        lines += ["| episodes, side by side | dtype | lockstep, s | continuous, s | ratio | same tokens |", "|---|---|---|---|---|---|"]
+        for one in found["uneven"]:
+            same = f"{100 * one['same_tokens']:.1f} %"
+            times = f"{one['lockstep_s']:.1f} | {one['continuous_s']:.1f} | **{one['ratio']:.2f}**"
+            lines.append(f"| {one['episodes']}, {one['width']} | {one['dtype']} | {times} | {same} |")
+    if "flat" in found:
+        lines += ["", "Cost by the length of an episode (8 episodes side by side, 8 tokens observed and 4 written a step).", ""]
+        lines += ["| steps | tokens | encoded and written | ms a token | tokens the cache has room for, per live token |", "|---|---|---|---|---|"]
+        for one in found["flat"]:
+            room = one["cache_tokens"] / one["live_tokens"]
+            lines.append(f"| {one['steps']} | {one['tokens']} | {one['encoded']} | {one['ms_per_token']:.1f} | {room:.2f} |")
+    if "limits" in found:
+        lines += ["", "GPU: " + ("; ".join(f"{key} {value}" for key, value in found["limits"].items()) if found["limits"]["measured"] else "not measured.")]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=["all", "turns", "uneven", "flat", "limits"], default="all")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--episodes", type=int, default=16)
+    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--prompt", type=int, nargs="*", default=[512, 4000], help="tokens of the first observation")
+    parser.add_argument("--new", type=int, default=24, help="tokens written a turn")
+    parser.add_argument("--observation", type=int, default=40, help="tokens observed a turn")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bandwidth", type=float, default=3.35e12, help="bytes a second of the card; H100 SXM by default")
+    parser.add_argument("--flops", type=float, default=989e12, help="bfloat16 operations a second of the card")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    lm = load_model(options.model, bfloat16=options.bfloat16, device=options.device)
+    lm.eval()
+    found: dict[str, Any] = {}
+    if options.part in ("all", "turns"):
+        found["turns"] = [turns(lm, options, prompt) for prompt in options.prompt]
+    if options.part in ("all", "uneven"):
+        found["uneven"] = [uneven(lm, options)]
+    if options.part in ("all", "flat"):
+        found["flat"] = flat(lm, options)
+    if options.part in ("all", "limits"):
+        found["limits"] = limits(lm, options)
+    if options.json:
+        print(json.dumps(found))
+        return
+    text = page(found, shlex.join(["python", "benchmarks/rollout_speed.py", *sys.argv[1:]]))
+    print(text)
+    if options.part == "all":
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

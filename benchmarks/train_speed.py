@@ -1,0 +1,192 @@
+"""Training on whole trajectories, encoded once, beside one sample per step: trajectories a second, peak memory, gradients.
+
+    python benchmarks/train_speed.py               # SmolLM2-135M, LoRA rank 8; writes benchmarks/results/train_speed.md
+    python benchmarks/train_speed.py --bfloat16 --json
+
+A trajectory has 8 steps, about 1,000 tokens, 30 % of them action tokens. One sample per step reads everything before a step
+again for each step, and projects every token onto the vocabulary, as trainers of single-turn models do. Both sides compute the
+same loss (mean negative log-likelihood of action tokens) and its gradient; they run in turn (A-B-A-B), medians count. The peak
+is that of a process of its own for each side, less what it held with the model loaded and the optimizer not yet made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from steptool_agents.batching import collate, micro_batches
+from steptool_agents.lm import LanguageModel
+from steptool_agents.losses import action_logprobs
+from steptool_agents.models import load_model
+from steptool_agents.trajectory import Generation, Step, Trajectory
+from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
+
+RESULTS = Path(__file__).parent / "results" / "train_speed.md"
+
+
+def trajectory(steps: Sequence[tuple[int, int]], vocabulary: int, seed: int) -> Trajectory:
+    """Return a trajectory of random tokens with these numbers of context and action tokens per step."""
+    generator = torch.Generator().manual_seed(seed)
+    task, call = Task("t", "Do it.", ("finish",), len(steps)), ToolCall("finish")
+    made = []
+    for t, (context, action) in enumerate(steps):
+        last = t == len(steps) - 1
+        ids = torch.randint(5, vocabulary, (context + action,), generator=generator).tolist()
+        generation = Generation("", call, tuple(ids[:context]), tuple(ids[context:]), (-1.0,) * action, 0.0)
+        made.append(Step(generation, Transition(task, t, call, ToolResult(""), last, False, Outcome(1.0) if last else None), {"all": float(last)}, False))
+    return Trajectory(tuple(made))
+
+
+STEPS = [(206, 37)] + [(71, 38)] * 7
+"""8 steps, 1,006 tokens, 303 of them action tokens."""
+
+
+def whole(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
+    """Set gradients from whole trajectories; return the loss."""
+    tokens = sum(len(step.generation.token_ids) for one in trajectories for step in one.steps)
+    total = 0.0
+    for group in micro_batches(trajectories, token_budget):
+        batch = collate([trajectories[index] for index in group])
+        hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
+        loss = -action_logprobs(hidden, lm.logits, batch.targets, chunk=128)[0].sum() / tokens
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def per_step(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
+    """The same from one sample per step: its whole context again, and logits of every token."""
+    del token_budget  # one sample at a time: the most frugal way to do it
+    tokens = sum(len(step.generation.token_ids) for one in trajectories for step in one.steps)
+    total = 0.0
+    for one in trajectories:
+        context: list[int] = []
+        for step in one.steps:
+            context += step.generation.prompt_ids
+            ids = torch.tensor([[*context, *step.generation.token_ids]])
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lm.autocast):
+                logits = lm.model(input_ids=ids, use_cache=False).logits
+            logprobs = F.log_softmax(logits[0, :-1].float(), dim=-1).gather(-1, ids[0, 1:, None])[:, 0]
+            loss = -logprobs[len(context) - 1 :].sum() / tokens
+            loss.backward()
+            total += float(loss.detach())
+            context += step.generation.token_ids
+    return total
+
+
+def recomputed(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
+    """Whole trajectories with gradient checkpointing."""
+    layers, lm._recomputed = lm._recomputed, lm.layers  # type: ignore[attr-defined]
+    try:
+        return whole(lm, trajectories, token_budget)
+    finally:
+        lm._recomputed = layers
+        lm.eval()
+
+
+WAYS = {"whole": whole, "recomputed": recomputed, "per_step": per_step}
+
+
+def load(options: argparse.Namespace) -> tuple[LanguageModel, list[Trajectory]]:
+    torch.set_num_threads(options.threads)
+    lm = load_model(options.model, lora_rank=8, bfloat16=options.bfloat16, recompute=True)
+    lm.layers, lm._recomputed = lm._recomputed, []  # type: ignore[assignment]  # switched on for one of the ways only
+    lm.eval()
+    for name, parameter in lm.named_parameters():
+        if "lora_B" in name:  # at 0, half of the gradients would be 0
+            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
+    return lm, [trajectory(STEPS, lm.vocabulary, seed) for seed in range(options.trajectories)]
+
+
+def peak(options: argparse.Namespace) -> None:
+    """Print the peak of this process's memory above that with the model loaded, in MB."""
+    lm, trajectories = load(options)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+    before = _status("VmRSS")
+    WAYS[options.peak](lm, trajectories[:1], options.budget)
+    print(json.dumps({"peak_mb": (_status("VmHWM") - before) / 1024}))
+
+
+def _status(name: str) -> int:
+    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    lm, trajectories = load(options)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    losses: dict[str, float] = {}
+    gradients: dict[str, dict[str, torch.Tensor]] = {}
+    for _ in range(options.repeats):
+        for way, train in WAYS.items():
+            lm.zero_grad(set_to_none=True)
+            start = time.perf_counter()
+            losses[way] = train(lm, trajectories, options.budget)
+            seconds[way].append(time.perf_counter() - start)
+            gradients[way] = {name: parameter.grad.clone() for name, parameter in lm.trainable().items() if parameter.grad is not None}
+    difference = sum(float((gradients["whole"][name] - one).square().sum()) for name, one in gradients["per_step"].items())
+    scale = sum(float(one.square().sum()) for one in gradients["per_step"].values())
+    peaks = {}
+    for way in WAYS:
+        out = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--peak", way], check=True, capture_output=True, text=True).stdout
+        peaks[way] = json.loads(out.splitlines()[-1])["peak_mb"]
+    return {
+        "dtype": "bfloat16" if options.bfloat16 else "float32",
+        "trajectories": options.trajectories,
+        **{f"{way}_s": statistics.median(one) / options.trajectories for way, one in seconds.items()},
+        "ratio": statistics.median(b / a for a, b in zip(seconds["whole"], seconds["per_step"], strict=True)),
+        **{f"{way}_peak_mb": one for way, one in peaks.items()},
+        "recomputed_ratio": statistics.median(b / a for a, b in zip(seconds["recomputed"], seconds["per_step"], strict=True)),
+        "peak_share": peaks["whole"] / peaks["per_step"],
+        "recomputed_peak_share": peaks["recomputed"] / peaks["per_step"],
+        "loss_difference": abs(losses["whole"] - losses["per_step"]) / losses["per_step"],
+        "gradient_difference": (difference / scale) ** 0.5,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--trajectories", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=2048, help="tokens in one forward pass")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.peak:
+        peak(options)
+        return
+    found = measure(options)
+    if options.json:
+        print(json.dumps(found))
+        return
+    command = shlex.join(["python", "benchmarks/train_speed.py", *sys.argv[1:]])
+    head = f"# Training on whole trajectories\n\n`{command}`: {options.model}, LoRA rank 8, 8 steps, {sum(map(sum, STEPS)):,} tokens, one thread.\n\n"
+    lines = ["| | one sample per step | whole trajectory | with gradient checkpointing |", "|---|---|---|---|"]
+    fast = f"{found['whole_s']:.1f}, **{found['ratio']:.2f}** times as fast | {found['recomputed_s']:.1f}, **{found['recomputed_ratio']:.2f}** times as fast"
+    lines.append(f"| seconds a trajectory ({found['dtype']}) | {found['per_step_s']:.1f} | {fast} |")
+    ours = (("whole_peak_mb", "peak_share"), ("recomputed_peak_mb", "recomputed_peak_share"))
+    small = " | ".join(f"{found[peak]:.0f}, **{found[part]:.2f}** of it" for peak, part in ours)
+    lines.append(f"| peak memory above the model, MB | {found['per_step_peak_mb']:.0f} | {small} |")
+    lines.append(f"| relative difference of the loss | | {found['loss_difference']:.1e} | |")
+    lines.append(f"| relative difference of the gradient (norm) | | {found['gradient_difference']:.1e} | |")
+    lines += ["", "One sample per step is measured at its most frugal, one sample at a time; batches of samples take a multiple of its memory."]
+    text = head + "\n".join(lines) + "\n"
+    print(text)
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
