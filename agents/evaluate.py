@@ -16,7 +16,7 @@ from .policy import Policy
 from .rollout import rollout
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Report", "bootstrap", "evaluate", "held_out", "summarize"]
+__all__ = ["Report", "bootstrap", "evaluate", "held_out", "measure", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,28 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
         masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
         by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},
     )
+
+
+def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return what a training run logs about the episodes of an update, the parts of the reward included."""
+    report = summarize(trajectories)
+    parts: dict[str, float] = {}
+    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
+    for trajectory in trajectories:
+        for step in trajectory.steps:
+            for name, value in step.parts.items():
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
+    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
+    return {
+        "success": report.success,
+        "reward": float("nan") if report.reward is None else report.reward,
+        **parts,
+        "call_success": report.call_success,
+        "call_accuracy": report.call_accuracy,
+        "steps": report.steps,
+        "masked": report.masked,
+        "action_tokens": tokens,
+    }
 
 
 def bootstrap(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -3,6 +3,9 @@
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
 
+The same loop with other settings is ``ppo-final`` (``shaper="final"``), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
+``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHM_SETTINGS`` in ``config.py``.
+
 What it leaves out: several processes, early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
 those of the sampling; nothing is rendered or tokenized again.
 """
@@ -24,16 +27,17 @@ from steptool_env.rewards import set_training_progress
 
 from .batching import Batch, collate, micro_batches
 from .config import Config
-from .credit import Floats, normalize, step_gae
+from .crediting import Credited, assign_credit
 from .critic import explained_variance, fit_values, mean_over_first
-from .evaluate import Report, summarize
+from .episodes import Floats
+from .evaluate import Report, measure
 from .lm import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
 from .rollout import rollout
 from .run import Run
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "train", "warm_up_critic"]
+__all__ = ["Credited", "anchored", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "scaled", "train", "warm_up_critic"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -57,72 +61,35 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run.evaluate("before")
         suite = run.suite("train")
         envs = run.environments(suite, config.episodes)
-        if not run.update:
-            first = in_hindsight(rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist()), envs[0].shaper)
+        if not run.update and config.value_passes:
+            first = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
+            run.played(first)
             warm_up_critic(run.lm, optimizer, assign_credit(first, config.gamma, 1.0), config, run.rng)
-        bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
-        while run.update < config.updates:
+        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
+        while run.goes_on:
             started = time.perf_counter()
             run.policy.forget()
             set_training_progress(run.shaper, run.update / config.updates)
-            trajectories = rollout(run.policy, envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            trajectories = rollout(run.policy, envs, run.draw(suite))
             trajectories = in_hindsight(trajectories, envs[0].shaper)
+            run.played(trajectories)
             played = time.perf_counter()
-            credited = assign_credit(trajectories, config.gamma, config.lam)
-            if config.kl:
-                credited = replace(credited, ref_logprobs=reference_logprobs(run.lm, trajectories, run.reference, config))
+            credited = assign_credit(trajectories, config.gamma, config.lam, config.credit)
+            credited = anchored(run.lm, credited, run.reference, config)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
+            run.encoded(trajectories, config.epochs + bool(config.kl))
             learnt["explained_variance"] = _explained(credited)
-            measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
+            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
             run.save(optimizer, measured)
             run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
         after, episodes = run.evaluate("after")
         return run.finish(Report(**run.state["before"]), after, episodes)
 
 
-def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    report = summarize(trajectories)
-    parts: dict[str, float] = {}
-    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
-    for trajectory in trajectories:
-        for step in trajectory.steps:
-            for name, value in step.parts.items():
-                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
-    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
-    return {
-        "success": report.success,
-        "reward": float("nan") if report.reward is None else report.reward,
-        **parts,
-        "call_success": report.call_success,
-        "call_accuracy": report.call_accuracy,
-        "steps": report.steps,
-        "masked": report.masked,
-        "action_tokens": tokens,
-    }
-
-
 def _explained(credited: Credited) -> float:
     live = ~np.concatenate([one.masked for one in credited.trajectories])
     values = np.array([step.generation.value for one in credited.trajectories for step in one.steps])
     return explained_variance(values[live], np.concatenate(credited.returns)[live])
-
-
-@dataclass(frozen=True, slots=True)
-class Credited:
-    """Trajectories with an advantage and a return for every step."""
-
-    trajectories: list[Trajectory]
-    advantages: list[Floats]
-    """Per trajectory (T,)."""
-    returns: list[Floats]
-    """Per trajectory (T,): the targets of the value head."""
-    ref_logprobs: list[Floats] | None = None
-    """Per trajectory (N,), one per action token: those of the reference policy, for the KL term; None leaves it out."""
-
-    def batch(self, chosen: Sequence[int]) -> Batch:
-        """Return these trajectories as tensors."""
-        reference = [self.ref_logprobs[i] for i in chosen] if self.ref_logprobs is not None else None
-        return collate([self.trajectories[i] for i in chosen], [self.advantages[i] for i in chosen], [self.returns[i] for i in chosen], reference)
 
 
 def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
@@ -134,25 +101,6 @@ def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
     groups: list[dict[str, Any]] = [{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": 10 * lr}]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
-
-
-def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) -> Credited:
-    """Estimate one advantage per step, with γ and λ acting once per step, and whiten them over the batch.
-
-    The step budget is part of the task, so a truncated episode ends like any other, with no value beyond it; only
-    after an infrastructure fault, which says nothing about the state, the last value stands for what was cut off.
-    """
-    advantages, returns = [], []
-    for trajectory in trajectories:
-        values = np.array([step.generation.value for step in trajectory.steps])
-        bootstrap = float(values[-1]) if trajectory.steps[-1].masked else 0.0
-        advantage = step_gae(np.asarray(trajectory.rewards), values, bootstrap, gamma, lam)
-        advantages.append(advantage)
-        returns.append(advantage + values)
-    mask = np.array([not step.masked for trajectory in trajectories for step in trajectory.steps])
-    white = normalize(np.concatenate(advantages), mask)
-    borders = np.cumsum([len(advantage) for advantage in advantages])[:-1]
-    return Credited(list(trajectories), np.split(white, borders), returns)
 
 
 def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], reference: dict[str, Tensor], config: Config) -> list[Floats]:
@@ -171,11 +119,16 @@ def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], re
         for group in micro_batches(trajectories, config.token_budget):
             batch = collate([trajectories[index] for index in group]).to(lm.device)
             hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
-            logprobs, _ = action_logprobs(hidden, _scaled(lm, config), batch.targets)
+            logprobs, _ = action_logprobs(hidden, scaled(lm, config), batch.targets)
             counts = [sum(len(step.generation.token_ids) for step in trajectories[index].steps) for index in group]
             for index, one in zip(group, np.split(logprobs.double().cpu().numpy(), np.cumsum(counts)[:-1]), strict=True):
                 found[index] = one
     return found
+
+
+def anchored(lm: LanguageModel, data: Credited, reference: dict[str, Tensor], config: Config) -> Credited:
+    """Return credited trajectories with what the KL term needs; without one, as they are."""
+    return replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, config)) if config.kl else data
 
 
 def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> dict[str, float]:
@@ -262,11 +215,12 @@ def _optimizer_step(
     measured: dict[str, float] = {}
     optimizer.zero_grad(set_to_none=True)
     for group in micro_batches(trajectories, config.token_budget):
-        batch = data.batch([chosen[index] for index in group]).to(lm.device)
+        members = [chosen[index] for index in group]
+        batch = data.batch(members).to(lm.device)
         everything = lm.hidden(batch.ids)  # (B, L, H)
         if states is not None:
             states.append(_states(everything, batch))
-        loss, seen = _loss(lm, everything, batch, tokens, config, anchored=data.ref_logprobs is not None)
+        loss, seen = _loss(lm, everything, batch, data.token_advantages(members, batch), tokens, config, with_kl=data.ref_logprobs is not None)
         loss.backward()
         for name, value in seen.items():
             measured[name] = measured.get(name, 0.0) + value
@@ -275,12 +229,14 @@ def _optimizer_step(
     return {**measured, "grad_norm": float(norm)}
 
 
-def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, config: Config, *, anchored: bool) -> tuple[Tensor, dict[str, float]]:
-    """Return this micro-batch's share of the loss over ``tokens`` action tokens, from its hidden states (B, L, H)."""
+def _loss(
+    lm: LanguageModel, everything: Tensor, batch: Batch, advantages: Tensor, tokens: int, config: Config, *, with_kl: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """Return this micro-batch's share of the loss over ``tokens`` action tokens, from its hidden states (B, L, H) and advantages (N,)."""
     weight = batch.weights[batch.token_step]  # (N,)
     hidden = everything[batch.token_at[:, 0], batch.token_at[:, 1]]  # (N, H)
-    logprobs, entropy = action_logprobs(hidden, _scaled(lm, config), batch.targets, entropy=True)
-    surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, batch.advantages[batch.token_step], config.clip, weight)
+    logprobs, entropy = action_logprobs(hidden, scaled(lm, config), batch.targets, entropy=True)
+    surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, config.clip, weight)
     policy = (surrogate * weight).sum() / tokens
     spread = (entropy * weight).sum() / tokens
     loss = policy - config.entropy * spread
@@ -290,13 +246,14 @@ def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, conf
     }
     share = float(weight.sum()) / tokens
     seen |= {name: float(number) * share for name, number in diagnostics.items()}
-    if anchored:
+    if with_kl:
         divergence = (kl_k2(logprobs, batch.ref_logprobs) * weight).sum() / tokens
         loss = loss + config.kl * divergence
         seen["kl"] = float(divergence.detach())
     return loss, seen
 
 
-def _scaled(lm: LanguageModel, config: Config) -> Callable[[Tensor], Tensor]:
+def scaled(lm: LanguageModel, config: Config) -> Callable[[Tensor], Tensor]:
+    """Return what maps hidden states to the logits of the policy that samples."""
     # The policy is the softmax at the sampling temperature, so it is that softmax whose probabilities are compared.
     return lm.logits if config.temperature == 1.0 else lambda hidden: lm.logits(hidden) / config.temperature
