@@ -211,6 +211,45 @@ def audit(
 
 
 @app.command()
+def table(
+    out: Annotated[Path, typer.Option(help="The grid's folder; one that was killed goes on where it stopped.")] = Path("runs/table"),
+    from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="A row of the table; may be repeated. All by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, … of every method.")] = 1,
+    search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks of each split.")] = 200,
+    budget: Annotated[int, typer.Option(min=1, help="Calls of the model per task, for every search.")] = 30,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    set_: _Set = None,
+    json_: _Json = False,
+) -> None:
+    """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from steptool_env.errors import UnknownName
+
+    from .grid import METHODS, Spec, run_grid
+
+    console = _console(json_)
+    failed: list[Path] = []
+    if from_ is None:
+        for name in method or ():
+            if name not in METHODS:
+                raise UnknownName("method", name, METHODS)
+        chosen = {name: METHODS[name] for name in METHODS if not method or name in method}
+        spec = Spec(chosen, list(range(seeds)), _pairs(set_, "--set"), searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
+        failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
+    from .table import as_markdown, build, write
+
+    made = build(from_ or out)
+    files = write(made, from_ or out)
+    print(json.dumps(made) if json_ else as_markdown(made))
+    console.print(f"Saved: {', '.join(map(str, files))}")
+    for folder in failed:
+        print(f"steptool: {folder} failed; its log.txt says why", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def suites(json_: _Json = False) -> None:
     """List the task suites: what is installed, how many tasks, what each can do."""
     from rich.table import Table

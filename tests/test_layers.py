@@ -30,8 +30,9 @@ AGENTS = [
         *("batching", "cache", "chat", "checkpoint", "crediting", "critic", "demonstrations", "judge", "lm"),
         *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
     },
-    {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
+    {"archer", "eto", "evaluate", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
+    {"grid", "table"},
     {"cli", "__main__"},
 ]
 ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}
