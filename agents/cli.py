@@ -38,12 +38,13 @@ _Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VAL
 @app.command()
 def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/<algo>-<model>-<suite>-<seed> by default.")] = None,
-    algo: Annotated[str, typer.Option(help="The algorithm.")] = "step-ppo",
+    algo: Annotated[str, typer.Option(help="The algorithm: a name, module:function, or a Python file with a function train.")] = "step-ppo",
     model: Annotated[str, typer.Option(help="tiny, smollm2, a folder, or a hub name.")] = "tiny",
     suite: Annotated[str, typer.Option(help="Where the tasks come from; see `steptool suites`.")] = "worlds",
     level: _Level = None,
-    shaper: Annotated[str, typer.Option(help="The reward of every step: a name, or module:factory.")] = "steptool",
+    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,
     shaper_option: _ShaperOption = None,
+    credit: Annotated[str | None, typer.Option(help="Who gets what of the rewards: step, token, trajectory, rloo, grpo, gigpo, bilevel, reference.")] = None,
     call_format: Annotated[str, typer.Option(help="How calls are written.")] = "hermes",
     seed: Annotated[int, typer.Option(help="Seeds weights, tasks and sampling.")] = 0,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
@@ -59,10 +60,10 @@ def train(
     from steptool_env.rewards import make_shaper
     from steptool_env.tasks import SUITES
 
-    from . import ALGORITHMS, load_algorithm
+    from . import load_algorithm
     from .config import Config
 
-    out = out or Path("runs") / f"{algo}-{Path(model).name}-{suite}-{seed}"
+    out = out or Path("runs") / f"{Path(algo).stem.replace(':', '-')}-{Path(model).name}-{suite}-{seed}"
     if resume:
         from .run import read_config
 
@@ -70,15 +71,15 @@ def train(
         if updates is not None:
             config = Config.from_dict({**config.as_dict(), "updates": updates})
     else:
-        for kind, name, known in (("algorithm", algo, ALGORITHMS), ("suite", suite, SUITES)):
-            if name not in known:
-                raise UnknownName(kind, name, known)
-        make_shaper(shaper, **(shaper_options := _pairs(shaper_option, "--shaper-option")))
+        if suite not in SUITES:
+            raise UnknownName("suite", suite, SUITES)
+        load_algorithm(algo)
+        settings: dict[str, Any] = {"algo": algo, "model": model, "suite": suite, "call_format": call_format, "seed": seed}
+        settings |= Config.preset(model, suite, algo)
+        settings |= {name: value for name, value in (("shaper", shaper), ("credit", credit), ("updates", updates)) if value is not None}
+        settings["shaper_options"] = _pairs(shaper_option, "--shaper-option")
+        make_shaper(settings.get("shaper", "steptool"), **settings["shaper_options"])
         make_format(call_format)
-        settings: dict[str, Any] = {"algo": algo, "model": model, "suite": suite, "shaper": shaper, "call_format": call_format, "seed": seed}
-        settings |= {"shaper_options": shaper_options, **Config.preset(model, suite)}
-        if updates is not None:
-            settings["updates"] = updates
         defaults = Config.from_dict(settings).suite_options
         if level not in (None, defaults.get("level")):
             defaults.pop("depth", None)  # another level brings its own
@@ -214,6 +215,45 @@ def audit(
             console.print(f"- {fault}", markup=False, highlight=False)
         console.print("[bold green]passed" if found.passed else "[bold red]failed")
     if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(
+    out: Annotated[Path, typer.Option(help="The grid's folder; one that was killed goes on where it stopped.")] = Path("runs/table"),
+    from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="A row of the table; may be repeated. All by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, … of every method.")] = 1,
+    search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks of each split.")] = 200,
+    budget: Annotated[int, typer.Option(min=1, help="Calls of the model per task, for every search.")] = 30,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    set_: _Set = None,
+    json_: _Json = False,
+) -> None:
+    """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from steptool_env.errors import UnknownName
+
+    from .grid import METHODS, Spec, run_grid
+
+    console = _console(json_)
+    failed: list[Path] = []
+    if from_ is None:
+        for name in method or ():
+            if name not in METHODS:
+                raise UnknownName("method", name, METHODS)
+        chosen = {name: METHODS[name] for name in METHODS if not method or name in method}
+        spec = Spec(chosen, list(range(seeds)), _pairs(set_, "--set"), searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
+        failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
+    from .table import as_markdown, build, write
+
+    made = build(from_ or out)
+    files = write(made, from_ or out)
+    print(json.dumps(made) if json_ else as_markdown(made))
+    console.print(f"Saved: {', '.join(map(str, files))}")
+    for folder in failed:
+        print(f"steptool: {folder} failed; its log.txt says why", file=sys.stderr)
+    if failed:
         raise typer.Exit(1)
 
 

@@ -9,7 +9,21 @@ from typing import Any
 
 from steptool_env.errors import InvalidArgument, UnknownName
 
-__all__ = ["Config"]
+from .credit import CREDIT
+
+__all__ = ["ALGORITHM_SETTINGS", "Config"]
+
+ALGORITHM_SETTINGS: dict[str, dict[str, Any]] = {
+    "ppo-final": {"shaper": "final"},
+    "step-reinforce": {"lam": 1.0, "value_passes": 0},
+    "rloo": {"credit": "rloo", "group": 8, "value_passes": 0},
+    "grpo": {"credit": "grpo", "group": 8, "value_passes": 0},
+    "gigpo": {"credit": "gigpo", "group": 8, "value_passes": 0},
+    "rft": {"epochs": 2},
+    "eto": {"group": 8, "lr": 2e-4},
+    "archer": {"lam": 0.0, "value_passes": 0},
+}
+"""What an algorithm sets differently from the defaults. Those that share the loop of ``step-ppo`` are nothing but this."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,10 @@ class Config:
     lr: float = 5e-4
     lr_end: float = 0.2
     """What is left of ``lr`` at the last update, as a share; it falls in a straight line."""
+    credit: str = "step"
+    """Who gets what of the rewards: a scheme of ``CREDIT``."""
+    group: int = 1
+    """Episodes of the same task within an update; schemes that compare episodes need 2 or more."""
     gamma: float = 1.0
     """Discount per step, not per token."""
     lam: float = 0.9
@@ -62,7 +80,7 @@ class Config:
     """Weight of the KL divergence to the policy after the warm start."""
     entropy: float = 0.0
     value_passes: int = 20
-    """Passes of the value head over the steps of an update: it is small, and its features are computed once."""
+    """Passes of the value head over the steps of an update: it is small, and its features are computed once. 0: no critic."""
     max_grad_norm: float = 1.0
     temperature: float = 1.0
     max_new_tokens: int = 12
@@ -78,6 +96,12 @@ class Config:
     """Compute activations a second time in the backward pass: less memory, a third more time."""
     constrained: bool = False
     """Only valid calls can be written while playing; needs the extra ``constrained``."""
+    algo_options: dict[str, Any] = field(default_factory=dict)
+    """Settings of one algorithm only, such as ``{"beta": 0.1}`` of ``eto``; its docstring names them."""
+    budget_steps: int | None = None
+    """Training ends, whatever ``updates`` says, once this many steps have been taken in training environments."""
+    budget_tokens: int | None = None
+    """The same for tokens that the model has read, written or been trained on since its warm start."""
     eval_episodes: int = 200
     """Held-out tasks before and after training."""
     eval_width: int = 100
@@ -92,17 +116,24 @@ class Config:
         for name in ("clip", "max_grad_norm", "temperature"):
             if getattr(self, name) <= 0:
                 raise InvalidArgument(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name in ("episodes", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
+        for name in ("episodes", "group", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
         for name in ("gamma", "lam", "lr_end", "demo_hints", "demo_mistakes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
+        for name in ("budget_steps", "budget_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InvalidArgument(f"{name} must be at least 1, or null for none, got {getattr(self, name)!r}")
+        if self.credit not in CREDIT:
+            raise UnknownName("credit scheme", self.credit, CREDIT)
+        if self.episodes % self.group:
+            raise InvalidArgument(f"episodes must be a multiple of group, got {self.episodes} episodes in groups of {self.group}")
 
     @classmethod
-    def preset(cls, model: str, suite: str) -> dict[str, Any]:
-        """Return the settings that differ from the defaults for this model and suite; the user's own come on top."""
-        settings: dict[str, Any] = {}
+    def preset(cls, model: str, suite: str, algo: str = "step-ppo") -> dict[str, Any]:
+        """Return the settings that differ from the defaults for this model, suite and algorithm; the user's own come on top."""
+        settings: dict[str, Any] = dict(ALGORITHM_SETTINGS.get(algo, {}))
         if suite != "worlds":
             settings |= {"suite_options": {}, "demo_options": {}}
         if model != "tiny":
@@ -110,6 +141,7 @@ class Config:
             settings |= {"lora_rank": 8, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_mistakes": 0.0, "demo_batch": 4}
             settings |= {"episodes": 4, "epochs": 1, "minibatches": 1}
             settings |= {"max_new_tokens": 48, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
+            settings["group"] = min(4, settings.get("group", 1))
         if suite == "bfcl":
             settings |= {"max_steps": 10}
         return settings

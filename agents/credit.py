@@ -1,6 +1,9 @@
-"""Credit assignment: from the rewards of an episode to the advantage of every step or the return of every token.
+"""Credit assignment: from the rewards of an episode to the advantage of every step or of every token.
 
-Pure functions of arrays (float64 in, float64 out): no model, no configuration, no side effects. One episode at a time.
+Pure functions of arrays (float64 in, float64 out): no model, no configuration, no side effects. First those of one episode
+(``step_gae``, ``token_gae``, ``step_returns``, ``rewards_to_go``), then the schemes of ``CREDIT``, which take a padded batch
+(``Episodes``) and give its advantages, per step (B, T) or per token (B, T, K). Schemes that compare episodes of the same
+task are in ``group_credit.py``, the defects of the released code in ``reference_credit.py``.
 
 Time indices. ``t`` counts *steps* (tool calls), 0 ≤ t < T; ``i`` counts *tokens*, 0 ≤ i < L. A step is one action of
 the decision process, so γ and λ act once per step, however many tokens its call has and however long the tool's answer
@@ -11,16 +14,36 @@ them changes no result of this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steptool_env.errors import InvalidArgument
 
-__all__ = ["CREDIT", "normalize", "rewards_to_go", "step_gae", "step_returns"]
+from .arrays import as_floats, as_mask, as_number, as_vector, check_finite, check_unit
+from .episodes import Episodes, Floats, discounted_sum, over_tokens
+from .group_credit import gigpo, grpo, rloo
+from .reference_credit import reference
 
-Floats: TypeAlias = NDArray[np.float64]
+__all__ = [
+    "CREDIT",
+    "NORMALIZED",
+    "Floats",
+    "Scheme",
+    "bilevel",
+    "normalize",
+    "rewards_to_go",
+    "step",
+    "step_gae",
+    "step_returns",
+    "token",
+    "token_gae",
+    "trajectory",
+]
+
+Scheme: TypeAlias = Callable[[Episodes, float, float], Floats]
+"""``(episodes, gamma, lam)`` -> advantages, (B, T) over steps or (B, T, K) over action tokens; 0 in the padding."""
 
 
 def step_gae(rewards: ArrayLike, values: ArrayLike, bootstrap_value: float, gamma: float, lam: float) -> Floats:
@@ -49,11 +72,11 @@ def step_gae(rewards: ArrayLike, values: ArrayLike, bootstrap_value: float, gamm
     Raises:
         InvalidArgument: The shapes differ or are not (T,), a value is not finite, or γ or λ is outside [0, 1].
     """
-    r_t = _vector("rewards", rewards)  # (T,)
-    v_t = _vector("values", values, like=r_t, other="rewards")  # (T,)
-    last = _number("bootstrap_value", bootstrap_value)
-    _unit("gamma", gamma)
-    _unit("lam", lam)
+    r_t = as_vector("rewards", rewards)  # (T,)
+    v_t = as_vector("values", values, like=r_t, other="rewards")  # (T,)
+    last = as_number("bootstrap_value", bootstrap_value)
+    check_unit("gamma", gamma)
+    check_unit("lam", lam)
     v_tp1 = np.append(v_t[1:], last)[: len(v_t)]  # (T,)
     return _discounted_sum(r_t + gamma * v_tp1 - v_t, gamma * lam, 0.0)
 
@@ -76,9 +99,9 @@ def step_returns(rewards: ArrayLike, gamma: float, bootstrap_value: float = 0.0)
     Raises:
         InvalidArgument: ``rewards`` is not (T,), a value is not finite, or γ is outside [0, 1].
     """
-    r_t = _vector("rewards", rewards)
-    last = _number("bootstrap_value", bootstrap_value)
-    _unit("gamma", gamma)
+    r_t = as_vector("rewards", rewards)
+    last = as_number("bootstrap_value", bootstrap_value)
+    check_unit("gamma", gamma)
     return _discounted_sum(r_t, gamma, last)
 
 
@@ -108,13 +131,10 @@ def rewards_to_go(rewards: ArrayLike, action_mask: ArrayLike, gamma: float) -> F
         InvalidArgument: The shapes differ or are not (L,), a value is not finite, the mask holds anything but 0 and 1,
             an observation token carries a reward, or γ is outside [0, 1].
     """
-    r_i = _vector("rewards", rewards)  # (L,)
-    mask = _mask("action_mask", action_mask, r_i, "rewards")  # (L,)
-    _unit("gamma", gamma)
-    stray = np.flatnonzero(~mask & (r_i != 0))
-    if stray.size:
-        i = int(stray[0])
-        raise InvalidArgument(f"rewards[{i}] is {r_i[i]}, but token {i} is an observation; put the reward on the last token of the action")
+    r_i = as_vector("rewards", rewards)  # (L,)
+    mask = as_mask("action_mask", action_mask, r_i, "rewards")  # (L,)
+    check_unit("gamma", gamma)
+    _no_stray(r_i, mask)
     returns = np.zeros_like(r_i)
     returns[mask] = _discounted_sum(r_i[mask], gamma, 0.0)
     return returns
@@ -138,9 +158,9 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     Raises:
         InvalidArgument: The shapes differ, a value that counts is not finite, or the mask holds anything but 0 and 1.
     """
-    x = _floats("advantages", advantages)
-    counted = np.ones(x.shape, dtype=bool) if mask is None else _mask("mask", mask, x, "advantages")
-    kept = _finite("advantages", x[counted])
+    x = as_floats("advantages", advantages)
+    counted = np.ones(x.shape, dtype=bool) if mask is None else as_mask("mask", mask, x, "advantages")
+    kept = check_finite("advantages", x[counted])
     result = np.zeros_like(x)
     if kept.size:
         centred = kept - kept.mean()
@@ -150,8 +170,144 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     return result
 
 
-CREDIT: dict[str, Callable[..., Floats]] = {"step": step_gae}
+def token_gae(rewards: ArrayLike, values: ArrayLike, action_mask: ArrayLike, bootstrap_value: float, gamma: float, lam: float) -> Floats:
+    """Generalized advantage estimation with the action token as the unit of time, as if observation tokens were not there.
+
+    Let n(i) be the first action token after token i. For an action token i
+
+        δ_i = r_i + γ·V_{n(i)} - V_i,    A_i = δ_i + γ·λ·A_{n(i)}        (V_{n(i)} = ``bootstrap_value`` at the last action token)
+
+    Source: Schulman et al. (arXiv 1506.02438), equation 16, over the compacted sequence. PPO for language models does the
+    same within one answer; across the turns of an episode it is right only when observations are left out, as here.
+
+    Args:
+        rewards: (L,) r_i; observation tokens hold 0.
+        values: (L,) V_i; what observation tokens hold is ignored.
+        action_mask: (L,) True at action tokens.
+        bootstrap_value: The value after the last action token.
+        gamma: γ in [0, 1], once per action token.
+        lam: λ in [0, 1], once per action token.
+
+    Returns:
+        (L,) advantages; 0 where ``action_mask`` is False.
+
+    Raises:
+        InvalidArgument: As ``rewards_to_go``.
+    """
+    r_i = as_vector("rewards", rewards)  # (L,)
+    v_i = as_vector("values", values, like=r_i, other="rewards")
+    mask = as_mask("action_mask", action_mask, r_i, "rewards")
+    _no_stray(r_i, mask)
+    advantages = np.zeros_like(r_i)
+    advantages[mask] = step_gae(r_i[mask], v_i[mask], bootstrap_value, gamma, lam)
+    return advantages
+
+
+# ---------------------------------------------------------------- schemes over a batch
+def step(episodes: Episodes, gamma: float, lam: float) -> Floats:
+    """``step_gae`` of every episode: γ and λ act once per step. The default.
+
+    With zero values and λ = 1 it is the return from each step on, so that it serves as REINFORCE with rewards-to-go, too.
+
+    Args:
+        episodes: Uses ``rewards, values, bootstrap``.
+        gamma: γ in [0, 1].
+        lam: λ in [0, 1].
+
+    Returns:
+        (B, T)
+    """
+    _rates(gamma, lam)
+    delta = episodes.rewards + gamma * episodes.next_values - episodes.values
+    return discounted_sum(np.where(episodes.live, delta, 0.0), gamma * lam)
+
+
+def token(episodes: Episodes, gamma: float, lam: float) -> Floats:
+    """``token_gae`` of every episode: γ and λ act once per action token; long calls weaken the link between steps.
+
+    The critic says one value per step; within a step it is that of all its tokens. The reward of a step is paid at its last
+    token. A step without any token (the context was full) counts as one, so that what follows it is not lost.
+
+    Args:
+        episodes: Uses ``rewards, values, bootstrap, tokens``.
+        gamma: γ in [0, 1].
+        lam: λ in [0, 1].
+
+    Returns:
+        (B, T, K)
+    """
+    _rates(gamma, lam)
+    counts = np.where(episodes.live, np.maximum(episodes.tokens, 1), 0)
+    longest = int(counts.max())
+    result = np.zeros((*episodes.live.shape, longest))
+    carried = np.zeros(len(episodes.live))
+    within, after = (gamma - 1.0) * episodes.values, episodes.rewards + gamma * episodes.next_values - episodes.values
+    for t in range(result.shape[1] - 1, -1, -1):
+        for k in range(longest - 1, -1, -1):
+            delta = np.where(k == counts[:, t] - 1, after[:, t], within[:, t])
+            carried = np.where(k < counts[:, t], delta + gamma * lam * carried, carried)
+            result[:, t, k] = carried
+    return np.where(episodes.token_mask, result, 0.0)
+
+
+def trajectory(episodes: Episodes, gamma: float, lam: float) -> Floats:
+    """One advantage for all steps of an episode: its whole return less the value of its first state.
+
+        A_t = Σ_k γ^k·r_k + γ^T·V_T - V_0                    for every t
+
+    The credit of a bandit: right and wrong steps of one episode share it. Source: the return of REINFORCE for whole
+    answers (Williams, 1992), with a baseline.
+
+    Args:
+        episodes: Uses ``rewards, values, bootstrap``.
+        gamma: γ in [0, 1].
+        lam: Not used.
+
+    Returns:
+        (B, T)
+    """
+    _rates(gamma, lam)
+    ends = np.zeros_like(episodes.rewards)
+    ends[np.arange(len(ends)), episodes.lengths - 1] = gamma * episodes.bootstrap
+    total = discounted_sum(episodes.rewards + ends, gamma)[:, :1] - episodes.values[:, :1]
+    return np.where(episodes.live, total, 0.0)
+
+
+def bilevel(episodes: Episodes, gamma: float, lam: float) -> Floats:
+    """GAE on two levels: first over steps, then, within each step, from its last token to its first.
+
+        Ã_t = δ_t + γ·λ·Ã_{t+1}                              over steps, as in ``step``
+        A_{t,K_t} = Ã_t,   A_{t,i} = δ_{t,i} + λ·A_{t,i+1}   over the tokens of step t
+
+    With one value per step and no discount between the tokens of a call, δ_{t,i} is 0, so that A_{t,i} = λ^{K_t - i}·Ã_t: the
+    first tokens of a long call get less. At λ = 1 it equals ``step``. Source: Wang et al., "VAGEN: Reinforcing World Model
+    Reasoning for Multi-Turn VLM Agents" (arXiv 2510.16907), Bi-Level GAE.
+
+    Args:
+        episodes: Uses ``rewards, values, bootstrap, tokens``.
+        gamma: γ in [0, 1], once per step.
+        lam: λ in [0, 1], on both levels.
+
+    Returns:
+        (B, T, K)
+    """
+    return over_tokens(episodes, step(episodes, gamma, lam), lam)
+
+
+CREDIT: dict[str, Scheme] = {
+    "step": step,
+    "token": token,
+    "trajectory": trajectory,
+    "rloo": rloo,
+    "grpo": grpo,
+    "gigpo": gigpo,
+    "bilevel": bilevel,
+    "reference": reference,
+}
 """Name -> credit scheme; add an entry to add a scheme."""
+
+NORMALIZED = frozenset({"grpo", "gigpo"})
+"""Schemes that bring their advantages to a common scale themselves; those of all others are whitened over the batch."""
 
 
 def _discounted_sum(x: Floats, rate: float, last: float) -> Floats:
@@ -162,48 +318,13 @@ def _discounted_sum(x: Floats, rate: float, last: float) -> Floats:
     return y
 
 
-def _floats(name: str, value: ArrayLike) -> Floats:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as fault:
-        raise InvalidArgument(f"{name} must be an array of numbers, got {type(value).__name__}: {fault}") from fault
+def _no_stray(r_i: Floats, mask: NDArray[np.bool_]) -> None:
+    stray = np.flatnonzero(~mask & (r_i != 0))
+    if stray.size:
+        i = int(stray[0])
+        raise InvalidArgument(f"rewards[{i}] is {r_i[i]}, but token {i} is an observation; put the reward on the last token of the action")
 
 
-def _finite(name: str, array: Floats) -> Floats:
-    if not np.isfinite(array).all():
-        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-        raise InvalidArgument(f"{name} must be finite, got {array[where]} at index {', '.join(map(str, where))}")
-    return array
-
-
-def _vector(name: str, value: ArrayLike, like: Floats | None = None, other: str = "") -> Floats:
-    array = _floats(name, value)
-    if array.ndim != 1:
-        raise InvalidArgument(f"{name} must have one axis, got shape {array.shape}; pass one episode at a time")
-    _same_shape(name, array, like, other)
-    return _finite(name, array)
-
-
-def _mask(name: str, value: ArrayLike, like: Floats, other: str) -> NDArray[np.bool_]:
-    array: NDArray[Any] = np.asarray(value)
-    _same_shape(name, array, like, other)
-    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
-        raise InvalidArgument(f"{name} must hold only True and False (or 1 and 0), got dtype {array.dtype}")
-    return array.astype(np.bool_)
-
-
-def _same_shape(name: str, array: NDArray[Any], like: Floats | None, other: str) -> None:
-    if like is not None and array.shape != like.shape:
-        raise InvalidArgument(f"{name} has shape {array.shape}, but {other} has shape {like.shape}; they must be equal")
-
-
-def _number(name: str, value: float) -> float:
-    array = _finite(name, _floats(name, value))
-    if array.ndim:
-        raise InvalidArgument(f"{name} must be one number, got shape {array.shape}")
-    return float(array)
-
-
-def _unit(name: str, value: float) -> None:
-    if not 0.0 <= _number(name, value) <= 1.0:
-        raise InvalidArgument(f"{name} must be in [0, 1], got {value!r}")
+def _rates(gamma: float, lam: float) -> None:
+    check_unit("gamma", gamma)
+    check_unit("lam", lam)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from steptool_env.env import StepToolEnv
+from steptool_env.errors import InvalidArgument
 from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
+from steptool_env.types import ToolCall
 
 from .policy import Policy
 from .rollout import rollout
+from .statistics import bootstrap, pass_all, pass_any
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Report", "bootstrap", "evaluate", "held_out", "summarize"]
+__all__ = ["Report", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,14 @@ class Report:
     """Episodes cut off by an infrastructure fault; they count as not solved."""
     by_tag: dict[str, dict[str, float]]
     """``"depth=3"`` -> ``{"episodes": …, "success": …}`` for every tag of the tasks."""
+    recall: float | None = None
+    """Share of the tools of the suite's solution that were called, per task, ``finish`` left out; None without a solution."""
+    steps_over_oracle: float | None = None
+    """Calls made per call of the suite's solution, the mean over all tasks, solved or not; None without a solution."""
+    hallucinated: float = 0.0
+    """Share of calls of a tool that does not exist."""
+    repeated: float = 0.0
+    """Share of calls that repeat, argument by argument, an earlier one of the same episode that had no error."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON takes it."""
@@ -76,7 +88,7 @@ def evaluate(
         trajectories = rollout(policy, envs, tasks, on_done=on_done)
         if envs:
             trajectories = in_hindsight(trajectories, envs[0].shaper)
-    return summarize(trajectories), trajectories
+    return summarize(trajectories, oracle_calls(suite, tasks)), trajectories
 
 
 def held_out(suite: TaskSuite, episodes: int) -> list[int]:
@@ -84,13 +96,19 @@ def held_out(suite: TaskSuite, episodes: int) -> list[int]:
     return [index * len(suite) // episodes for index in range(episodes)] if episodes <= len(suite) else [index % len(suite) for index in range(episodes)]
 
 
-def summarize(trajectories: Sequence[Trajectory]) -> Report:
-    """Measure trajectories."""
+def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]] | None = None) -> Report:
+    """Measure trajectories.
+
+    Args:
+        trajectories: At least one.
+        oracle: Task id -> tools that its solution calls, see ``oracle_calls``; tasks that it lacks count in no recall.
+    """
     success = np.array([trajectory.success for trajectory in trajectories])
     steps = [step for trajectory in trajectories for step in trajectory.steps]
     errors = np.array([bool(step.transition.result.error) for step in steps])
     contributed = np.array([_contributed(step.transition) for step in steps])
-    low, high = bootstrap(success)
+    interval = bootstrap(success)
+    recalls, overheads = _against(trajectories, oracle or {})
     groups: dict[str, list[float]] = {}
     for trajectory in trajectories:
         for tag, value in trajectory.task.tags.items():
@@ -99,8 +117,8 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
     return Report(
         episodes=len(trajectories),
         success=float(success.mean()),
-        success_low=low,
-        success_high=high,
+        success_low=interval.low,
+        success_high=interval.high,
         call_success=float(1 - errors.mean()),
         call_accuracy=float(contributed.mean()),
         steps=len(steps) / len(trajectories),
@@ -108,21 +126,86 @@ def summarize(trajectories: Sequence[Trajectory]) -> Report:
         unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
         masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
         by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},
+        recall=float(np.mean(recalls)) if recalls else None,
+        steps_over_oracle=float(np.mean(overheads)) if overheads else None,
+        hallucinated=float(np.mean([step.transition.result.error == "unknown_tool" for step in steps])),
+        repeated=sum(map(_repeats, trajectories)) / len(steps),
     )
 
 
-def bootstrap(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile-bootstrap interval of the mean.
+def _against(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]]) -> tuple[list[float], list[float]]:
+    """Return recall and calls per oracle call of every trajectory whose solution is known."""
+    recalls, overheads = [], []
+    for one in trajectories:
+        if calls := oracle.get(one.task.id):
+            wanted = set(calls) - {"finish"}
+            called = {step.transition.action.name for step in one.steps if isinstance(step.transition.action, ToolCall)}
+            recalls.append(len(wanted & called) / len(wanted) if wanted else 1.0)
+            overheads.append(len(one.steps) / len(calls))
+    return recalls, overheads
 
-    Args:
-        values: (n,) one number per task.
-        resamples: Bootstrap samples.
-        seed: The interval is the same for the same values and seed.
+
+def _repeats(trajectory: Trajectory) -> int:
+    seen: set[str] = set()
+    count = 0
+    for step in trajectory.steps:
+        action = step.transition.action
+        if isinstance(action, ToolCall):
+            said = json.dumps([action.name, dict(action.arguments)], sort_keys=True, default=repr)
+            count += said in seen
+            if not step.transition.result.error:
+                seen.add(said)
+    return count
+
+
+def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return what a training run logs about the episodes of an update, the parts of the reward included."""
+    report = summarize(trajectories)
+    parts: dict[str, float] = {}
+    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
+    for trajectory in trajectories:
+        for step in trajectory.steps:
+            for name, value in step.parts.items():
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
+    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
+    return {
+        "success": report.success,
+        "reward": float("nan") if report.reward is None else report.reward,
+        **parts,
+        "call_success": report.call_success,
+        "call_accuracy": report.call_accuracy,
+        "steps": report.steps,
+        "masked": report.masked,
+        "action_tokens": tokens,
+    }
+
+
+def oracle_calls(suite: TaskSuite, tasks: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Return task id -> the tools that the suite's own solution calls, in order, ``finish`` included; empty for suites without solutions."""
+    if not suite.has_solution:
+        return {}
+    env, found = StepToolEnv(suite, "final"), {}
+    for index in set(tasks):
+        env.reset(options={"task": index})
+        found[env.task.id] = tuple(call.name for call in env.solution())
+    return found
+
+
+def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
+    """Return ``{"pass@k": {"1": …, "2": …}, "pass^k": …}`` over tasks that were played several times, the same number each.
+
+    Raises:
+        InvalidArgument: The tasks were played different numbers of times.
     """
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    solved: dict[str, list[bool]] = {}
+    for one in trajectories:
+        solved.setdefault(one.task.id, []).append(one.success >= 1.0)
+    plays = {len(each) for each in solved.values()}
+    if len(plays) != 1:
+        raise InvalidArgument(f"every task must be played the same number of times, got {sorted(plays)}")
+    (n,) = plays
+    rates = {"pass@k": pass_any, "pass^k": pass_all}
+    return {name: {str(k): float(np.mean([rate(n, sum(each), k) for each in solved.values()])) for k in range(1, n + 1)} for name, rate in rates.items()}
 
 
 def _contributed(transition: Any) -> bool:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steptool_env.errors import InvalidArgument
 
-__all__ = ["action_logprobs", "entropy", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
+__all__ = ["action_logprobs", "dpo", "entropy", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
@@ -224,6 +224,39 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
     d = (ref_logprobs - logprobs).clamp(max=MAX_LOG_RATIO)
     return (torch.expm1(d) - d).clamp(min=0.0)  # the last bit of the difference may fall below zero
+
+
+def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Direct preference optimisation over whole episodes, per pair.
+
+        h = (log π(τ_w) - log π_ref(τ_w)) - (log π(τ_l) - log π_ref(τ_l))
+        loss = -log σ(β·h)
+
+    where log π(τ) is the sum over the action tokens of the episode. Source: Rafailov et al., "Direct Preference Optimization"
+    (arXiv 2305.18290), equation 7; over the actions of a trajectory: Song et al., "Trial and Error: Exploration-Based
+    Trajectory Optimization for LLM Agents" (ETO, arXiv 2403.02502), equation 5.
+
+    Args:
+        chosen: (P,) log π of the better episode of each pair.
+        rejected: (P,) log π of the worse one.
+        ref_chosen: (P,) log π_ref of the better one; no gradient flows into it.
+        ref_rejected: (P,) log π_ref of the worse one; no gradient flows into it.
+        beta: β > 0, how closely the policy is held to the reference.
+
+    Returns:
+        (P,) loss, and diagnostics without gradient, () each: ``"accuracy"``, the share of pairs with h > 0, and ``"margin"``,
+        the mean of h in nats.
+
+    Raises:
+        InvalidArgument: The shapes differ, or ``beta`` is not positive.
+    """
+    _equal("chosen", chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    if not beta > 0:
+        raise InvalidArgument(f"beta must be positive, got {beta!r}")
+    margin = (chosen - ref_chosen.detach()) - (rejected - ref_rejected.detach())
+    with torch.no_grad():
+        diagnostics = {"accuracy": (margin > 0).float().mean(), "margin": margin.mean()}
+    return -torch.nn.functional.logsigmoid(beta * margin), diagnostics
 
 
 def masked_mean(x: Tensor, weight: Tensor) -> Tensor:

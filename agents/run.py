@@ -26,11 +26,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import CheckpointError
+from steptool_env.errors import CheckpointError, UnknownName
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from . import distributed
+from .batching import length
 from .checkpoint import (
     CONFIG_FILE,
     claim_run,
@@ -135,6 +136,11 @@ class Run:
         if self.metrics is not None:
             self.metrics.close()
 
+    @property
+    def name(self) -> str:
+        """What the progress bar calls the algorithm."""
+        return Path(self.config.algo).stem
+
     # ---------------------------------------------------------------- tasks
     def suite(self, split: str, **options: Any) -> TaskSuite:
         """Return the run's suite with this split."""
@@ -147,6 +153,39 @@ class Run:
     def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
         """Play one episode of every task with the policy, this process its share; return all of them, in order."""
         return distributed.gather(rollout(self.policy, envs, distributed.share(tasks)))
+    def draw(self, suite: TaskSuite) -> list[int]:
+        """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
+        tasks = self.rng.integers(len(suite), size=self.config.episodes // self.config.group)
+        return [int(task) for task in tasks for _ in range(self.config.group)]
+
+    def options(self, **defaults: Any) -> dict[str, Any]:
+        """Return the algorithm's own settings, ``algo_options`` over these defaults; raises ``UnknownName`` for one that has none."""
+        for name in self.config.algo_options:
+            if name not in defaults:
+                raise UnknownName(f"option of {self.name}", name, defaults)
+        return {**defaults, **self.config.algo_options}
+
+    # ---------------------------------------------------------------- budget
+    @property
+    def spent(self) -> dict[str, int]:
+        """What training has used since the warm start: ``env_steps``, and ``model_tokens`` read, written or trained on."""
+        found: dict[str, int] = self.state.setdefault("spent", {"env_steps": 0, "model_tokens": 0})
+        return found
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is budget for another update."""
+        limits = {"env_steps": self.config.budget_steps, "model_tokens": self.config.budget_tokens}
+        return self.update < self.config.updates and all(limit is None or self.spent[name] < limit for name, limit in limits.items())
+
+    def played(self, trajectories: Sequence[Trajectory]) -> None:
+        """Count episodes of training environments, and what the policy read and wrote in them."""
+        self.spent["env_steps"] += sum(len(one.steps) for one in trajectories)
+        self.encoded(trajectories)
+
+    def encoded(self, trajectories: Sequence[Trajectory], times: int = 1) -> None:
+        """Count that a model has encoded these trajectories, to learn from them or to compare with them."""
+        self.spent["model_tokens"] += times * sum(map(length, trajectories))
 
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
@@ -199,31 +238,40 @@ class Run:
         self.state["warm_loss"] = loss
 
     # ---------------------------------------------------------------- saving and resuming
-    def open(self, optimizer: torch.optim.Optimizer) -> None:
-        """Restore the last checkpoint, if the run resumes and has one, and open the metrics."""
+    def open(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Restore the last checkpoint, if the run resumes and has one, and open the metrics; return what ``save`` got as ``extra``."""
+        extra: dict[str, Tensor] = {}
         if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
             self._load(unprefixed("model", tensors))
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
+            extra = unprefixed("extra", tensors)
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
             if not distributed.is_main():  # the checkpoint holds the main process's generator
                 self.policy.generator.manual_seed(self.config.seed + _APART * distributed.rank() + self.update)
         distributed.wait()
         if not distributed.is_main():
-            return
+            return extra
         if self.resume:  # it may have got more updates; the next --resume must know
             _write_json(self.out / CONFIG_FILE, self.config.as_dict())
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
+        return extra
 
-    def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float]) -> None:
-        """Log an update and write its checkpoint: after this, a kill loses nothing of it."""
+    def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float], extra: dict[str, Tensor] | None = None) -> None:
+        """Log an update and write its checkpoint: after this, a kill loses nothing of it.
+
+        Args:
+            optimizer: Whose moments to keep.
+            measured: What to log.
+            extra: Tensors beside the model's that the algorithm needs to go on, such as a replay buffer; ``open`` returns them.
+        """
         self.update += 1
         if not distributed.is_main():
             return
         assert self.metrics is not None
-        self.metrics.log(self.update - 1, measured)
+        self.metrics.log(self.update - 1, {**measured, **self.spent})
         self.state["shaper"] = state_of(self.shaper)
         moments, optimizer_state = flatten_optimizer(optimizer)
         random, random_state = rng_state(self._sources)
@@ -231,7 +279,7 @@ class Run:
         save_checkpoint(
             self.out,
             self.update,
-            tensors=prefixed("model", weights) | prefixed("optimizer", moments) | prefixed("random", random),
+            tensors=prefixed("model", weights) | prefixed("optimizer", moments) | prefixed("random", random) | prefixed("extra", extra or {}),
             state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
         )
 
@@ -269,9 +317,11 @@ class Run:
         """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
         report: dict[str, Any] = {
             "run": str(self.out),
+            "algo": self.config.algo,
             "before": before.as_dict() if before is not None else None,
             "after": after.as_dict(),
             "updates": self.update,
+            **self.spent,
             "seconds": round(time.perf_counter() - self.started, 1),
         }
         if not distributed.is_main():

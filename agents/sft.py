@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .config import Config
 
-__all__ = ["fit", "train"]
+__all__ = ["backward", "fit", "train"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def fit(
             scale = min(1.0, (done + 1) / (0.05 * total + 1)) * (0.55 + 0.45 * math.cos(math.pi * done / total))
             for group in optimizer.param_groups:
                 group["lr"] = lr * scale
-            losses.append(_backward(lm, chosen, token_budget))
+            losses.append(backward(lm, chosen, token_budget))
             torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
             optimizer.step()
             done += 1
@@ -92,7 +92,7 @@ def fit(
     return sum(losses) / len(losses)
 
 
-def _backward(lm: LanguageModel, chosen: Sequence[Trajectory], token_budget: int) -> float:
+def backward(lm: LanguageModel, chosen: Sequence[Trajectory], token_budget: int) -> float:
     """Set the gradients of the mean loss over the chosen demonstrations' action tokens, and return that loss."""
     tokens = sum(len(step.generation.token_ids) for trajectory in chosen for step in trajectory.steps)
     total = 0.0

@@ -3,6 +3,9 @@
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
 
+The same loop with other settings is ``ppo-final`` (``shaper="final"``), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
+``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHM_SETTINGS`` in ``config.py``.
+
 What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
 those of the sampling; nothing is rendered or tokenized again.
 """
@@ -25,16 +28,28 @@ from steptool_env.rewards import set_training_progress
 from . import distributed
 from .batching import Batch, collate, micro_batches
 from .config import Config
-from .credit import Floats, normalize, step_gae
+from .crediting import Credited, assign_credit
 from .critic import explained_variance, fit_values, mean_over_first
-from .evaluate import Report, summarize
+from .episodes import Floats
+from .evaluate import Report, measure
 from .lm import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
 from .profiling import metrics as profile_metrics
 from .run import Run
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Credited", "assign_credit", "improve", "make_optimizer", "reference_logprobs", "set_learning_rate", "train", "warm_up_critic"]
+__all__ = [
+    "Credited",
+    "anchored",
+    "assign_credit",
+    "improve",
+    "make_optimizer",
+    "reference_logprobs",
+    "scaled",
+    "set_learning_rate",
+    "train",
+    "warm_up_critic",
+]
 
 HEAD_RATE = 10.0
 """How many times faster than the policy the value head learns."""
@@ -61,25 +76,27 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run.evaluate("before")
         suite = run.suite("train")
         envs = run.environments(suite, config.episodes)
-        if not run.update:
-            first = in_hindsight(run.play(envs, run.rng.integers(len(suite), size=config.episodes).tolist()), envs[0].shaper)
+        if not run.update and config.value_passes:
+            first = in_hindsight(run.play(envs, run.draw(suite)), envs[0].shaper)
+            run.played(first)
             warm_up_critic(run.lm, optimizer, assign_credit(first, config.gamma, 1.0), config, run.rng)
-        bar = run.progress.add_task("step-ppo", total=config.updates, completed=run.update, note="")
-        while run.update < config.updates:
+        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
+        while run.goes_on:
             started = time.perf_counter()
             run.policy.forget()
             run.lm.profiler.take()
             set_training_progress(run.shaper, run.update / config.updates)
-            trajectories = run.play(envs, run.rng.integers(len(suite), size=config.episodes).tolist())
+            trajectories = run.play(envs, run.draw(suite))
             trajectories = in_hindsight(trajectories, envs[0].shaper)
+            run.played(trajectories)
             played = time.perf_counter()
-            credited = assign_credit(trajectories, config.gamma, config.lam)
-            if config.kl:
-                credited = replace(credited, ref_logprobs=reference_logprobs(run.lm, trajectories, run.reference, config))
+            credited = assign_credit(trajectories, config.gamma, config.lam, config.credit)
+            credited = anchored(run.lm, credited, run.reference, config)
             set_learning_rate(optimizer, config, run.update)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
+            run.encoded(trajectories, config.epochs + bool(config.kl))
             learnt["explained_variance"] = _explained(credited)
-            measured = {**_measured(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
+            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
             measured |= profile_metrics(run.lm.profiler.take())
             run.save(optimizer, measured)
             speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
@@ -88,49 +105,10 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         return run.finish(Report(**run.state["before"]), after, episodes)
 
 
-def _measured(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    report = summarize(trajectories)
-    parts: dict[str, float] = {}
-    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
-    for trajectory in trajectories:
-        for step in trajectory.steps:
-            for name, value in step.parts.items():
-                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
-    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
-    return {
-        "success": report.success,
-        "reward": float("nan") if report.reward is None else report.reward,
-        **parts,
-        "call_success": report.call_success,
-        "call_accuracy": report.call_accuracy,
-        "steps": report.steps,
-        "masked": report.masked,
-        "action_tokens": tokens,
-    }
-
-
 def _explained(credited: Credited) -> float:
     live = ~np.concatenate([one.masked for one in credited.trajectories])
     values = np.array([step.generation.value for one in credited.trajectories for step in one.steps])
     return explained_variance(values[live], np.concatenate(credited.returns)[live])
-
-
-@dataclass(frozen=True, slots=True)
-class Credited:
-    """Trajectories with an advantage and a return for every step."""
-
-    trajectories: list[Trajectory]
-    advantages: list[Floats]
-    """Per trajectory (T,)."""
-    returns: list[Floats]
-    """Per trajectory (T,): the targets of the value head."""
-    ref_logprobs: list[Floats] | None = None
-    """Per trajectory (N,), one per action token: those of the reference policy, for the KL term; None leaves it out."""
-
-    def batch(self, chosen: Sequence[int]) -> Batch:
-        """Return these trajectories as tensors."""
-        reference = [self.ref_logprobs[i] for i in chosen] if self.ref_logprobs is not None else None
-        return collate([self.trajectories[i] for i in chosen], [self.advantages[i] for i in chosen], [self.returns[i] for i in chosen], reference)
 
 
 def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
@@ -151,25 +129,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, update: 
         group["lr"] = share * rate
 
 
-def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float) -> Credited:
-    """Estimate one advantage per step, with γ and λ acting once per step, and whiten them over the batch.
-
-    The step budget is part of the task, so a truncated episode ends like any other, with no value beyond it; only
-    after an infrastructure fault, which says nothing about the state, the last value stands for what was cut off.
-    """
-    advantages, returns = [], []
-    for trajectory in trajectories:
-        values = np.array([step.generation.value for step in trajectory.steps])
-        bootstrap = float(values[-1]) if trajectory.steps[-1].masked else 0.0
-        advantage = step_gae(np.asarray(trajectory.rewards), values, bootstrap, gamma, lam)
-        advantages.append(advantage)
-        returns.append(advantage + values)
-    mask = np.array([not step.masked for trajectory in trajectories for step in trajectory.steps])
-    white = normalize(np.concatenate(advantages), mask)
-    borders = np.cumsum([len(advantage) for advantage in advantages])[:-1]
-    return Credited(list(trajectories), np.split(white, borders), returns)
-
-
 def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], reference: dict[str, Tensor], config: Config) -> list[Floats]:
     """Return the log-probabilities of each trajectory's action tokens, (N,) each, under the reference policy's weights.
 
@@ -188,11 +147,16 @@ def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], re
             batch = collate([mine[index] for index in group]).to(lm.device)
             lm.profiler.count("forward", batch.tokens)
             hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
-            logprobs, _ = action_logprobs(hidden, _scaled(lm, config), batch.targets)
+            logprobs, _ = action_logprobs(hidden, scaled(lm, config), batch.targets)
             counts = [sum(len(step.generation.token_ids) for step in mine[index].steps) for index in group]
             for index, one in zip(group, np.split(logprobs.double().cpu().numpy(), np.cumsum(counts)[:-1]), strict=True):
                 found[index] = one
     return distributed.gather(found)
+
+
+def anchored(lm: LanguageModel, data: Credited, reference: dict[str, Tensor], config: Config) -> Credited:
+    """Return credited trajectories with what the KL term needs; without one, as they are."""
+    return replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, config)) if config.kl else data
 
 
 def improve(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Credited, config: Config, rng: np.random.Generator) -> dict[str, float]:
@@ -284,13 +248,14 @@ def _optimizer_step(
     profiler = lm.profiler
     mine = distributed.share(chosen)
     for group in micro_batches([data.trajectories[index] for index in mine], config.token_budget):
+        members = [mine[index] for index in group]
         with profiler("encode"):
-            batch = data.batch([mine[index] for index in group]).to(lm.device)
+            batch = data.batch(members).to(lm.device)
         with profiler("forward"):
             everything = lm.hidden(batch.ids)  # (B, L, H)
             if states is not None:
                 states.append(_states(everything, batch))
-            loss, seen = _loss(lm, everything, batch, tokens, config, anchored=data.ref_logprobs is not None)
+            loss, seen = _loss(lm, everything, batch, data.token_advantages(members, batch), tokens, config, with_kl=data.ref_logprobs is not None)
         with profiler("backward"):
             loss.backward()
         for phase in ("forward", "backward"):
@@ -304,12 +269,14 @@ def _optimizer_step(
     return {**distributed.add_numbers(measured), "grad_norm": float(norm)}
 
 
-def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, config: Config, *, anchored: bool) -> tuple[Tensor, dict[str, float]]:
-    """Return this micro-batch's share of the loss over ``tokens`` action tokens, from its hidden states (B, L, H)."""
+def _loss(
+    lm: LanguageModel, everything: Tensor, batch: Batch, advantages: Tensor, tokens: int, config: Config, *, with_kl: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """Return this micro-batch's share of the loss over ``tokens`` action tokens, from its hidden states (B, L, H) and advantages (N,)."""
     weight = batch.weights[batch.token_step]  # (N,)
     hidden = everything[batch.token_at[:, 0], batch.token_at[:, 1]]  # (N, H)
-    logprobs, entropy = action_logprobs(hidden, _scaled(lm, config), batch.targets, entropy=True)
-    surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, batch.advantages[batch.token_step], config.clip, weight)
+    logprobs, entropy = action_logprobs(hidden, scaled(lm, config), batch.targets, entropy=True)
+    surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, config.clip, weight)
     policy = (surrogate * weight).sum() / tokens
     spread = (entropy * weight).sum() / tokens
     loss = policy - config.entropy * spread
@@ -319,13 +286,14 @@ def _loss(lm: LanguageModel, everything: Tensor, batch: Batch, tokens: int, conf
     }
     share = float(weight.sum()) / tokens
     seen |= {name: float(number) * share for name, number in diagnostics.items()}
-    if anchored:
+    if with_kl:
         divergence = (kl_k2(logprobs, batch.ref_logprobs) * weight).sum() / tokens
         loss = loss + config.kl * divergence
         seen["kl"] = float(divergence.detach())
     return loss, seen
 
 
-def _scaled(lm: LanguageModel, config: Config) -> Callable[[Tensor], Tensor]:
+def scaled(lm: LanguageModel, config: Config) -> Callable[[Tensor], Tensor]:
+    """Return what maps hidden states to the logits of the policy that samples."""
     # The policy is the softmax at the sampling temperature, so it is that softmax whose probabilities are compared.
     return lm.logits if config.temperature == 1.0 else lambda hidden: lm.logits(hidden) / config.temperature

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steptool_agents.credit import CREDIT, normalize, rewards_to_go, step_gae, step_returns
+from steptool_agents.credit import CREDIT, bilevel, normalize, rewards_to_go, step, step_gae, step_returns, token, token_gae, trajectory
+from steptool_agents.episodes import Episodes
 from steptool_env.errors import InvalidArgument
 
 NUMBERS = st.floats(-10, 10, allow_subnormal=False)
@@ -199,5 +200,214 @@ def test_mistakes_are_named(call: Any, message: str) -> None:
         call()
 
 
-def test_the_registry_names_step() -> None:
-    assert CREDIT["step"] is step_gae
+# ---------------------------------------------------------------- token_gae
+def test_token_gae_by_hand_across_an_observation() -> None:
+    # call call  obs obs  call     γ = λ = ½;  values 1, 2 | 4;  rewards 0, 1 | 2
+    # δ of the last = 2 - 4 = -2;   of the 2nd = 1 + ½·4 - 2 = 1;   of the 1st = 0 + ½·2 - 1 = 0
+    # A = -2;   1 + ¼·(-2) = .5;   0 + ¼·.5 = .125
+    got = token_gae([0, 1, 0, 0, 2], [1, 2, 9, 9, 4], [1, 1, 0, 0, 1], 0.0, 0.5, 0.5)
+    np.testing.assert_array_equal(got, [0.125, 0.5, 0, 0, -2.0])
+
+
+@given(st.lists(st.tuples(NUMBERS, st.booleans()), max_size=15), RATES)
+def test_token_gae_without_values_is_the_return(tokens: list[tuple[float, bool]], gamma: float) -> None:
+    mask = [acts for _, acts in tokens]
+    rewards = [reward if acts else 0.0 for reward, acts in tokens]
+    got = token_gae(rewards, np.zeros(len(rewards)), mask, 0.0, gamma, 1.0)
+    np.testing.assert_allclose(got, rewards_to_go(rewards, mask, gamma), rtol=1e-9, atol=1e-9)
+
+
+# ---------------------------------------------------------------- schemes over a batch
+TWO = Episodes.of([[1, 2], [0, 0, 1]], values=[[3, 1], [0.5, 0.5, 0.5]], bootstrap=[0.5, 0], tokens=[[1, 2], [2, 1, 1]])
+"""Two episodes of 2 and 3 steps; the first one was cut off."""
+
+
+def test_step_by_hand() -> None:
+    # Row 0 is test_gae_by_hand_when_truncated.  Row 1, γλ = ¼: δ = ½·.5 - .5 = -.25, -.25, .5
+    # A = .5;  -.25 + ¼·.5 = -.125;  -.25 + ¼·(-.125) = -.28125
+    np.testing.assert_array_equal(step(TWO, 0.5, 0.5), [[-1.1875, 1.25, 0], [-0.28125, -0.125, 0.5]])
+
+
+def test_token_by_hand() -> None:
+    # Row 0, γ = λ = ½, tokens a | b c with values 3 | 1 1 and rewards 1 | 0 2:
+    # δ_c = 2 + ½·.5 - 1 = 1.25;  δ_b = ½·1 - 1 = -.5;  δ_a = 1 + ½·1 - 3 = -1.5
+    # A_c = 1.25;  A_b = -.5 + ¼·1.25 = -.1875;  A_a = -1.5 + ¼·(-.1875) = -1.546875
+    # Row 1, tokens a b | c | d, all values ½, reward 1 at d:  δ = -.25, -.25, -.25, .5
+    # A_d = .5;  A_c = -.125;  A_b = -.28125;  A_a = -.25 - .0703125 = -.3203125
+    expected = [[[-1.546875, 0], [-0.1875, 1.25], [0, 0]], [[-0.3203125, -0.28125], [-0.125, 0], [0.5, 0]]]
+    np.testing.assert_array_equal(token(TWO, 0.5, 0.5), expected)
+
+
+def test_trajectory_by_hand() -> None:
+    # Row 0, γ = ½: 1 + ½·2 + ¼·.5 - 3 = -.875;   row 1: ¼·1 - .5 = -.25
+    np.testing.assert_array_equal(trajectory(TWO, 0.5, 0.5), [[-0.875, -0.875, 0], [-0.25] * 3])
+
+
+def test_bilevel_by_hand() -> None:
+    # The last token of a step has the step's advantage, the one before it λ = ½ of that.
+    expected = [[[-1.1875, 0], [0.625, 1.25], [0, 0]], [[-0.140625, -0.28125], [-0.125, 0], [0.5, 0]]]
+    np.testing.assert_array_equal(bilevel(TWO, 0.5, 0.5), expected)
+
+
+def test_a_step_without_tokens_passes_the_reward_on() -> None:
+    got = token(Episodes.of([[0, 1]], tokens=[[2, 0]]), 1.0, 1.0)
+    np.testing.assert_array_equal(got, [[[1, 1], [0, 0]]])
+
+
+STEPS = st.tuples(NUMBERS, NUMBERS, st.integers(1, 4), st.integers(0, 30))
+"""(reward, value, action tokens, observation tokens) of a step."""
+BATCHES = st.lists(st.tuples(st.lists(STEPS, min_size=1, max_size=5), st.integers(0, 2)), min_size=1, max_size=5)
+"""Episodes and their groups."""
+each_scheme = pytest.mark.parametrize("name", sorted(CREDIT))
+each_sound_scheme = pytest.mark.parametrize("name", sorted(set(CREDIT) - {"reference"}))
+
+
+def batch(episodes: Any, gaps: bool = True) -> Episodes:
+    columns = [[list(column) for column in zip(*steps, strict=True)] for steps, _ in episodes]
+    return Episodes.of(
+        [one[0] for one in columns],
+        values=[one[1] for one in columns],
+        tokens=[one[2] for one in columns],
+        gaps=[one[3] for one in columns] if gaps else None,
+        groups=[group for _, group in episodes],
+    )
+
+
+def rows(episodes: Episodes, advantages: np.ndarray) -> list[np.ndarray]:
+    """Return the advantages of each episode without the padding, flat."""
+    mask = episodes.live if advantages.ndim == 2 else episodes.token_mask
+    return [row[kept] for row, kept in zip(advantages, mask, strict=True)]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@each_sound_scheme
+@given(BATCHES, RATES, RATES)
+def test_observations_change_no_advantage(name: str, episodes: Any, gamma: float, lam: float) -> None:
+    np.testing.assert_array_equal(CREDIT[name](batch(episodes), gamma, lam), CREDIT[name](batch(episodes, gaps=False), gamma, lam))
+
+
+@each_scheme
+@given(BATCHES, RATES, RATES)
+def test_padding_changes_no_advantage(name: str, episodes: Any, gamma: float, lam: float) -> None:
+    """A longer episode with longer calls, of another task, beside them."""
+    longer = [*episodes, ([(1.0, 0.0, 6, 3)] * 8, 7)]
+    alone, beside = batch(episodes), batch(longer)
+    same(rows(alone, CREDIT[name](alone, gamma, lam)), rows(beside, CREDIT[name](beside, gamma, lam))[:-1])
+
+
+@each_scheme
+@given(BATCHES, RATES, RATES)
+def test_the_padding_holds_zeros(name: str, episodes: Any, gamma: float, lam: float) -> None:
+    made = batch(episodes)
+    got = CREDIT[name](made, gamma, lam)
+    assert not got[~(made.live if got.ndim == 2 else made.token_mask)].any()
+    assert np.isfinite(got).all()
+
+
+@each_scheme
+@given(BATCHES, RATES, RATES, st.randoms(use_true_random=False))
+def test_the_order_of_the_batch_changes_no_advantage(name: str, episodes: Any, gamma: float, lam: float, random: Any) -> None:
+    order = random.sample(range(len(episodes)), len(episodes))
+    one, other = batch(episodes), batch([episodes[k] for k in order])
+    there = rows(other, CREDIT[name](other, gamma, lam))
+    same(rows(one, CREDIT[name](one, gamma, lam)), [there[order.index(k)] for k in range(len(order))])
+
+
+@pytest.mark.parametrize("name", ["step", "bilevel", "token"])
+@given(BATCHES)
+def test_with_lambda_1_and_no_values_it_is_the_plain_return(name: str, episodes: Any) -> None:
+    made = batch([([(reward, 0.0, tokens, gap) for reward, _, tokens, gap in steps], group) for steps, group in episodes])
+    got = rows(made, CREDIT[name](made, 1.0, 1.0))
+    per_token = name != "step"
+    expected = [step_returns([one[0] for one in steps], 1.0) for steps, _ in episodes]
+    same(got, [np.repeat(one, [s[2] for s in steps]) if per_token else one for one, (steps, _) in zip(expected, episodes, strict=True)])
+
+
+@given(BATCHES, RATES)
+def test_with_no_values_a_trajectory_has_its_return(episodes: Any, gamma: float) -> None:
+    made = batch([([(reward, 0.0, tokens, gap) for reward, _, tokens, gap in steps], group) for steps, group in episodes])
+    expected = [np.full(len(steps), step_returns([one[0] for one in steps], gamma)[0]) for steps, _ in episodes]
+    same(rows(made, trajectory(made, gamma, 1.0)), expected)
+
+
+@given(BATCHES, RATES, RATES)
+def test_the_batch_says_what_single_episodes_say(episodes: Any, gamma: float, lam: float) -> None:
+    made = batch(episodes)
+    per_step, per_token = rows(made, step(made, gamma, lam)), rows(made, token(made, gamma, lam))
+    for k, (steps, _) in enumerate(episodes):
+        rewards, values, counts, gaps = map(list, zip(*steps, strict=True))
+        np.testing.assert_allclose(per_step[k], step_gae(rewards, values, 0.0, gamma, lam), rtol=1e-9, atol=1e-9)
+        r, v, mask = [], [], []
+        for reward, value, count, gap in zip(rewards, values, counts, gaps, strict=True):
+            r += [0.0] * (gap + count - 1) + [reward]
+            v += [0.0] * gap + [value] * count
+            mask += [False] * gap + [True] * count
+        kept = token_gae(r, v, mask, 0.0, gamma, lam)[np.array(mask)]
+        np.testing.assert_allclose(per_token[k], kept, rtol=1e-9, atol=1e-9)
+
+
+@given(BATCHES, RATES)
+def test_bilevel_with_lambda_1_is_step(episodes: Any, gamma: float) -> None:
+    made = batch(episodes)
+    per_step = rows(made, step(made, gamma, 1.0))
+    same(rows(made, bilevel(made, gamma, 1.0)), [np.repeat(one, [s[2] for s in steps]) for one, (steps, _) in zip(per_step, episodes, strict=True)])
+
+
+# ---------------------------------------------------------------- what other systems got wrong
+def test_returns_are_not_reset_at_observations() -> None:
+    """A return that starts anew after each tool result leaves the first call without the reward of the last."""
+    made = Episodes.of([[0, 0, 1]], tokens=[[2, 2, 2]], gaps=[[9, 50, 50]])
+    for name in ("step", "token", "bilevel", "trajectory"):
+        assert CREDIT[name](made, 1.0, 1.0)[0, 0].min() == 1.0, name
+
+
+def test_the_verdict_is_not_dropped_before_an_observation() -> None:
+    """verl#7278: the return-to-go of REINFORCE++ kept the outcome reward only after the last observation."""
+    made = Episodes.of([[0, 0, 1], [0, 0, 0]], tokens=[[2, 2, 2]] * 2, gaps=[[9, 50, 50]] * 2)
+    for name in set(CREDIT) - {"reference"}:
+        got = CREDIT[name](made, 1.0, 1.0)
+        assert (got[0] > got[1]).all(), name
+
+
+def test_the_last_step_has_a_weight() -> None:
+    """StepTool's released code multiplies the reward of step t by T - t - 1: 0 at the last one."""
+    made = Episodes.of([[0, 1], [0, 0]], tokens=[[1, 1]] * 2)
+    for name in set(CREDIT) - {"reference"}:
+        got = CREDIT[name](made, 0.9, 0.9)
+        assert np.ravel(got[0, 1] - got[1, 1])[0] > 0, name
+    assert not CREDIT["reference"](made, 0.9, 0.9).any()
+
+
+def test_longer_tool_results_do_not_enter_the_scale() -> None:
+    """A KL or a mean over tool tokens makes the scale depend on them; whitened over steps, it does not."""
+    short, long = ([[0, 1], [0, 0]], [[1, 1]] * 2), ([[0, 1], [0, 0]], [[500, 900]] * 2)
+    a, b = (normalize(step(Episodes.of(rewards, gaps=gaps), 0.9, 0.9)) for rewards, gaps in (short, long))
+    np.testing.assert_array_equal(a, b)
+
+
+# ---------------------------------------------------------------- batches
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Episodes.of([]), "one or more episodes"),
+        (lambda: Episodes.of([[1.0], []]), r"at least one step, got lengths \[1, 0\]"),
+        (lambda: Episodes.of([[1.0]], values=[[1.0, 2.0]]), r"values must have the shapes \[\(1,\)\]"),
+        (lambda: Episodes.of([[math.nan]]), "rewards must be finite, got nan"),
+        (lambda: Episodes.of([[1.0]], bootstrap=[1.0, 2.0]), "bootstrap must be 1 finite numbers"),
+        (lambda: Episodes.of([[1.0]], tokens=[[-1]]), "tokens must not be negative, got -1"),
+        (lambda: step(TWO, 1.5, 0.5), r"gamma must be in \[0, 1\], got 1.5"),
+        (lambda: token(TWO, 0.5, -1.0), r"lam must be in \[0, 1\], got -1.0"),
+    ],
+)
+def test_mistakes_in_a_batch(call: Any, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        call()
+
+
+def test_the_registry() -> None:
+    assert list(CREDIT) == ["step", "token", "trajectory", "rloo", "grpo", "gigpo", "bilevel", "reference"]
+    assert CREDIT["step"] is step

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Counting
 
-from steptool_agents.evaluate import Report, bootstrap, evaluate, held_out, summarize
+from steptool_agents.evaluate import Report, evaluate, held_out, oracle_calls, pass_rates, summarize
 from steptool_agents.policy import OraclePolicy
 from steptool_agents.trajectory import Generation, Step, Trajectory
+from steptool_env.errors import InvalidArgument
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
 
 
@@ -61,23 +61,6 @@ def test_a_finish_in_the_middle_is_no_contribution_by_itself() -> None:
     assert summarize([replace(one, steps=one.steps[:1])]).success == 0.0
 
 
-@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=1, max_size=40), st.integers(0, 3))
-def test_the_interval_holds_the_mean_and_is_the_same_again(values: list[float], seed: int) -> None:
-    array = np.array(values)
-    low, high = bootstrap(array, resamples=400, seed=seed)
-    assert low >= 0.0
-    assert low - 1e-9 <= array.mean() <= high + 1e-9
-    assert high <= 1.0 + 1e-9
-    assert (low, high) == bootstrap(array, resamples=400, seed=seed)
-
-
-def test_the_width_of_the_interval() -> None:
-    # 100 tasks, half of them solved: 1.96·sqrt(0.25 / 100) = 0.098 to either side.
-    low, high = bootstrap(np.array([0.0, 1.0] * 50))
-    assert low == pytest.approx(0.402, abs=0.02)
-    assert high == pytest.approx(0.598, abs=0.02)
-
-
 def test_held_out_tasks_are_spread_over_the_suite() -> None:
     suite = Counting(size=10)
     assert held_out(suite, 1) == [0]
@@ -107,3 +90,33 @@ def test_an_evaluation(width: int) -> None:
 def test_a_budget_of_steps() -> None:
     report, _ = evaluate(OraclePolicy(), Counting(), [0, 1], max_steps=4)
     assert (report.success, report.unfinished) == (0.5, 0.5)  # counting to 3 takes 4 calls, to 4 takes 5
+
+
+def called(*names: str, error: str = "") -> Trajectory:
+    task = Task("t", "Do it.", ("look",), 9)
+    one = episode(task, *[(error, 0.0, 0.0)] * len(names), solved=1.0)
+    return replace(one, steps=tuple(replace(s, transition=replace(s.transition, action=ToolCall(n))) for s, n in zip(one.steps, names, strict=True)))
+
+
+def test_against_the_oracle_by_hand() -> None:
+    # The solution calls a, b, finish: 3 calls. One episode calls a alone and a again: recall 1/2, 3 calls, 1 of them repeated.
+    report = summarize([called("a", "a", "finish"), called("b", "c", "c", "a", "finish", error="unknown_tool")], {"t": ("a", "b", "finish")})
+    assert report.recall == 0.75  # 1/2 and 2/2
+    assert report.steps_over_oracle == pytest.approx((3 / 3 + 5 / 3) / 2)
+    assert report.hallucinated == 5 / 8
+    assert report.repeated == 1 / 8  # what failed may be tried again
+    assert summarize([called("a")]).recall is None
+
+
+def test_the_oracle_calls_what_it_calls() -> None:
+    assert oracle_calls(Counting(), [0]) == {"count-3": ("add", "add", "add", "finish")}
+    report, _ = evaluate(OraclePolicy(), Counting(), [4, 1])
+    assert (report.recall, report.steps_over_oracle, report.hallucinated) == (1.0, 1.0, 0.0)
+
+
+def test_pass_rates_of_repeated_plays() -> None:
+    task, other = (Task(name, "Do it.", ("look",), 9) for name in ("t", "u"))
+    plays = [episode(task, ("", 0, 0), solved=solved) for solved in (1.0, 0.0)] + [episode(other, ("", 0, 0), solved=1.0)] * 2
+    assert pass_rates(plays) == {"pass@k": {"1": 0.75, "2": 1.0}, "pass^k": {"1": 0.75, "2": 0.5}}
+    with pytest.raises(InvalidArgument, match="same number of times"):
+        pass_rates(plays[:3])

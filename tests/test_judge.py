@@ -176,8 +176,8 @@ def test_a_missing_reward_is_masked_and_counted_never_0(tmp_path: Path) -> None:
 
 def test_masked_trajectories_teach_nothing() -> None:
     pytest.importorskip("torch")
-    from steptool_agents.evaluate import summarize
-    from steptool_agents.step_ppo import _measured, assign_credit
+    from steptool_agents.evaluate import measure, summarize
+    from steptool_agents.step_ppo import assign_credit
 
     (trajectory,) = rollout(OraclePolicy(), [StepToolEnv("worlds", "final", level=1)], [0])
     with serving(status(400)) as server:
@@ -189,7 +189,7 @@ def test_masked_trajectories_teach_nothing() -> None:
     paid = replace(trajectory, steps=tuple(replace(step, parts={"solved": 0.5}) for step in trajectory.steps))
     assert summarize([paid, masked]).reward == sum(paid.rewards)
     assert (summarize([paid, masked]).masked, summarize([masked]).reward) == (1, None)
-    measured = _measured([paid, masked])
+    measured = measure([paid, masked])
     assert measured["reward/solved"] == pytest.approx(measured["reward"])
 
 

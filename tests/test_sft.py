@@ -12,7 +12,7 @@ from toy import Counting
 from steptool_agents.demonstrations import DemonstrationPolicy
 from steptool_agents.lm import LMPolicy
 from steptool_agents.rollout import rollout
-from steptool_agents.sft import _backward, fit
+from steptool_agents.sft import backward, fit
 from steptool_agents.trajectory import Trajectory
 from steptool_env.env import StepToolEnv
 from steptool_env.tasks.worlds import Worlds
@@ -77,8 +77,8 @@ def test_observations_are_read_but_not_learnt() -> None:
     short = trajectory([((5,), (6, 7)), ((8,), (9, 10))])
     long = trajectory([((5,), (6, 7)), (range(8, 100), (9, 10))])
     vocabulary = lm.model.lm_head.weight.shape[0]
-    assert _backward(lm, [short], 1000) == pytest.approx(math.log(vocabulary))
-    assert _backward(lm, [long], 1000) == pytest.approx(math.log(vocabulary))
+    assert backward(lm, [short], 1000) == pytest.approx(math.log(vocabulary))
+    assert backward(lm, [long], 1000) == pytest.approx(math.log(vocabulary))
     # Only the tokens of actions push the projection: the rows of all others get the same small negative push, -p/4 per position.
     gradient = lm.model.lm_head.weight.grad
     assert gradient is not None
@@ -90,9 +90,9 @@ def test_observations_are_read_but_not_learnt() -> None:
 def test_micro_batches_change_nothing(budget: int) -> None:
     lm = language_model()
     data = demonstrations(LMPolicy(lm), 5)
-    expected = _backward(lm, data, 10**6)
+    expected = backward(lm, data, 10**6)
     gradients = {name: parameter.grad.clone() for name, parameter in lm.trainable().items() if parameter.grad is not None}
-    assert _backward(lm, data, budget) == pytest.approx(expected, rel=1e-5)
+    assert backward(lm, data, budget) == pytest.approx(expected, rel=1e-5)
     for name, parameter in lm.trainable().items():
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)

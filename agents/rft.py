@@ -1,0 +1,92 @@
+"""``rft``: rejection sampling. Play with the current policy, keep what solved its task, imitate it, go on.
+
+Source: Yuan et al., "Scaling Relationship on Learning Mathematical Reasoning" (arXiv 2308.01825), with fresh samples of the
+newest policy in every round, as in ReST (arXiv 2308.08998). What it leaves out: rewards other than the verdict, a pool of
+older samples.
+
+``algo_options``: ``"shortest"`` (False): of the solved episodes of a task keep only the shortest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from steptool_env.rewards import set_training_progress
+
+from .evaluate import Report, measure
+from .rollout import rollout
+from .sft import backward
+from .trajectory import Trajectory, in_hindsight
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .config import Config
+
+__all__ = ["accepted", "train"]
+
+
+def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+    """Imitate the policy's own solved episodes, round by round; arguments as for ``step_ppo.train``."""
+    from .run import Run
+
+    with Run(config, out, resume=resume, console=console) as run:
+        config = run.config
+        options = run.options(shortest=False)
+        run.warm_start()
+        parameters = list(run.lm.trainable().values())
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
+        run.open(optimizer)
+        if "before" not in run.state:
+            run.evaluate("before")
+        suite = run.suite("train")
+        envs = run.environments(suite, config.episodes)
+        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
+        while run.goes_on:
+            started = time.perf_counter()
+            run.policy.forget()
+            set_training_progress(run.shaper, run.update / config.updates)
+            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
+            run.played(trajectories)
+            played = time.perf_counter()
+            kept = accepted(trajectories, shortest=options["shortest"])
+            losses = []
+            for _ in range(config.epochs if kept else 0):
+                for chosen in np.array_split(run.rng.permutation(len(kept)), min(config.minibatches, len(kept))):
+                    losses.append(backward(run.lm, [kept[index] for index in chosen], config.token_budget))
+                    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                    optimizer.step()
+            run.encoded(kept, config.epochs)
+            learnt = {"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}
+            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
+            run.save(optimizer, measured)
+            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  kept {len(kept)}")
+        after, episodes = run.evaluate("after")
+        return run.finish(Report(**run.state["before"]), after, episodes)
+
+
+def accepted(trajectories: Sequence[Trajectory], *, shortest: bool = False) -> list[Trajectory]:
+    """Return the episodes that solved their task without a fault, every one of them once.
+
+    Args:
+        trajectories: What was played.
+        shortest: Only the one with the fewest steps of each task; of several, the first.
+    """
+    seen: set[tuple[str, tuple[tuple[int, ...], ...]]] = set()
+    best: dict[str, Trajectory] = {}
+    kept = []
+    for one in trajectories:
+        said = (one.task.id, tuple(step.generation.token_ids for step in one.steps))
+        if one.success < 1.0 or one.masked.any() or said in seen:
+            continue
+        seen.add(said)
+        kept.append(one)
+        if one.task.id not in best or len(one.steps) < len(best[one.task.id].steps):
+            best[one.task.id] = one
+    return [one for one in kept if best[one.task.id] is one] if shortest else kept
