@@ -139,6 +139,7 @@ class Engine:
         sequence.ids += ids
         sequence.status, sequence.written, sequence.logprobs, sequence.guide = "waiting", [], [], guide
 
+    @torch.inference_mode()  # as ``step`` runs under it: its tensors cannot be changed elsewhere
     def drop(self, key: Hashable) -> None:
         """Forget a sequence; its row is free."""
         sequence = self._sequences.pop(key, None)

@@ -69,7 +69,9 @@ class LanguageModel(nn.Module):
         self._check_head(base)
         self._recomputed: list[nn.Module] = []
         if recompute:
-            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # transformers 5.23 has a new name for it.
+            enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
             self._recomputed = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     @property

@@ -197,7 +197,8 @@ def _load(config: Config, run: Run) -> list[Trajectory]:
     encode = run.lm.tokenizer.encode
     data = read_step_csv(path, lambda text: encode(text, add_special_tokens=False)) if path.suffix == ".csv" else read_jsonl(path)
     usable = [one for one in data if any(step.generation.token_ids and not step.masked for step in one.steps)]
-    size = int(run.lm.model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]  # a module may have any attribute
+    embeddings: Any = run.lm.model.get_input_embeddings()
+    size = len(embeddings.weight)
     if not usable:
         raise InvalidArgument(f"{config.data!r} holds no trajectory with tokens to learn from")
     if any(token >= size for one in usable for step in one.steps for token in (*step.generation.prompt_ids, *step.generation.token_ids)):

