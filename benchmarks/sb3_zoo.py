@@ -19,6 +19,9 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from steptool_agents.sb3 import SB3_ALGORITHMS, SuccessCallback, evaluate, make_envs, make_model
 
+CHAINS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": ("lookup", "change"), "faults": 0, "lookalikes": 0}
+"""The tasks of ``worlds`` whose calls take one value each."""
+
 
 class Deadline(BaseCallback):
     """Ends training after so many seconds."""
@@ -33,7 +36,7 @@ class Deadline(BaseCallback):
 
 def measure(algorithm: str, level: int, seconds: float, seed: int, episodes: int) -> dict[str, Any]:
     """Train one algorithm and return its figures."""
-    model = make_model(algorithm, make_envs(8, seed=seed, suite="worlds", level=level), seed=seed)
+    model = make_model(algorithm, make_envs(8, seed=seed, suite="worlds", level=level, **CHAINS), seed=seed)
     start, used = time.monotonic(), time.process_time()
     success = SuccessCallback(stop_at=0.98)
     model.learn(10_000_000, callback=CallbackList([success, Deadline(seconds)]))
@@ -44,8 +47,8 @@ def measure(algorithm: str, level: int, seconds: float, seed: int, episodes: int
         "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(time.process_time() - used, 1),
         "steps": model.num_timesteps,
-        "train": evaluate(model, episodes, suite="worlds", level=level, split="train"),
-        "test": evaluate(model, episodes, suite="worlds", level=level, split="test"),
+        "train": evaluate(model, episodes, suite="worlds", level=level, **CHAINS, split="train"),
+        "test": evaluate(model, episodes, suite="worlds", level=level, **CHAINS, split="test"),
     }
 
 

@@ -27,8 +27,8 @@ ENVIRONMENT = [
 AGENTS = [
     {"config", "credit", "losses", "trajectory"},
     {
-        *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "judge", "lm"),
-        *("metrics", "mistakes", "models", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
+        *("batching", "cache", "chat", "checkpoint", "critic", "demonstrations", "export", "judge", "lm"),
+        *("metrics", "mistakes", "models", "play", "policy", "prompts", "report", "rollout", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "rft", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},

@@ -18,13 +18,16 @@ from steptool_agents.sb3 import SB3_ALGORITHMS, RowScorer, SuccessCallback, eval
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.wrappers.discrete import FEATURES
 
+CHAINS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": ("lookup", "change"), "faults": 0, "lookalikes": 0}
+"""The tasks of ``worlds`` whose calls take one value each."""
+
 # Matplotlib's and pandas' own business, on import by stable-baselines3.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib", "ignore::DeprecationWarning:pandas")
 
 
 @pytest.mark.parametrize("algorithm", SB3_ALGORITHMS)
 def test_every_algorithm_trains_logs_and_is_evaluated(algorithm: str) -> None:
-    envs = make_envs(2, seed=0, level=1)
+    envs = make_envs(2, seed=0, level=1, **CHAINS)
     small: dict[str, Any] = {"learning_starts": 50} if algorithm == "dqn" else {"n_steps": 32}
     if "ppo" in algorithm:
         small["batch_size"] = 32
@@ -43,14 +46,14 @@ def test_every_algorithm_trains_logs_and_is_evaluated(algorithm: str) -> None:
     assert {"steptool/success", "steptool/sc", "steptool/con", "steptool/solved"} <= set(logged)
     assert len(callback.successes) > 5
     assert logged["steptool/solved"] == pytest.approx(callback.success)
-    figures = evaluate(model, episodes=5, level=1, split="test")
+    figures = evaluate(model, episodes=5, level=1, **CHAINS, split="test")
     assert set(figures) == {"success", "return", "steps"}
     assert 1 <= figures["steps"] <= 6
 
 
 def test_the_same_seed_trains_the_same_model() -> None:
     def weights() -> list[float]:
-        model = make_model("maskable-ppo", make_envs(2, seed=3, level=1), seed=3, n_steps=32, batch_size=32)
+        model = make_model("maskable-ppo", make_envs(2, seed=3, level=1, **CHAINS), seed=3, n_steps=32, batch_size=32)
         model.learn(64)
         return [float(parameter.detach().sum()) for parameter in model.policy.parameters()]
 
@@ -74,7 +77,7 @@ def test_training_stops_at_the_success_that_was_asked_for() -> None:
 
 
 def test_wrong_arguments_raise() -> None:
-    envs = make_envs(1, level=1)
+    envs = make_envs(1, level=1, **CHAINS)
     with pytest.raises(UnknownName, match="Did you mean 'maskable-ppo'"):
         make_model("maskable_ppo", envs)
     with pytest.raises(InvalidArgument, match="features for each action"):
@@ -84,6 +87,6 @@ def test_wrong_arguments_raise() -> None:
 @pytest.mark.slow
 def test_maskable_ppo_learns_level_1_and_carries_over_to_held_out_tasks() -> None:
     torch.manual_seed(0)
-    model = make_model("maskable-ppo", make_envs(8, seed=0, suite="worlds", level=1), seed=0)
+    model = make_model("maskable-ppo", make_envs(8, seed=0, suite="worlds", level=1, **CHAINS), seed=0)
     model.learn(40_000, callback=SuccessCallback(stop_at=0.97))
-    assert evaluate(model, episodes=200, level=1, split="test")["success"] >= 0.9
+    assert evaluate(model, episodes=200, level=1, **CHAINS, split="test")["success"] >= 0.9

@@ -24,7 +24,7 @@ from steptool_env.types import Task
 
 __all__ = ["generate"]
 
-TRIES = 200
+TRIES = 1000
 """How often a task is drawn before its domain counts as too small; most need one."""
 _WORD = re.compile(r"\w[\w.-]*\w|\w")
 
@@ -40,12 +40,15 @@ def generate(name: str, dials: Dials) -> Task:
         InvalidArgument: The domain is too small for a task of this depth.
     """
     rng = seeded(name)
-    domain = DOMAINS[rng.choice(dials.domains)]
-    families = _fitting(domain, dials)
-    if not families:
-        raise InvalidArgument(f"domain {domain.name!r} has no task of {' or '.join(dials.families)} with a depth of {dials.depth}: choose others, or more depth")
+    fitting = _fitting(dials)
+    if not fitting:
+        asked = f"depth {dials.depth} in the domains {', '.join(dials.domains)}"
+        raise InvalidArgument(f"there is no task of {' or '.join(dials.families)} with {asked}: choose others, or more depth")
+    domain, families = rng.choice(fitting)
     family = rng.choice(families)
     for tries in range(TRIES):
+        if tries and tries % 100 == 0:  # a domain may be too small for this family
+            family = rng.choice(families)
         if tries % 20 == 0:
             depth = max(family.least, rng.randint(*dials.depth))
         scene = Scene(rng, domain, dials, name, family.rich)
@@ -55,13 +58,16 @@ def generate(name: str, dials: Dials) -> Task:
             continue
         if dials.depth[0] <= len(quest.ways[0]) <= dials.depth[1] and not _told(quest, name):
             return _task(scene, family, quest)
-    raise InvalidArgument(f"domain {domain.name!r} has no {family.name} of {depth} calls: it needs more relations, or the depth must be smaller")
+    kind = family.name if len(families) == 1 else "task"
+    raise InvalidArgument(f"domain {domain.name!r} has no {kind} of {dials.depth[0]} to {dials.depth[1]} calls: it needs more relations, or less depth")
 
 
 @functools.cache
-def _fitting(domain: Domain, dials: Dials) -> tuple[Family, ...]:
-    chosen = (FAMILIES[name] for name in dials.families)
-    return tuple(family for family in chosen if family.least <= dials.depth[1] and family.fits(domain, dials))
+def _fitting(dials: Dials) -> tuple[tuple[Domain, tuple[Family, ...]], ...]:
+    """Return the domains that have tasks of some of the families, and which."""
+    chosen = [family for name in dials.families if (family := FAMILIES[name]).least <= dials.depth[1]]
+    pairs = ((domain, tuple(family for family in chosen if family.fits(domain, dials))) for domain in map(DOMAINS.__getitem__, dials.domains))
+    return tuple((domain, families) for domain, families in pairs if families)
 
 
 def _told(quest: Quest, name: str) -> bool:
@@ -114,8 +120,8 @@ def _offer(scene: Scene, needed: Iterable[str], rich: bool) -> list[str]:
     if dials.lookalikes:
         doubles = [archive_tool(kind) for kind in scene.domain.entities if f"get_{kind}" in names]
         names += rng.sample(doubles, min(dials.lookalikes, len(doubles)))
-    others = [name for name in pool(scene.domain, rich) if name not in names]
+    others = [name for name in pool(scene.domain, rich) if name not in names and not name.startswith("undo_")]
     names += rng.sample(others, min(len(others), max(0, dials.tools - len(names))))
-    names += [undo for name in names if (undo := f"undo_{name}") in others and undo not in names]  # what can be changed back, can be
+    names += [undo for name in names if (undo := f"undo_{name}") in pool(scene.domain, rich) and undo not in names]  # changes can be taken back
     rng.shuffle(names)
     return names

@@ -9,19 +9,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.worlds.answers import Answer
 from steptool_env.tasks.worlds.domain import Change, Domain
 from steptool_env.tasks.worlds.levels import Dials
 from steptool_env.tasks.worlds.plan import Fact, Step, Way, page_fact
 from steptool_env.tasks.worlds.tools import list_tool, lookup, lookup_tool
-from steptool_env.tasks.worlds.values import below, hashed, table
+from steptool_env.tasks.worlds.values import hashed, table
 from steptool_env.types import ToolCall
 
 __all__ = ["Misfit", "Place", "Quest", "Scene", "Wording"]
-
-TRIES = 1000
-"""How many paths are drawn before a domain counts as too small; for chains of six in the domains here, one in fifteen fits."""
 
 
 class Misfit(Exception):
@@ -87,14 +83,20 @@ class Scene:
     @functools.cached_property
     def entities(self) -> dict[str, dict[str, Any]]:
         """Id -> record; drawn when it is first asked for."""
-        ids = {kind: [f"{entity.prefix}{number}" for number in self.rng.sample(range(10, 100), self.dials.entities)] for kind, entity in self.domain.entities.items()}
+        count = self.dials.entities
+        ids = {kind: [f"{entity.prefix}{number}" for number in self.rng.sample(range(10, 100), count)] for kind, entity in self.domain.entities.items()}
         bits = self.rng.getrandbits
         records: dict[str, dict[str, Any]] = {}
         for kind, entity in self.domain.entities.items():
-            fields: list[tuple[str, Sequence[Any], int]] = [(name, values := table(sort), len(values)) for name, sort in entity.attributes.items()]
-            fields += [(relation, ids[target], self.dials.entities) for relation, target in entity.relations.items()]
+            columns = [(name, table(sort)) for name, sort in entity.attributes.items()] + [(name, ids[target]) for name, target in entity.relations.items()]
+            fields = [(name, values, len(values), len(values).bit_length()) for name, values in columns]
             for key in ids[kind]:
-                records[key] = {name: values[below(bits, count)] for name, values, count in fields}
+                records[key] = record = {}
+                for name, values, size, width in fields:  # rng.choice(values), without its overhead: most of a task's time is spent here
+                    drawn = bits(width)
+                    while drawn >= size:
+                        drawn = bits(width)
+                    record[name] = values[drawn]
         return records
 
     def keys(self, kind: str) -> list[str]:
@@ -112,20 +114,20 @@ class Scene:
         return values[hashed(self.name, key, field) % len(values)]
 
     # ---------------------------------------------------------------- paths
-    def walk(self, length: int, family: str, ends: Sequence[Change] | None = None) -> tuple[list[str], list[str], Change | None]:
+    def walk(self, length: int, ends: Sequence[Change] | None = None) -> tuple[list[str], list[str], Change | None]:
         """Draw a path over ``length`` entity types that all differ, by walking at random; one that ends at something to change.
 
         Raises:
-            InvalidArgument: The domain has none.
+            Misfit: There is none.
         """
         rng, entities = self.rng, self.domain.entities
-        if length > 6:
-            possible = _paths(self.domain, length, frozenset(entities if ends is None else (change.entity for change in ends)), "")
-            if not possible:
-                raise Misfit
-            names, chain = rng.choice(possible)  # too rare to be found by walking
+        possible = _paths(self.domain, length, frozenset(entities if ends is None else (change.entity for change in ends)), "")
+        if not possible:
+            raise Misfit
+        if length > 6:  # too rare to be found by walking
+            names, chain = rng.choice(possible)
             return [*names], [*chain], rng.choice([change for change in ends if change.entity == names[-1]]) if ends is not None else None
-        for _ in range(TRIES):
+        while True:  # paths of six: at least one walk in fifteen gets there
             kinds, relations = [rng.choice(list(entities))], list[str]()
             while len(kinds) < length:
                 ways = [(name, target) for name, target in entities[kinds[-1]].relations.items() if name not in relations and target not in kinds]
@@ -137,9 +139,6 @@ class Scene:
             changes = [change for change in ends or () if change.entity == kinds[-1]]
             if len(kinds) == length and (ends is None or changes):
                 return kinds, relations, rng.choice(changes) if ends is not None else None
-        raise InvalidArgument(
-            f"domain {self.domain.name!r} has no path for a {family} of {length} calls: it needs more relations, or the depth must be smaller"
-        )
 
     def path(self, length: int, ends: Collection[str], without: str = "") -> tuple[Place, list[str], list[str]]:
         """Draw a path over ``length`` types that ends at one of ``ends`` and avoids one type, and an entity where it begins.
@@ -187,16 +186,15 @@ class Scene:
         One may list by all filters at once, or by some of them, and read the other fields of what is listed.
         """
         ways: list[Way] = []
-        keys = sorted(self.keys(kind))
         tool = list_tool(self.domain, kind)
+        fits = {key: [name for name, value in filters.items() if self.value(kind, key, name) == value] for key in sorted(self.keys(kind))}
         for size in range(len(filters), -1, -1):  # how many filters are used
             for names in itertools.combinations(filters, size):
-                some = {name: filters[name] for name in names}
-                found = [key for key in keys if all(self.value(kind, key, name) == value for name, value in some.items())]
+                some, others = {name: filters[name] for name in names}, [name for name in filters if name not in names]
                 further: list[tuple[str, str, str]] = []
+                found = [key for key, fitting in fits.items() if all(name in fitting for name in names)]
                 for key in found:
-                    others = [name for name in filters if name not in some]
-                    failing = [name for name in others if self.value(kind, key, name) != filters[name]]
+                    failing = [name for name in others if name not in fits[key]]
                     further += [(kind, key, name) for name in failing[:1] or others]
                 pages = [
                     Step(ToolCall(tool, {**some, **({"page": page} if page > 1 else {})}), (page_fact(kind, some, page),))

@@ -10,9 +10,9 @@ import datetime
 import functools
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-__all__ = ["DETAILS", "KINDS", "NAMES", "UNITS", "below", "hashed", "is_options", "seeded", "table"]
+__all__ = ["DETAILS", "KINDS", "NAMES", "UNITS", "hashed", "is_options", "seeded", "table"]
 
 NAMES = tuple(
     (
@@ -53,15 +53,6 @@ def table(kind: str) -> Sequence[str | int]:
     if is_options(kind):
         return tuple(kind.split("|"))
     return tuple(f"{number} {kind}" for number in range(11, 990))
-
-
-def below(bits: Callable[[int], int], count: int) -> int:
-    """Return a number in ``range(count)`` from a generator's ``getrandbits``: what ``random.Random`` does inside, without its checks."""
-    width = count.bit_length()
-    drawn = bits(width)
-    while drawn >= count:
-        drawn = bits(width)
-    return drawn
 
 
 def hashed(*parts: str) -> int:

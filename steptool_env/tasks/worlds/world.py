@@ -117,7 +117,7 @@ class World:
         if (key, field) in self.moved:
             return self.moved[key, field][1]
         value = self.plan.entities[key][field]
-        return value + self.shifts.get((key, field), 0) if field in entity.attributes and self.shifts else value
+        return value + self.shifts[key, field] if (key, field) in self.shifts else value
 
     def _old(self, entity: Entity, key: str, field: str) -> Any:
         """Return what a field held some time ago; never what it holds now, unless there is nothing else."""

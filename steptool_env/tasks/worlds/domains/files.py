@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link
+from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link, Transfer
 
 __all__ = ["FILES"]
 
@@ -24,4 +24,5 @@ FILES = Domain(
     changes=(Change("file", "lock", "locked"), Change("disk", "unmount", "unmounted"), Change("share", "disable", "disabled")),
     procedures=(Change("disk", "format", "formatted", after="unmounted"), Change("file", "sign", "signed", after="locked")),
     links=(Link("file", "move", "folder"), Link("folder", "relocate", "disk")),
+    transfers=(Transfer("folder", "quota", "quota"),),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link
+from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link, Transfer
 
 __all__ = ["LIBRARY"]
 
@@ -25,4 +25,5 @@ LIBRARY = Domain(
     changes=(Change("loan", "renew", "renewed"), Change("book", "reserve", "reserved"), Change("hall", "close", "closed")),
     procedures=(Change("book", "lend", "lent", after="reserved"), Change("hall", "renovate", "renovated", after="closed")),
     links=(Link("book", "reshelve", "shelf"), Link("reader", "transfer", "branch")),
+    transfers=(Transfer("branch", "budget", "budget"),),
 )

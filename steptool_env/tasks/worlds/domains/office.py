@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link
+from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link, Transfer
 
 __all__ = ["OFFICE"]
 
@@ -25,4 +25,5 @@ OFFICE = Domain(
     changes=(Change("event", "cancel", "cancelled"), Change("mail", "archive", "archived"), Change("room", "book", "booked")),
     procedures=(Change("mail", "delete", "deleted", after="archived"), Change("room", "prepare", "prepared", after="booked")),
     links=(Link("event", "move", "room"), Link("person", "reassign", "team")),
+    transfers=(Transfer("team", "budget", "means"),),
 )

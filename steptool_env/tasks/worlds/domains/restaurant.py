@@ -26,5 +26,5 @@ RESTAURANT = Domain(
     changes=(Change("booking", "confirm", "confirmed"), Change("table", "block", "blocked"), Change("dish", "withdraw", "withdrawn")),
     procedures=(Change("booking", "seat", "seated", after="confirmed"), Change("dish", "replace", "replaced", after="withdrawn")),
     links=(Link("booking", "reseat", "table"), Link("waiter", "reassign", "section")),
-    transfers=(Transfer("station", "stock", "stock"),),
+    transfers=(Transfer("station", "stock", "ingredients"),),
 )

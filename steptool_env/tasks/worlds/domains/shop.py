@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link
+from steptool_env.tasks.worlds.domain import Change, Domain, Entity, Link, Transfer
 
 __all__ = ["SHOP"]
 
@@ -24,4 +24,5 @@ SHOP = Domain(
     changes=(Change("order", "cancel", "cancelled"), Change("card", "block", "blocked"), Change("product", "recall", "recalled")),
     procedures=(Change("order", "refund", "refunded", after="cancelled"), Change("card", "replace", "replaced", after="blocked")),
     links=(Link("order", "redirect", "courier"), Link("employee", "relocate", "office")),
+    transfers=(Transfer("card", "limit", "credit"),),
 )

@@ -35,7 +35,7 @@ class Change(Family):
         return bool(domain.changes)
 
     def draw(self, scene: Scene, depth: int) -> Quest:
-        kinds, relations, change = scene.walk(depth, self.name, scene.domain.changes)
+        kinds, relations, change = scene.walk(depth, scene.domain.changes)
         assert change is not None
         ids = [scene.rng.choice(scene.keys(kinds[0]))]
         for relation in relations:

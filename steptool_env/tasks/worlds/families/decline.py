@@ -50,14 +50,14 @@ class Decline(Family):
         return Quest(instruction, Answer((ids[-2],), give_up=True), (tuple(scene.reads(reads)),), offered=scene.tools(kinds))
 
     def _change(self, scene: Scene, depth: int, impossible: bool) -> Quest:
-        """A change that the status of its object forbids: the tool refuses it."""
+        """A change that the status of its object forbids; one can read that, or try and be refused."""
         change = scene.rng.choice(scene.domain.changes)
         place, kinds, ids = scene.path(depth, [change.entity])
         instruction = scene.say(ORDER, verb=change.verb, where=place) + scene.say(_ADD)
         reads = scene.reads(scene.along(kinds, ids, place.relations))
         code, call = scene.code(), ToolCall(change_tool(change), {f"{change.entity}_id": ids[-1]})
         if impossible:
-            act = Step(call, ((ids[-1], "status"),))
-            return Quest(instruction, Answer((ids[-1],), give_up=True), ((*reads, act),), statuses={ids[-1]: scene.rng.choice(_BARRED)})
+            way = tuple(scene.reads([*scene.along(kinds, ids, place.relations), (change.entity, ids[-1], "status")]))
+            return Quest(instruction, Answer((ids[-1],), give_up=True), (way,), statuses={ids[-1]: scene.rng.choice(_BARRED)}, offered=(call.name,))
         goal = ("done", call.name, ids[-1])
-        return Quest(instruction, Answer((code,)), ((*reads, Step(call, (goal,))),), (goal,), {goal: code})
+        return Quest(instruction, Answer((code,)), ((*reads, Step(call, (goal,))),), (goal,), {goal: code}, offered=scene.tools([change.entity]))

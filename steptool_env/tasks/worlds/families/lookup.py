@@ -23,7 +23,7 @@ class Lookup(Family):
     rich: ClassVar[bool] = False
 
     def draw(self, scene: Scene, depth: int) -> Quest:
-        kinds, relations, _ = scene.walk(depth, self.name)
+        kinds, relations, _ = scene.walk(depth)
         ids = [scene.rng.choice(scene.keys(kinds[0]))]
         for relation in relations:
             ids.append(scene.entities[ids[-1]][relation])
