@@ -161,4 +161,5 @@ def show_end(env: StepToolEnv, total: float, console: Console) -> None:
     outcome = env.episode[-1].outcome
     solved = outcome is not None and outcome.solved >= 1.0
     reason = outcome.reason if outcome is not None else ""
-    console.print(Text(f"{'Solved' if solved else 'Not solved'}: {reason}. {len(env.episode)} calls, {total:+.3f} in all.", style="bold green" if solved else "bold red"))
+    text = f"{'Solved' if solved else 'Not solved'}: {reason}. {len(env.episode)} calls, {total:+.3f} in all."
+    console.print(Text(text, style="bold green" if solved else "bold red"))

@@ -243,7 +243,8 @@ def main() -> None:
     found = faults(by_split | by_family)
     if arguments.json:
         groups = {"by split": by_split, "by family": by_family}
-        print(json.dumps({name: [{"level": level, "group": group, **one} for (level, group), one in what.items()] for name, what in groups.items()} | {"faults": found}))
+        listed = {name: [{"level": level, "group": group, **one} for (level, group), one in what.items()] for name, what in groups.items()}
+        print(json.dumps({**listed, "faults": found}))
     else:
         arguments.out.mkdir(parents=True, exist_ok=True)
         plot(by_family, arguments.out / "worlds_card.png")
@@ -251,7 +252,8 @@ def main() -> None:
         text = [
             "# Card of the suite worlds",
             "",
-            f"Made by `{command}` in {time.perf_counter() - start:.0f} s on one core. Shares of tasks that each agent solves; `--help` says what the agents do.",
+            f"Made by `{command}` in {time.perf_counter() - start:.0f} s on one core.",
+            "Shares of tasks that each agent solves; `--help` says what the agents do.",
             "Depth: calls before `finish`, without those that faults cost. Tools: on offer beside `finish`, on average.",
             "",
             *table(by_split, "split"),

@@ -20,7 +20,6 @@ from steptool_env.wrappers.catalogue import bind, takes_one_text
 from steptool_env.wrappers.discrete import FEATURES, tool_code
 from steptool_env.wrappers.memory import Memory, Value
 
-
 CHAINS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": ("lookup", "change"), "faults": 0, "lookalikes": 0}
 """The tasks of ``worlds`` whose calls take one value each."""
 

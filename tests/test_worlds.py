@@ -12,15 +12,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from steptool_env import Malformed, StepToolEnv, Task, ToolCall, make_suite
+from steptool_env import StepToolEnv, Task, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, StepToolError, UnknownName
 from steptool_env.tasks.worlds import LEVELS, Worlds
 from steptool_env.tasks.worlds.domain import Change

@@ -64,7 +64,7 @@ def test_a_new_domain_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = Worlds(domains="mine", depth=(3, 3), families="lookup")
     with pytest.raises(InvalidArgument, match="domain 'mine' has no lookup of 3 to 3 calls"):
         deep[0]
-    with pytest.raises(InvalidArgument, match="there is no task of move with depth .* in the domains mine"):
+    with pytest.raises(InvalidArgument, match=r"there is no task of move with depth .* in the domains mine"):
         Worlds(domains="mine", depth=(3, 3), families="move")[0]
 
 

@@ -15,6 +15,7 @@ from steptool_env import ToolCall
 from steptool_env.tasks.worlds import Worlds
 from steptool_env.tasks.worlds.answers import Answer
 from steptool_env.tasks.worlds.families import FAMILIES
+from steptool_env.tasks.worlds.values import UNITS
 from steptool_env.tasks.worlds.world import World
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -127,7 +128,7 @@ def test_dates_and_units() -> None:
         else:
             kinds.add("unit")
             unit = re.search(r" (?:in|to) (\w+)", task.instruction)[1]  # type: ignore[index]
-            small, factor = {"grams": ("kg", 1000), "metres": ("km", 1000), "minutes": ("hours", 60), "seconds": ("minutes", 60), "millilitres": ("litres", 1000)}[unit]
+            small, factor = next((name, factor) for name, (other, factor) in UNITS.items() if other == unit)
             assert f"{int(answer) // factor} {small}" in text
     assert kinds == {"later", "between", "unit"}
 

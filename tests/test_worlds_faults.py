@@ -31,7 +31,8 @@ def test_a_fault_is_met_once_and_got_over(fault: str, replies: str) -> None:
     env = find(fault, replies=replies)
     assert env.episode is not None
     solution = env.solution()
-    assert len(solution) - 1 == len(env.task.data.ways[0]) + sum(COST[kind] for tool, kind in env.task.data.faults.items() if any(step.call.name == tool for step in env.task.data.ways[0]))
+    way, used = env.task.data.ways[0], {step.call.name for step in env.task.data.ways[0]}
+    assert len(solution) - 1 == len(way) + sum(COST[kind] for tool, kind in env.task.data.faults.items() if tool in used)
     first = solution[0]
     env.step(first)
     assert MESSAGES[fault] in env.episode[-1].result.content

@@ -25,7 +25,13 @@ NAMES = tuple(
 KINDS = ("name", "code", "amount")
 """Kinds of attribute: a first name; a code of four digits; an amount from 100 to 9999. All are hard to guess."""
 
-UNITS: dict[str, tuple[str, int]] = {"kg": ("grams", 1000), "km": ("metres", 1000), "hours": ("minutes", 60), "minutes": ("seconds", 60), "litres": ("millilitres", 1000)}
+UNITS: dict[str, tuple[str, int]] = {
+    "kg": ("grams", 1000),
+    "km": ("metres", 1000),
+    "hours": ("minutes", 60),
+    "minutes": ("seconds", 60),
+    "litres": ("millilitres", 1000),
+}
 """Unit of a measure -> the smaller unit that it may be asked for in, and how many of these it is."""
 
 DETAILS = ("date", *UNITS)

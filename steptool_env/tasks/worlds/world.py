@@ -125,10 +125,7 @@ class World:
             return "active"
         now = self.value(entity, key, field)
         kind = entity.attributes.get(field) or entity.details.get(field)
-        if kind is not None:
-            possible = table(kind)
-        else:
-            possible = [one for one in self.plan.entities if one[:-2] == str(now)[:-2]] or [now]
+        possible = table(kind) if kind is not None else [one for one in self.plan.entities if one[:-2] == str(now)[:-2]] or [now]
         place = hashed(self.plan.name, key, field, "old") % len(possible)
         return possible[place] if possible[place] != now else possible[place - 1]
 

@@ -19,7 +19,9 @@ FILES = Domain(
         "disk": Entity("DI", {"capacity": "amount", "serial": "code"}, {"server": "server", "mirror": "backup"}, "a disk", {"bought": "date", "weight": "kg"}),
         "share": Entity("SA", {"port": "code", "limit": "amount"}, {"server": "server", "root": "folder"}, "a network share", {"mode": "open|guarded|sealed"}),
         "server": Entity("SE", {"operator": "name", "rack": "code"}, {"admin": "user", "spare": "disk"}, "a server", {"uptime": "hours"}),
-        "backup": Entity("BA", {"volume": "amount", "key": "code"}, {"server": "server", "share": "share"}, "a backup", {"taken": "date", "runtime": "minutes"}),
+        "backup": Entity(
+            "BA", {"volume": "amount", "key": "code"}, {"server": "server", "share": "share"}, "a backup", {"taken": "date", "runtime": "minutes"}
+        ),
     },
     changes=(Change("file", "lock", "locked"), Change("disk", "unmount", "unmounted"), Change("share", "disable", "disabled")),
     procedures=(Change("disk", "format", "formatted", after="unmounted"), Change("file", "sign", "signed", after="locked")),

@@ -15,9 +15,13 @@ OFFICE = Domain(
         "event": Entity("EV", {"cost": "amount", "code": "code"}, {"host": "person", "room": "room", "project": "project"}, "a calendar event", _EVENT),
         "mail": Entity("ML", {"ticket": "code", "quote": "amount"}, {"sender": "person", "event": "event", "project": "project"}, "a mail", _MAIL),
         "person": Entity("PE", {"name": "name", "extension": "code"}, {"team": "team", "desk": "room"}, "a person", {"joined": "date"}, "people"),
-        "team": Entity("TM", {"lead": "name", "budget": "amount"}, {"project": "project", "assistant": "assistant"}, "a team", {"mode": "onsite|hybrid|remote"}),
+        "team": Entity(
+            "TM", {"lead": "name", "budget": "amount"}, {"project": "project", "assistant": "assistant"}, "a team", {"mode": "onsite|hybrid|remote"}
+        ),
         "project": Entity("PR", {"code": "code", "volume": "amount"}, {"customer": "customer", "room": "room"}, "a project", {"deadline": "date"}),
-        "room": Entity("RO", {"pin": "code", "rent": "amount"}, {"building": "building", "keeper": "assistant"}, "a meeting room", {"screen": "none|small|large"}),
+        "room": Entity(
+            "RO", {"pin": "code", "rent": "amount"}, {"building": "building", "keeper": "assistant"}, "a meeting room", {"screen": "none|small|large"}
+        ),
         "customer": Entity("CU", {"name": "name", "phone": "code"}, {"contact": "person", "site": "building"}, "a customer"),
         "building": Entity("BU", {"code": "code", "tax": "amount"}, {"janitor": "assistant", "tenant": "team"}, "a building", {"built": "date"}),
         "assistant": Entity("AS", {"name": "name", "wage": "amount"}, {"boss": "person", "office": "room"}, "an assistant", {"week": "hours"}),

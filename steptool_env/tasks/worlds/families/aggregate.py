@@ -14,7 +14,10 @@ __all__ = ["Aggregate"]
 
 _ASK = {
     "sum": Wording(
-        seen=("What is the sum of the {amount} of all {plural} whose {relation} is {where}?", "Add up the {amount} of all {plural} whose {relation} is {where}."),
+        seen=(
+            "What is the sum of the {amount} of all {plural} whose {relation} is {where}?",
+            "Add up the {amount} of all {plural} whose {relation} is {where}.",
+        ),
         unseen=("How much {amount} do all {plural} of {where}, their {relation}, have together?",),
     ),
     "count": Wording(

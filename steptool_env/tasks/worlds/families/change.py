@@ -17,7 +17,11 @@ __all__ = ["ORDER", "Change"]
 
 ORDER = Wording(
     seen=("{Verb} {where} and tell me the confirmation.", "Please {verb} {where} and report the confirmation."),
-    unseen=("We have to {verb} {where}. What is the confirmation?", "Would you {verb} {where} for me? I need the confirmation.", "{Verb} {where}; answer with the confirmation."),
+    unseen=(
+        "We have to {verb} {where}. What is the confirmation?",
+        "Would you {verb} {where} for me? I need the confirmation.",
+        "{Verb} {where}; answer with the confirmation.",
+    ),
 )
 
 

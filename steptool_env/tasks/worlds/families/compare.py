@@ -15,7 +15,10 @@ _ASK = Wording(
         "Compare {where}: what is the {attribute} of the one with the {order} {amount}?",
         "Which of {where} has the {order} {amount}? Report its {attribute}.",
     ),
-    unseen=("Look at {where}. I want to know the {attribute} of the {kind} whose {amount} is {order}.", "Of {where}, take the one with the {order} {amount} and tell me its {attribute}."),
+    unseen=(
+        "Look at {where}. I want to know the {attribute} of the {kind} whose {amount} is {order}.",
+        "Of {where}, take the one with the {order} {amount} and tell me its {attribute}.",
+    ),
 )
 
 

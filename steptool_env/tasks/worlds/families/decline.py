@@ -18,7 +18,10 @@ from steptool_env.types import ToolCall
 __all__ = ["Decline"]
 
 _ADD = Wording(
-    seen=(" If that is impossible, give up and answer with the id of the record that stands in the way.", " If it cannot be done, give up and answer with the id of the record at which it fails."),
+    seen=(
+        " If that is impossible, give up and answer with the id of the record that stands in the way.",
+        " If it cannot be done, give up and answer with the id of the record at which it fails.",
+    ),
     unseen=(" Should a record make that impossible, give up and name its id instead.",),
 )
 _BARRED = ("suspended", "expired", "disputed")

@@ -18,7 +18,10 @@ _ASK = Wording(
         "List the ids of all {plural} whose {relation} is {where} and whose {state} is {value}.",
         "Which {plural} have {where} as their {relation} and {value} as their {state}? Report their ids.",
     ),
-    unseen=("I need the id of every {kind} with {where} as its {relation}, but only where the {state} is {value}.", "Give me all {plural} with the {state} {value} that belong to {where}, their {relation}: the ids will do."),
+    unseen=(
+        "I need the id of every {kind} with {where} as its {relation}, but only where the {state} is {value}.",
+        "Give me all {plural} with the {state} {value} that belong to {where}, their {relation}: the ids will do.",
+    ),
 )
 
 

@@ -16,8 +16,14 @@ from steptool_env.types import ToolCall
 __all__ = ["Move"]
 
 _ASK = Wording(
-    seen=("{Verb} {first}: the new {relation} is {second}. Report the confirmation.", "Please {verb} {first} to {second} as its new {relation} and report the confirmation."),
-    unseen=("From now on, {second} is to be the {relation} of {first}: {verb} it and tell me the confirmation.", "Could you {verb} {first}? Its {relation} shall be {second}. I need the confirmation."),
+    seen=(
+        "{Verb} {first}: the new {relation} is {second}. Report the confirmation.",
+        "Please {verb} {first} to {second} as its new {relation} and report the confirmation.",
+    ),
+    unseen=(
+        "From now on, {second} is to be the {relation} of {first}: {verb} it and tell me the confirmation.",
+        "Could you {verb} {first}? Its {relation} shall be {second}. I need the confirmation.",
+    ),
 )
 
 

@@ -14,7 +14,10 @@ __all__ = ["Pages"]
 
 _ASK = Wording(
     seen=("List the ids of all {plural} whose {relation} is {where}.", "Which {plural} have {where} as their {relation}? Report all ids."),
-    unseen=("I need the id of every single {kind} with {where} as its {relation}.", "Collect all {plural} that belong to {where}, their {relation}, and answer with the ids."),
+    unseen=(
+        "I need the id of every single {kind} with {where} as its {relation}.",
+        "Collect all {plural} that belong to {where}, their {relation}, and answer with the ids.",
+    ),
 )
 
 
