@@ -129,7 +129,8 @@ class Domain:
         for one in self.transfers:
             if (self.entities[one.entity].attributes.get(one.amount) if one.entity in self.entities else "") != "amount":
                 yield f"transfer of {one.what} needs an amount, {one.entity}.{one.amount} is none"
-        acts = [f"{act.verb}_{act.entity}" for act in (*self.changes, *self.procedures, *self.links)]
+        verbs: tuple[Change | Link, ...] = (*self.changes, *self.procedures, *self.links)
+        acts = [f"{act.verb}_{act.entity}" for act in verbs]
         tools = acts + [f"get_{name}" for name in self.entities]
         if twice := sorted({tool for tool in tools if tools.count(tool) > 1}):
             yield f"two of its tools would be called {twice[0]!r}"

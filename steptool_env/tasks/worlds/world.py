@@ -55,7 +55,7 @@ class World:
     def _parts(self, copied: bool) -> tuple[Any, ...]:
         parts = (self.known, self.left, self.costs, self.open, self.statuses, self.moved, self.shifts)
         if copied:
-            parts = (*(part.copy() for part in parts[:3]), [one.copy() for one in self.open], *(part.copy() for part in parts[4:]))  # type: ignore[assignment,attr-defined]
+            parts = (*(part.copy() for part in parts[:3]), [one.copy() for one in self.open], *(part.copy() for part in parts[4:]))  # type: ignore[assignment]
         return (self.plan, *parts, self.harm, self.distance, self.start)
 
     # ---------------------------------------------------------------- how far it is

@@ -67,7 +67,7 @@ class Aggregate(Family):
                 scene.entities[key][relation] = rng.choice(others)
         amounts = {key: scene.entities[key][amount] for key in chosen}
         wanted = [(kind, key, amount) for key in sorted(chosen)]
-        answer = (str(sum(amounts.values())),)
+        answer: tuple[str, ...] = (str(sum(amounts.values())),)
         if what == "count":
             answer = (str(count), *answer)
         elif what != "sum":

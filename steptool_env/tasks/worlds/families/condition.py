@@ -46,16 +46,16 @@ class Condition(Family):
         value = scene.entities[ids[-1]][amount]
         limit = rng.randrange(100, value, 100) if acts and value > 200 else rng.randrange(-(-value // 100) * 100, 10_100, 100) if not acts else 99
         change = rng.choice(scene.domain.changes)
-        second, *to_change = scene.path(max(2, depth - length), [change.entity])
-        third, *to_report = scene.path(depth - length, entities)
-        attribute = rng.choice(list(entities[to_report[0][-1]].attributes))
+        second, types, keys = scene.path(max(2, depth - length), [change.entity])
+        third, others, ends = scene.path(depth - length, entities)
+        attribute = rng.choice(list(entities[others[-1]].attributes))
         instruction = scene.say(_ASK, amount=amount, first=first, limit=limit, verb=change.verb, second=second, attribute=attribute, third=third)
-        offered = (*scene.tools([*to_change[0][:-1], *to_report[0]]), change_tool(change))  # what is on offer does not tell the branch
+        offered = (*scene.tools([*types[:-1], *others]), change_tool(change))  # what is on offer does not tell the branch
         if not acts:
-            reads += scene.along(*to_report, third.relations, attribute)
-            return Quest(instruction, Answer((str(scene.entities[to_report[1][-1]][attribute]),)), (tuple(scene.reads(reads)),), offered=offered)
-        code, key = scene.code(), to_change[1][-1]
+            reads += scene.along(others, ends, third.relations, attribute)
+            return Quest(instruction, Answer((str(scene.entities[ends[-1]][attribute]),)), (tuple(scene.reads(reads)),), offered=offered)
+        code, key = scene.code(), keys[-1]
         goal = ("done", change_tool(change), key)
-        reads += scene.along(*to_change, second.relations)
+        reads += scene.along(types, keys, second.relations)
         act = Step(ToolCall(change_tool(change), {f"{change.entity}_id": key}), (goal,))
         return Quest(instruction, Answer((code,)), ((*scene.reads(reads), act),), (goal,), {goal: code}, offered=offered)

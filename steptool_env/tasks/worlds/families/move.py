@@ -40,14 +40,14 @@ class Move(Family):
         link = scene.rng.choice(scene.domain.links)
         target = scene.domain.entities[link.entity].relations[link.relation]
         lengths = scene.split(depth + 1, 2)
-        first, *moved = scene.path(lengths[0], [link.entity])
-        second, *goes_to = scene.path(lengths[1], [target])
-        key, end = moved[1][-1], goes_to[1][-1]
+        first, kinds, ids = scene.path(lengths[0], [link.entity])
+        second, types, keys = scene.path(lengths[1], [target])
+        key, end = ids[-1], keys[-1]
         if scene.entities[key][link.relation] == end or key == end:
             raise Misfit
         code, tool = scene.code(), change_tool(link)
         goal = ("done", tool, key, end)
-        reads = [*scene.along(*moved, first.relations), *scene.along(*goes_to, second.relations)]
+        reads = [*scene.along(kinds, ids, first.relations), *scene.along(types, keys, second.relations)]
         if (link.entity, key, link.relation) in reads:
             raise Misfit  # the way to the new one leads through the old one
         act = Step(ToolCall(tool, {f"{link.entity}_id": key, f"new_{link.relation}": end}), (goal,))

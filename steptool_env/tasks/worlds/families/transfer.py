@@ -40,15 +40,15 @@ class Transfer(Family):
         first, kinds, ids = scene.path(lengths[0], [name for name, one in entities.items() if "amount" in one.attributes.values()])
         amount = next(name for name, sort in entities[kinds[-1]].attributes.items() if sort == "amount")
         value = scene.entities[ids[-1]][amount]
-        second, *way = scene.path(lengths[1], [transfer.entity])
-        taker = way[1][-1]
+        second, types, keys = scene.path(lengths[1], [transfer.entity])
+        taker = keys[-1]
         able = [key for key in scene.keys(transfer.entity) if key != taker and scene.entities[key][transfer.amount] >= value]
         if not able:
             raise Misfit
         giver = rng.choice(able)
         code, tool = scene.code(), transfer_tool(transfer)
         goal = ("done", tool, giver, taker, value)
-        reads = [*scene.along(kinds, ids, first.relations, amount), *scene.along(*way, second.relations)]
+        reads = [*scene.along(kinds, ids, first.relations, amount), *scene.along(types, keys, second.relations)]
         act = Step(ToolCall(tool, {f"from_{transfer.entity}": giver, f"to_{transfer.entity}": taker, "amount": value}), (goal,))
         return Quest(
             instruction=scene.say(_ASK, what=transfer.what, amount=amount, first=first, second=second, giver=Place((), transfer.entity, giver)),
