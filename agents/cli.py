@@ -258,6 +258,65 @@ def table(
 
 
 @app.command()
+def play(
+    suite: Annotated[str, typer.Option(help="Where the task comes from; see `steptool suites`.")] = "worlds",
+    level: _Level = None,
+    split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "train",
+    task: Annotated[str | None, typer.Option(help="Index or id of the task; drawn by default.")] = None,
+    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, or module:factory.")] = "steptool",
+    seed: Annotated[int, typer.Option(help="Draws the task.")] = 0,
+    option: _Option = None,
+    json_: _Json = False,
+) -> None:
+    """Solve a task yourself: call its tools, and see what every call earns."""
+    from rich.console import Console
+
+    from steptool_env.env import StepToolEnv
+
+    from .play import play as play_task
+
+    options = _pairs(option, "--option") | ({} if level is None else {"level": level})
+    env = StepToolEnv(suite, shaper, split=split, **options)
+    chosen = int(task) if task is not None and task.isdecimal() else task
+    console = Console(stderr=json_)
+    result = play_task(env, chosen, seed, console, lambda: console.input("[bold]> [/]"))
+    if json_:
+        print(json.dumps(result))
+
+
+@app.command()
+def demonstrations(
+    out: Annotated[Path, typer.Option(help="The file, one JSON object a line.")],
+    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    level: _Level = None,
+    count: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1000,
+    noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability of a random call instead of the right one, at every step.")] = 0.0,
+    most_depth: Annotated[int | None, typer.Option(min=1, help="Cover only tasks of at most this depth.")] = None,
+    deeper: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the deeper tasks that is covered nevertheless.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seeds the noise.")] = 0,
+    option: _Option = None,
+    json_: _Json = False,
+) -> None:
+    """Write demonstrations in the conversational form with tool calls that datasets and TRL read."""
+    from rich.progress import Progress
+
+    from steptool_env.tasks import make_suite
+
+    from .demonstration_export import demonstrations as demonstrate
+    from .demonstration_export import export
+
+    options = _pairs(option, "--option") | ({} if level is None else {"level": level})
+    lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
+    with Progress(console=_console(json_)) as progress:
+        bar = progress.add_task("demonstrating", total=count)
+        written = export(lines, out, lambda done: progress.update(bar, completed=done))
+    if json_:
+        print(json.dumps({"file": str(out), "episodes": written}))
+    else:
+        _console(False).print(f"{written} episodes written to {out}")
+
+
+@app.command()
 def suites(json_: _Json = False) -> None:
     """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
     from rich.table import Table

@@ -26,6 +26,16 @@ ALGORITHM_SETTINGS: dict[str, dict[str, Any]] = {
 """What an algorithm sets differently from the defaults. Those that share the loop of ``step-ppo`` are nothing but this."""
 
 
+CHAINS: dict[str, Any] = {
+    "level": 2,
+    "depth": [2, 4],
+    "replies": "field",
+    "families": ["lookup", "change"],
+    "domains": ["shop", "travel", "clinic"],
+}
+"""The tasks of ``worlds`` that ``tiny`` can read: single fields, and the words that it was pretrained on."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of a run. The defaults train ``tiny`` on ``worlds`` level 2 in a few minutes on two cores."""
@@ -33,7 +43,7 @@ class Config:
     algo: str = "step-ppo"
     model: str = "tiny"
     suite: str = "worlds"
-    suite_options: dict[str, Any] = field(default_factory=lambda: {"level": 2, "depth": [2, 4], "replies": "field"})
+    suite_options: dict[str, Any] = field(default_factory=lambda: dict(CHAINS))
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
     shaper: str = "steptool"
     shaper_options: dict[str, Any] = field(default_factory=dict)

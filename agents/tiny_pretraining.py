@@ -32,7 +32,7 @@ from steptool_env.types import Malformed, ToolCall
 from .mistakes import draw_mistake
 from .prompts import PlainPrompts
 
-__all__ = ["FOLDER", "build_tokenizer", "look_back", "new_model", "pretrain"]
+__all__ = ["FOLDER", "TASKS", "build_tokenizer", "look_back", "new_model", "pretrain"]
 
 FOLDER = Path(__file__).parent / "tiny"
 
@@ -45,6 +45,9 @@ same token in an instruction and as a key of a result, all ids share their numbe
 
 MISTAKES = 0.2
 """Share of steps of an episode with a mistake: a model that has never seen an error message is lost after its first one."""
+
+TASKS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": ("lookup", "change"), "lookalikes": 0}
+"""The part of ``worlds`` whose words and tools the model knows."""
 
 _SPECIAL = ("<pad>", "<end>")
 
@@ -69,7 +72,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def _corpus() -> list[str]:
     hermes = make_format("hermes")
     texts = [" ".join(f"{number:02d}" for number in range(100)), "true false null", "I cannot do that."] * 20
-    envs = [StepToolEnv(Worlds(level=3, depth=(1, 6), replies=replies)) for replies in ("record", "field")]
+    envs = [StepToolEnv(Worlds(level=3, depth=(1, 6), replies=replies, **TASKS)) for replies in ("record", "field")]
     for index in range(800):
         env = envs[index % 2]
         observation, _ = env.reset(options={"task": index})
@@ -154,8 +157,9 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
     model: Any = new_model(len(tokenizer), seed)
     rng = np.random.default_rng(seed)
     prompts = PlainPrompts(tokenizer, make_format("hermes"), terse=True)
+    options = {**TASKS, "replies": "field", "families": ("lookup",)}
     first = 1_000_000  # far beyond the tasks that anybody trains or tests on
-    envs = [StepToolEnv(Worlds(level=2, depth=(1, most), replies="field", families=("lookup",), size=first + steps * batch)) for most in (1, 2, 4)]
+    envs = [StepToolEnv(Worlds(level=2, depth=(1, most), size=first + steps * batch, **options)) for most in (1, 2, 4)]
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and ".layers." in name]
     rest = [parameter for name, parameter in named.items() if not (parameter.ndim == 2 and ".layers." in name)]

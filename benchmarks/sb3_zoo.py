@@ -26,7 +26,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from steptool_agents.sb3 import SB3_ALGORITHMS, SuccessCallback, evaluate, make_envs, make_model
 
 RESULTS = Path(__file__).parent / "results" / "sb3_zoo.md"
-DIALS: dict[str, Any] = {"suite": "worlds", "families": ("lookup", "change"), "domains": ("clinic", "shop", "travel")}
+DIALS: dict[str, Any] = {"suite": "worlds", "families": ("lookup", "change"), "domains": ("shop", "travel", "clinic"), "faults": 0, "lookalikes": 0}
+"""The tasks of ``worlds`` whose calls take one value each."""
 
 
 class Deadline(BaseCallback):

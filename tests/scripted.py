@@ -13,10 +13,11 @@ from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.tools import change_tool, lookup_tool
 from steptool_env.wrappers.discrete import FEATURES, tool_code
 
+NAMES = ("shop", "travel", "clinic")
 F = {name: number for number, name in enumerate(FEATURES)}
-READS = {ord(entity.prefix[0].lower()) - 96: lookup_tool(kind) for domain in DOMAINS.values() for kind, entity in domain.entities.items()}
+READS = {ord(entity.prefix[0].lower()) - 96: lookup_tool(kind) for domain in map(DOMAINS.__getitem__, NAMES) for kind, entity in domain.entities.items()}
 CHANGES = {
-    ord(domain.entities[change.entity].prefix[0].lower()) - 96: change_tool(change) for domain in DOMAINS.values() for change in domain.changes
+    ord(domain.entities[change.entity].prefix[0].lower()) - 96: change_tool(change) for domain in map(DOMAINS.__getitem__, NAMES) for change in domain.changes
 }
 
 

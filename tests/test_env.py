@@ -30,7 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "counting": {"suite": Counting()},
     "two turns": {"suite": Counting(turns=2)},
     "worlds": {"suite": "worlds", "level": 2},
-    "worlds 5": {"suite": "worlds", "level": 5, "split": "test"},
+    "worlds 5": {"suite": "worlds", "level": 5, "split": "test", "faults": 0},
 }
 each_suite = pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 ADD = {"name": "add", "arguments": {"amount": 1}}

@@ -28,8 +28,9 @@ ENVIRONMENT = [
 AGENTS = [
     {"arrays", "config", "credit", "episodes", "group_credit", "losses", "profiling", "reference_credit", "statistics", "trajectory"},
     {
-        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstrations", "distributed", "engine"),
-        *("judge", "lm", "metrics", "mistakes", "models", "policy", "prompts", "remote", "report", "rollout", "tiny", "tiny_pretraining"),
+        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
+        *("distributed", "engine", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "remote", "report", "rollout"),
+        *("tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},

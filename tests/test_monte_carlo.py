@@ -85,7 +85,7 @@ def test_the_same_seed_estimates_the_same_and_the_episode_goes_on_as_if_nothing_
     assert first == again
     after = env.snapshot()
     assert (after.transitions, after.messages, after.progress, after.random) == (before.transitions, before.messages, before.progress, before.random)
-    assert (after.state.seen, after.state.changed) == (before.state.seen, before.state.changed)
+    assert (after.state.known, after.state.statuses) == (before.state.known, before.state.statuses)
 
 
 def test_what_it_cannot_do() -> None:

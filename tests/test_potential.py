@@ -78,7 +78,7 @@ def changes() -> tuple[StepToolEnv, list[ToolCall], int]:
     env = StepToolEnv(suite, "final", max_steps=4)
     env.reset(options={"task": 1})
     solution = env.solution()
-    tool, target = env.task.data.change
+    _, tool, target = env.task.data.goals[0]
     other = next(key for key in env.task.data.entities if key[0] == target[0] and key != target)
     (argument,) = solution[1].arguments
     return env, [*solution, ToolCall(tool, {argument: other})], 1

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from steptool_agents.models import load_model
 from steptool_agents.prompts import PlainPrompts
-from steptool_agents.tiny_pretraining import _episode, build_tokenizer, new_model, pretrain
+from steptool_agents.tiny_pretraining import TASKS, _episode, build_tokenizer, new_model, pretrain
 from steptool_env.env import StepToolEnv
 from steptool_env.formats import make_format
 from steptool_env.tasks.worlds import Worlds
@@ -82,7 +82,7 @@ def test_the_first_heads_look_back() -> None:
 def test_only_the_oracle_is_learnt_from() -> None:
     """What is learnt are whole calls of the oracle; mistakes and results are read only."""
     hermes = make_format("hermes")
-    env = StepToolEnv(Worlds(level=2, depth=(1, 2), replies="field"))
+    env = StepToolEnv(Worlds(level=2, depth=(1, 2), replies="field", **TASKS))
     prompts, rng = PlainPrompts(EMBEDDED, hermes, terse=True), np.random.default_rng(0)
     slips = 0
     for task in range(20):

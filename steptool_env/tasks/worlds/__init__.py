@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from steptool_env.tasks.worlds.suite import LEVELS, Worlds
+from steptool_env.tasks.worlds.levels import LEVELS
+from steptool_env.tasks.worlds.splits import SPLITS
+from steptool_env.tasks.worlds.suite import Worlds
 
-__all__ = ["LEVELS", "Worlds"]
+__all__ = ["LEVELS", "SPLITS", "Worlds"]
