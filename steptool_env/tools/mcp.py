@@ -34,7 +34,8 @@ class McpSource:
         hosts: For an address: the hosts that may be called, ``host`` or ``host:port``. It must name the server's.
         tools: Names of the tools to offer; all by default.
         env: For a command: environment variables that the process gets beside a few harmless ones.
-        timeout: Seconds for one call, and for starting.
+        timeout: Seconds for one call.
+        start_timeout: Seconds for starting the process or connecting, and listing the tools.
         concurrency: Most calls in flight.
         max_bytes: Longer results are cut.
 
@@ -52,6 +53,7 @@ class McpSource:
         tools: Collection[str] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float = 30.0,
+        start_timeout: float = 60.0,
         concurrency: int = 64,
         max_bytes: int = 1_000_000,
     ) -> None:
@@ -68,7 +70,7 @@ class McpSource:
         else:
             target = StdioServerParameters(command=server[0], args=list(server[1:]), env=dict(env or {}) or None)
         self.timeout, self.max_bytes = timeout, max_bytes
-        self._client = mcp.Client(target, read_timeout_seconds=timeout)
+        self._client = mcp.Client(target)
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event | None = None
         self._slots = threading.BoundedSemaphore(concurrency)
@@ -76,8 +78,10 @@ class McpSource:
         self._thread = threading.Thread(target=_serve, args=(weakref.proxy(self), self._loop, self._client, self._ready), daemon=True, name="steptool-mcp")
         self._thread.start()
         try:
-            listed, self._stop = self._ready.result(timeout)
+            listed, self._stop = self._ready.result(start_timeout)
         except Exception as fault:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._loop.stop)
             raise Unavailable(f"the MCP server {server!r} does not answer: {_cause(fault)}") from None
         found = {one.name: self._tool(one) for one in listed if one.name != "finish"}
         for name in tools or ():
