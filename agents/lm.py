@@ -85,6 +85,7 @@ class LanguageModel(nn.Module):
 
     def hidden(self, ids: Tensor, **options: Any) -> Tensor:
         """Return the last hidden states (B, L, H) in float32 for token ids (B, L)."""
+        options.setdefault("use_cache", False)
         for layer in self._recomputed:
             layer.training = True  # the layer alone: only then it recomputes, and its dropout stays as it is
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
@@ -203,6 +204,16 @@ class LMPolicy:
 
     def _new_engine(self) -> Engine:
         return Engine(self.lm, self.limits, self._stop, self._guides)
+
+    @property
+    def temperature(self) -> float:
+        """Of sampling."""
+        return self.limits.temperature
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest action, in tokens."""
+        return self.limits.max_new_tokens
 
     @property
     def cache_tokens(self) -> int:

@@ -369,7 +369,7 @@ def test_recomputing_activations_changes_no_gradient() -> None:
         lm = LanguageModel(lm.model, lm.tokenizer, recompute=recompute)
         lm.eval()
         runs = [0]
-        lm.model.model.layers[0].mlp.register_forward_hook(lambda *_, runs=runs: runs.__setitem__(0, runs[0] + 1))
+        lm.model.model.layers[0].input_layernorm.register_forward_hook(lambda *_, runs=runs: runs.__setitem__(0, runs[0] + 1))
         lm.hidden(torch.arange(2, 40)[None]).square().sum().backward()
         found.append({name: parameter.grad for name, parameter in lm.trainable().items() if parameter.grad is not None})
         assert runs == [2 if recompute else 1]
