@@ -116,6 +116,8 @@ def evaluate(
     split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
     call_format: Annotated[str, typer.Option(help="How calls are written (for --model).")] = "hermes",
+    samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
+    faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
     option: _Option = None,
     json_: _Json = False,
@@ -125,8 +127,9 @@ def evaluate(
     from steptool_env.tasks import make_suite
 
     from .evaluate import evaluate as play
-    from .evaluate import held_out
+    from .evaluate import held_out, pass_rates
     from .policy import OraclePolicy, Policy, RandomPolicy
+    from .robustness import Faulty
 
     if (run is not None) + (policy is not None) + (model is not None) != 1:
         raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")
@@ -161,18 +164,26 @@ def evaluate(
         options["level"] = level
     options.pop("split", None)  # --split says it
     tasks = make_suite(suite or "worlds", **options, split=split.value)
-    indices = held_out(tasks, episodes)
+    if faults:
+        tasks = Faulty(tasks, faults, seed)
+    indices = [index for index in held_out(tasks, episodes) for _ in range(samples)]
+    if samples > 1 and hasattr(actor, "temperature"):
+        actor.temperature = 1.0
     console = _console(json_)
 
     with console.status("") if json_ else _Bar(console, len(indices)) as bar:
-        report, _ = play(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))
+        report, played = play(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))
     result = {"suite": tasks.name, "split": split.value, "options": options, **report.as_dict()}
+    if samples > 1:
+        result |= pass_rates(played)
     if json_:
         print(json.dumps(result))
         return
     from .report import table
 
     console.print(table({"before": None, "after": result}))
+    for name in ("pass@k", "pass^k") if samples > 1 else ():
+        console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
 
 
 @app.command()

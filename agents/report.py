@@ -17,7 +17,11 @@ _ROWS = (
     ("success", "success", "{:.1%}"),
     ("call accuracy", "call_accuracy", "{:.1%}"),
     ("calls without error", "call_success", "{:.1%}"),
+    ("recall of needed tools", "recall", "{:.1%}"),
+    ("calls of unknown tools", "hallucinated", "{:.1%}"),
+    ("repeated calls", "repeated", "{:.1%}"),
     ("steps per episode", "steps", "{:.2f}"),
+    ("steps over the oracle's", "steps_over_oracle", "{:.2f}"),
 )
 
 
@@ -32,6 +36,8 @@ def table(report: dict[str, Any]) -> Table:
     if before is not None:
         view.add_column("change", justify="right")
     for label, key, form in _ROWS:
+        if any(one is not None and one.get(key) is None for one in (before, after)):
+            continue  # not measured on this suite
         view.add_row(label, *_cells(key, form, before, after))
     for tag in sorted(after["by_tag"]):
         if tag.startswith(("depth=", "family=")):

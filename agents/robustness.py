@@ -38,6 +38,7 @@ class Faulty(TaskSuite):
         if not 0 <= rate <= 1:
             raise InvalidArgument(f"rate must lie in [0, 1], got {rate!r}")
         self.suite, self.rate, self.seed = suite, rate, seed
+        self.name = suite.name  # type: ignore[misc]  # of the instance, as what follows
         self.has_solution, self.has_progress, self.can_snapshot = suite.has_solution, suite.has_progress, suite.can_snapshot  # type: ignore[misc]
 
     def __len__(self) -> int:

@@ -54,7 +54,7 @@ class _Task:
     calls: int = 0
     env_steps: int = 0
     tokens: int = 0
-    observation: Observation = field(default_factory=lambda: Observation(messages=(), tools=""))
+    observation: Observation = field(init=False)
 
     def reset(self, index: int) -> None:
         self.observation, _ = self.env.reset(options={"task": index})

@@ -50,11 +50,19 @@ def test_help(run: Any) -> None:
     assert all(command in out for command in ("train", "eval", "suites"))
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "suites"])
+@pytest.mark.parametrize("command", ["train", "eval", "suites", "table"])
 def test_help_for_a_command(run: Any, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "--json" in out
+
+
+def test_plays_of_the_same_task_and_tools_that_fail(run: Any) -> None:
+    code, out, _ = run("eval", "--policy", "oracle", "--level", "1", "--episodes", "5", "--samples", "2", "--faults", "0.4", "--json")
+    found = json.loads(out)
+    assert (code, found["suite"], found["episodes"]) == (0, "worlds", 10)
+    assert found["call_success"] < 1.0
+    assert found["pass^k"]["2"] <= found["pass@k"]["1"] <= found["pass@k"]["2"]
 
 
 def test_suites(run: Any) -> None:
