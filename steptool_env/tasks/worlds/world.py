@@ -101,7 +101,7 @@ class World:
         """Count the steps that are done because this fact holds; it must be among the known ones."""
         for way, place in self.plan.needs[fact]:
             step = self.plan.ways[way][place]
-            if all(one in self.known for one in step.facts):
+            if len(step.facts) == 1 or all(one in self.known for one in step.facts):
                 self.left[way] += change
                 if step.call.name in self.costs:
                     self.open[way][step.call.name] += change
@@ -114,10 +114,10 @@ class World:
         if field in entity.details:
             found = self.plan.details.get((key, field))
             return found if found is not None else _drawn(entity.details[field], self.plan.name, key, field)
-        if (key, field) in self.moved:
+        if self.moved and (key, field) in self.moved:
             return self.moved[key, field][1]
         value = self.plan.entities[key][field]
-        return value + self.shifts[key, field] if (key, field) in self.shifts else value
+        return value + self.shifts[key, field] if self.shifts and (key, field) in self.shifts else value
 
     def _old(self, entity: Entity, key: str, field: str) -> Any:
         """Return what a field held some time ago; never what it holds now, unless there is nothing else."""
@@ -137,20 +137,28 @@ class World:
             return stale
         if key not in self.plan.entities or not key.startswith(entity.prefix):
             return _no_such(kind, key)
-        fields = (field,) if field is not None else self._fields(entity)
         if stale:
+            fields = (field,) if field is not None else self._fields(entity)
             return dumps_ascii({**{one: self._old(entity, key, one) for one in fields}, "stale": True})
-        if field is None and not self.plan.rich and not self.moved and not self.shifts:
-            record: Mapping[str, Any] = self.plan.entities[key]  # the usual case: nothing to work out
+        if field is not None:
+            record: Mapping[str, Any] = {field: self.value(entity, key, field)}
         else:
-            record = {one: self.value(entity, key, one) for one in fields}
-        if field is None and key in self.statuses:
-            record = {**record, "status": self.statuses[key]}
-        for fact in self.plan.watched.get(key, ()):
-            if fact[1] in record:
-                self._learn(fact)
-        self._measure()
+            record = self._record(entity, key)
+        if watched := self.plan.watched.get(key):
+            for fact in watched:
+                if fact[1] in record:
+                    self._learn(fact)
+            self._measure()
         return dumps_ascii(record)
+
+    def _record(self, entity: Entity, key: str) -> Mapping[str, Any]:
+        """Return all that is known of an entity."""
+        record = self.plan.entities[key]
+        if self.moved or self.shifts:
+            record = {one: self.value(entity, key, one) for one in record}
+        if self.plan.rich:
+            return {**record, **{one: self.value(entity, key, one) for one in entity.details}, "status": self.statuses.get(key, "active")}
+        return {**record, "status": self.statuses[key]} if key in self.statuses else record
 
     def read_archive(self, kind: str, entity: Entity, key: str, field: str | None) -> Reply:
         """Return what held some time ago, in the same form."""
@@ -166,15 +174,18 @@ class World:
         stale = self._fault(tool)
         if isinstance(stale, ToolResult):
             return stale
-        keys = sorted(key for key in self.plan.entities if key.startswith(entity.prefix))
-        found = [key for key in keys if all(self.value(entity, key, field) == value for field, value in filters.items())]
+        keys = [key for key in self.plan.entities if key.startswith(entity.prefix)]
+        found = keys
+        for field, wanted in filters.items():
+            found = [key for key in found if self.value(entity, key, field) == wanted]
+        found = sorted(found)
         size = self.plan.page
         pages = max(1, -(-len(found) // size))
         if not 1 <= page <= pages:
             return ToolResult(f"Error: there is no page {page}, the last one is {pages}.", "tool_failed")
         shown = found[(page - 1) * size : page * size]
         if stale:
-            shown = [keys[hashed(self.plan.name, tool, key) % len(keys)] for key in shown]
+            shown = [keys[hashed(self.plan.name, tool, key) % len(keys)] for key in shown]  # as many, but others
             return dumps_ascii({plural: sorted({*shown}), "page": page, "pages": pages, "stale": True})
         self._learn(page_fact(kind, filters, page))
         for key in shown:
