@@ -1,28 +1,24 @@
 """Rollouts: a batch of environments played by one policy. An environment that is done takes the next task at once.
 
 With a policy that streams (``Streaming``), nobody waits for anybody: an action is executed as soon as it is written, slow
-tools run in threads while the model writes for the other episodes, and the next observation joins the batch when it is there.
+tools (those with a time limit) run in threads while the model writes for the other episodes, and the next observation joins the batch when it is there.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from steptool_env.env import StepToolEnv
 from steptool_env.rewards import state_of
-from steptool_env.types import Observation
+from steptool_env.types import Observation, ToolCall
 
 from .policy import Policy, Streaming
 from .profiling import Profiler
 from .trajectory import Generation, Step, Trajectory
 
 __all__ = ["rollout"]
-
-SLOW = 0.002
-"""Seconds. Once a step of an environment has taken longer, steps run in threads; below that, a thread costs more than it saves."""
 
 
 def rollout(
@@ -93,11 +89,20 @@ class _Game:
         return True
 
 
+def _may_wait(env: StepToolEnv, generation: Generation) -> bool:
+    """Return whether an action calls a tool that has a time limit; one without cannot hang, and is done before a thread would begin.
+
+    The clock must not decide: who joins the batch when changes the last bits of sums.
+    """
+    call, episode = generation.action, env.episode
+    known = isinstance(call, ToolCall) and episode is not None and call.name in episode.toolkit
+    return known and episode.toolkit[call.name].timeout is not None  # type: ignore[union-attr]
+
+
 def _stream(policy: Streaming, game: _Game) -> None:
     slots = {id(env): slot for slot, env in enumerate(game.envs)}
     # A shaper with a state of its own, such as running statistics, must see the steps one after the other.
     threads = bool(game.envs) and state_of(game.envs[0].shaper) is None
-    slow = False
     abroad: dict[Future[Any], tuple[int, Generation]] = {}
 
     def back(slot: int, generation: Generation, outcome: Any) -> None:
@@ -119,11 +124,9 @@ def _stream(policy: Streaming, game: _Game) -> None:
                 continue
             for env, generation in policy.poll():
                 slot = slots[id(env)]
-                if slow and threads:
+                if threads and _may_wait(game.envs[slot], generation):
                     abroad[pool.submit(game.step, slot, generation)] = (slot, generation)
                     continue
-                started = time.perf_counter()
                 with game.profiler("tools"):
                     outcome = game.step(slot, generation)
-                slow = slow or time.perf_counter() - started > SLOW
                 back(slot, generation, outcome)

@@ -10,8 +10,9 @@ from toy import Counting
 
 from steptool_agents.lm import LMPolicy
 from steptool_agents.policy import OraclePolicy
-from steptool_agents.rollout import rollout
+from steptool_agents.rollout import _may_wait, rollout
 from steptool_agents.trajectory import Generation, Trajectory
+from steptool_env import tool
 from steptool_env.env import StepToolEnv
 from steptool_env.types import Observation, ToolCall
 
@@ -99,8 +100,9 @@ def test_greedy_play_does_not_depend_on_the_number_of_environments(width: int) -
     assert play(width) == play(3)
 
 
-def test_slow_tools_run_while_the_model_writes() -> None:
-    """As soon as a step was slow, steps run in threads: several at once, each environment by itself, with the same outcome."""
+def test_slow_tools_run_while_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that may wait run in threads: several at once, each environment by itself, with the same outcome."""
+    monkeypatch.setattr("steptool_agents.rollout._may_wait", lambda env, generation: isinstance(env, Slow))
     import threading
     import time
 
@@ -129,15 +131,33 @@ def test_slow_tools_run_while_the_model_writes() -> None:
     assert [[step.generation.token_ids for step in one.steps] for one in slow] == [[step.generation.token_ids for step in one.steps] for one in fast]
 
 
-def test_a_tool_that_raises_in_a_thread_is_heard() -> None:
-    import time
+def test_a_tool_that_raises_in_a_thread_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steptool_agents.rollout._may_wait", lambda env, generation: True)
 
     class Broken(StepToolEnv):
         def step(self, action):  # type: ignore[no-untyped-def]
-            time.sleep(0.01)
             if self.episode is not None and len(self.episode) == 1:
                 raise ZeroDivisionError
             return super().step(action)
 
     with pytest.raises(ZeroDivisionError):
         rollout(LMPolicy(language_model(), max_new_tokens=4), [Broken(Counting()) for _ in range(2)], [0, 1, 2])
+
+
+def test_only_tools_with_a_time_limit_may_wait() -> None:
+    env = StepToolEnv("worlds", level=1)
+    env.reset(seed=0)
+    assert not _may_wait(env, Generation("", env.solution()[0]))
+    assert not _may_wait(env, Generation("", ToolCall("nothing")))
+
+    @tool(timeout=5.0)
+    def ask() -> str:
+        """Ask somebody."""
+        return "x"
+
+    suite = Counting()
+    suite.tools = [*suite.tools, ask]
+    other = StepToolEnv(suite)
+    other.reset(seed=0)
+    assert _may_wait(other, Generation("", ToolCall("ask")))
+    assert not _may_wait(other, Generation("", ToolCall("add", {"amount": 1})))
