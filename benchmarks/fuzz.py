@@ -30,6 +30,10 @@ MARKS = (
 )
 
 
+DIALS: dict[str, Any] = {"families": ("lookup", "change"), "domains": ("shop", "travel")}
+"""Tasks in which the names of tools that are drawn occur, and whose calls the discrete form can make."""
+
+
 def draw_call(rng: random.Random) -> ToolCall:
     """Return a call with arguments of any JSON type."""
     names = ("finish", "get_order", "get_trip", "get order", "é", "", "a.b", "x" * 50)
@@ -108,7 +112,7 @@ def main() -> None:
     results = []
     forms: list[tuple[str, dict[str, Any]]] = [*(("StepToolText-v0", {"call_format": form}) for form in FORMATS), ("StepTool-v0", {})]
     for name, options in (*forms, *(("StepToolDiscrete-v0", {"replies": replies}) for replies in ("record", "field"))):
-        env = gym.make(name, suite="worlds", level=1, size=50, **options)
+        env = gym.make(name, suite="worlds", level=1, size=50, **DIALS, **options)
         rng = random.Random(arguments.seed)
         if name == "StepToolText-v0":
             form = make_format(options["call_format"])

@@ -37,7 +37,7 @@ def test_did_you_mean() -> None:
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (lambda: steptool_env.make_suite("wrlds"), ["unknown suite 'wrlds'", "Did you mean 'worlds'?", "Known: bfcl, worlds"]),
+        (lambda: steptool_env.make_suite("wrlds"), ["unknown suite 'wrlds'", "Did you mean 'worlds'?", "Known: agentdojo, bfcl,"]),
         (lambda: steptool_env.make_suite("worlds", levl=2), ["option of suite 'worlds'", "'levl'", "Did you mean 'level'?"]),
         (lambda: steptool_env.make_suite(7), ["got 7", "a name or a TaskSuite", "worlds"]),
         (lambda: steptool_env.make_shaper("finall"), ["unknown shaper 'finall'", "Did you mean 'final'?", "steptool"]),
