@@ -72,10 +72,10 @@ class Config:
     episodes: int = 128
     epochs: int = 1
     """Passes over the episodes of an update."""
-    minibatches: int = 16
+    minibatches: int = 8
     """Optimizer steps per pass."""
-    lr: float = 5e-4
-    lr_end: float = 0.2
+    lr: float = 8e-4
+    lr_end: float = 0.1
     """What is left of ``lr`` at the last update, as a share; it falls in a straight line."""
     credit: str = "step"
     """Who gets what of the rewards: a scheme of ``CREDIT``."""
