@@ -10,6 +10,7 @@ import pytest
 from steptool_env import StepToolEnv, ToolCall, make_suite
 from steptool_env.errors import MissingExtra, UnknownName
 from steptool_env.tasks.agentdojo import CATEGORIES, AgentDojo
+from steptool_env.testing import check_suite
 
 try:
     SUITE = AgentDojo(split="all")
@@ -64,3 +65,7 @@ def test_an_episode_leaves_the_suite_alone_and_is_copied_exactly() -> None:
 def test_no_client_of_a_vendor_is_loaded() -> None:
     assert not {"openai", "anthropic", "cohere", "langchain"} & set(sys.modules)
     assert "agentdojo.agent_pipeline" not in sys.modules
+
+
+def test_it_keeps_the_contract() -> None:
+    check_suite(SUITE, tasks=2)

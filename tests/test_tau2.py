@@ -9,6 +9,7 @@ import pytest
 from steptool_env import StepToolEnv, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
 from steptool_env.tasks.tau2 import Tau2
+from steptool_env.testing import check_suite
 
 try:
     SUITE = Tau2(split="all")
@@ -74,3 +75,7 @@ def test_what_is_not_official_says_so() -> None:
     assert str(suite[0].data.user_scenario) in suite[0].instruction
     assert suite[0].tags["domain"] == "retail-full-information"
     assert "calculate" in suite[0].tools
+
+
+def test_it_keeps_the_contract() -> None:
+    check_suite(SUITE, tasks=2)
