@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import CheckpointError, UnknownName
+from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
@@ -91,7 +91,10 @@ class Run:
         self.started = time.perf_counter()
         # Mistakes show here, before anything is written.
         self.shaper = _shaper(self.config)
-        self.suite("train", **self.config.demo_options)
+        try:
+            self.suite("train", **self.config.demo_options)
+        except InvalidArgument as fault:
+            raise InvalidArgument(f"for the demonstrations (demo_options={self.config.demo_options}): {fault}") from fault
         self.suite("test")
         self.lm = load_model(
             self.config.model,
@@ -211,15 +214,11 @@ class Run:
         bar = self.progress.add_task("warm start", total=None, note="playing demonstrations")
         # Not drawn from self.rng: a run that is resumed after its warm start does not come by here.
         rng = np.random.default_rng([config.seed, 1])
-        demonstrations: list[Trajectory] = []
-        deep = round(config.demos * config.demo_hints) if config.demo_options else 0
-        for options, count in ((config.demo_options, config.demos - deep), ({}, deep)):
-            if count:
-                suite = self.suite("train", **options)
-                tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
-                # Imitation looks at no reward.
-                envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
-                demonstrations += rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
+        suite, count = self.suite("train", **config.demo_options), config.demos
+        tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
+        # Imitation looks at no reward.
+        envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
+        demonstrations = rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
 
         def show(done: int, total: int, loss: float) -> None:
             self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")

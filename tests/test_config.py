@@ -67,6 +67,11 @@ def test_presets_are_settings(model: str, suite: str) -> None:
     assert (config.lora_rank > 0) == (model != "tiny")
 
 
+def test_demonstrations_leave_something_to_be_found() -> None:
+    config = Config()
+    assert max(config.demo_options["depth"]) < max(config.suite_options["depth"])
+
+
 def test_the_options_of_one_suite_do_not_reach_another() -> None:
     config = Config.from_dict(Config.preset("tiny", "bfcl"))
     assert "level" not in config.suite_options

@@ -96,14 +96,14 @@ def _derive(domain: Domain, replies: str, rich: bool) -> Iterator[Tool]:
     for kind, entity in domain.entities.items():
         yield _reader(kind, entity, replies, rich)
     for change in domain.changes:
-        about = f"{change.verb.capitalize()} {domain.entities[change.entity].about}; returns a confirmation code. This cannot be undone."
+        about = f"{_said(change.verb)} {domain.entities[change.entity].about}; returns a confirmation code. This cannot be undone."
         yield _changer(domain, change, about)
     if not rich:
         return
     for kind, entity in domain.entities.items():
         yield _lister(domain, kind, entity)
     for change in domain.procedures:
-        about = f"{change.verb.capitalize()} {domain.entities[change.entity].about}, which must be {change.after} before; returns a confirmation code."
+        about = f"{_said(change.verb)} {domain.entities[change.entity].about}, which must be {change.after} before; returns a confirmation code."
         yield _changer(domain, change, f"{about} This cannot be undone.")
     for link in domain.links:
         yield from _linkers(domain, link)
@@ -148,7 +148,7 @@ def _linkers(domain: Domain, link: Link) -> Iterator[Tool]:
     entity = domain.entities[link.entity]
     target, name = entity.relations[link.relation], change_tool(link)
     key = {f"{link.entity}_id": _text(f"The id of the {link.entity}.")}
-    about = f"{link.verb.capitalize()} {entity.about}: change its {link.relation}; returns a confirmation code. Works once, until it is undone."
+    about = f"{_said(link.verb)} {entity.about}: change its {link.relation}; returns a confirmation code. Works once, until it is undone."
     takes = _object({**key, f"new_{link.relation}": _text(f"The id of a {target}.")})
     yield Tool(name, about, takes, _Link(name, link, (domain.entities[target].prefix, target), entity), stateful=True)
     yield Tool(f"undo_{name}", f"Take back a {name}: the {link.relation} is what it was.", _object(key), _Unlink(name, link, entity), stateful=True)
@@ -159,6 +159,11 @@ def _transferrer(domain: Domain, transfer: Transfer) -> Tool:
     takes = _object({**ends, "amount": {"type": "integer", "minimum": 1, "description": "How much."}})
     about = f"Transfer {transfer.what} from one {transfer.entity} to another; returns a confirmation code. This cannot be undone."
     return Tool(transfer_tool(transfer), about, takes, _Transfer(transfer_tool(transfer), transfer, domain.entities[transfer.entity]), stateful=True)
+
+
+def _said(verb: str) -> str:
+    """Return a verb as a sentence begins with it: "Hand over" for ``hand_over``."""
+    return verb.replace("_", " ").capitalize()
 
 
 def _text(about: str) -> dict[str, Any]:
