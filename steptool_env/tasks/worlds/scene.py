@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,9 +93,8 @@ class Scene:
     @functools.cached_property
     def _world(self) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
         """Ids and records; drawn when they are first asked for."""
-        count = self.dials.entities
-        ids = {kind: [f"{entity.prefix}{number}" for number in self.rng.sample(range(10, 100), count)] for kind, entity in self.domain.entities.items()}
         bits = self.rng.getrandbits
+        ids = {kind: _ids(bits, entity.prefix, self.dials.entities) for kind, entity in self.domain.entities.items()}
         records: dict[str, dict[str, Any]] = {}
         for kind, entity in self.domain.entities.items():
             columns = [(name, table(sort)) for name, sort in entity.attributes.items()] + [(name, ids[target]) for name, target in entity.relations.items()]
@@ -103,9 +102,8 @@ class Scene:
             for key in ids[kind]:
                 records[key] = record = {}
                 for name, values, size, width in fields:  # rng.choice(values), without its overhead: most of a task's time is spent here
-                    drawn = bits(width)
-                    while drawn >= size:
-                        drawn = bits(width)
+                    while (drawn := bits(width)) >= size:
+                        pass
                     record[name] = values[drawn]
         return ids, records
 
@@ -228,6 +226,16 @@ class Scene:
     def code(self) -> str:
         """Draw a confirmation code."""
         return str(self.rng.randint(1000, 9999))
+
+
+def _ids(bits: Callable[[int], int], prefix: str, count: int) -> list[str]:
+    """Draw ``count`` different ids of two digits, at most 90: rng.sample, without its overhead."""
+    numbers: dict[int, None] = {}
+    for _ in range(count):
+        while (number := bits(7)) >= 90 or number in numbers:
+            pass
+        numbers[number] = None
+    return [f"{prefix}{number + 10}" for number in numbers]
 
 
 def _said(word: Any, possessive: bool) -> str:
