@@ -53,12 +53,10 @@ class Config:
     """Overrides the step budget of the tasks."""
     seed: int = 0
 
-    demos: int = 1600
+    demos: int = 500
     """Oracle demonstrations of the supervised warm start; 0 leaves it out."""
-    demo_options: dict[str, Any] = field(default_factory=lambda: {"families": ["lookup"]})
-    """Keywords of the suite for demonstrations only: by default they show how to look things up, not how to change them."""
-    demo_hints: float = 0.08
-    """Share of demonstrations from the whole suite, without ``demo_options``: a hint that there is more to explore."""
+    demo_options: dict[str, Any] = field(default_factory=lambda: {"depth": [2, 2]})
+    """Keywords of the suite for demonstrations only: by default they show tasks of two calls, and none of three or four."""
     demo_mistakes: float = 0.2
     """Share of demonstrated steps with a mistake, not to be learnt, so that the way back is; see ``mistakes.py``."""
     demo_epochs: int = 1
@@ -88,7 +86,7 @@ class Config:
     clip: float = 0.2
     kl: float = 0.01
     """Weight of the KL divergence to the policy after the warm start."""
-    entropy: float = 0.0
+    entropy: float = 0.01
     value_passes: int = 20
     """Passes of the value head over the steps of an update: it is small, and its features are computed once. 0: no critic."""
     max_grad_norm: float = 1.0
@@ -129,7 +127,7 @@ class Config:
         for name in ("episodes", "group", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("gamma", "lam", "lr_end", "demo_hints", "demo_mistakes"):
+        for name in ("gamma", "lam", "lr_end", "demo_mistakes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
         for name in ("budget_steps", "budget_tokens"):

@@ -211,15 +211,11 @@ class Run:
         bar = self.progress.add_task("warm start", total=None, note="playing demonstrations")
         # Not drawn from self.rng: a run that is resumed after its warm start does not come by here.
         rng = np.random.default_rng([config.seed, 1])
-        demonstrations: list[Trajectory] = []
-        deep = round(config.demos * config.demo_hints) if config.demo_options else 0
-        for options, count in ((config.demo_options, config.demos - deep), ({}, deep)):
-            if count:
-                suite = self.suite("train", **options)
-                tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
-                # Imitation looks at no reward.
-                envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
-                demonstrations += rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
+        suite, count = self.suite("train", **config.demo_options), config.demos
+        tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
+        # Imitation looks at no reward.
+        envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
+        demonstrations = rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
 
         def show(done: int, total: int, loss: float) -> None:
             self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")

@@ -93,6 +93,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.render_mode = render_mode
         self._renderer = Renderer()
         self._prints = render_mode == "human"
+        self._goes_on = type(self.suite).after_finish is not TaskSuite.after_finish
+        """Whether the suite may have something to say after ``finish``."""
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
         self.action_space = ToolCallSpace(self.suite.toolkit(self.suite[0]).parameters)
         self.episode: Episode | None = None
@@ -139,7 +141,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
         step = len(transitions)
-        if finished:
+        if finished and self._goes_on:
             transitions.append(Transition(task, step, call, result, True, False, None, before, before))
             following = self.suite.after_finish(task, episode)
             transitions.pop()
@@ -256,7 +258,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         """Return the parts of the last step's reward and their sum."""
         returned = self.shaper(episode)
         try:
-            parts = {str(name): float(value) for name, value in returned.items()}
+            parts = {str(name): value if type(value) is float else float(value) for name, value in returned.items()}
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
             raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {short(returned)}: {fault}") from fault
         total = sum(parts.values(), 0.0)

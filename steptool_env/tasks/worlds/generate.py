@@ -93,6 +93,7 @@ def _task(scene: Scene, family: Family, quest: Quest) -> Task:
         entities=scene.entities,
         ways=ways,
         answer=quest.answer,
+        ids=scene.ids,
         goals=quest.goals,
         statuses=quest.statuses,
         confirmations=quest.confirmations,

@@ -48,6 +48,8 @@ class Plan:
     """Id -> record, for every entity of the world, before the agent acts."""
     ways: tuple[Way, ...]
     answer: Answer
+    ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Type -> ids of its entities."""
     goals: tuple[Fact, ...] = ()
     """The changes that have to be made; every other one is harm."""
     statuses: Mapping[str, str] = field(default_factory=dict)

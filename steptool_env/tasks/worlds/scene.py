@@ -81,8 +81,18 @@ class Scene:
 
     # ---------------------------------------------------------------- entities
     @functools.cached_property
+    def ids(self) -> dict[str, list[str]]:
+        """Type -> ids of its entities."""
+        return self._world[0]
+
+    @functools.cached_property
     def entities(self) -> dict[str, dict[str, Any]]:
-        """Id -> record; drawn when it is first asked for."""
+        """Id -> record."""
+        return self._world[1]
+
+    @functools.cached_property
+    def _world(self) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+        """Ids and records; drawn when they are first asked for."""
         count = self.dials.entities
         ids = {kind: [f"{entity.prefix}{number}" for number in self.rng.sample(range(10, 100), count)] for kind, entity in self.domain.entities.items()}
         bits = self.rng.getrandbits
@@ -97,12 +107,11 @@ class Scene:
                     while drawn >= size:
                         drawn = bits(width)
                     record[name] = values[drawn]
-        return records
+        return ids, records
 
     def keys(self, kind: str) -> list[str]:
         """Return the ids of all entities of a type."""
-        prefix = self.domain.entities[kind].prefix
-        return [key for key in self.entities if key.startswith(prefix)]
+        return self.ids[kind]
 
     def value(self, kind: str, key: str, field: str) -> Any:
         """Return what a field holds, details included."""

@@ -62,17 +62,20 @@ class World:
     @property
     def done(self) -> bool:
         """Whether all changes that were asked for have been made, and nothing else."""
-        return self.harm == 0 and not self.astray and all(goal in self.known for goal in self.plan.goals)
+        return self.harm == 0 and not self.astray and self.known.issuperset(self.plan.goals)
 
     @property
     def astray(self) -> list[tuple[str, str]]:
         """(tool, id) of relations that were changed though nobody asked for it, and that can be changed back."""
+        if not self.moved:
+            return []
         return [(tool, key) for (key, _), (tool, target) in self.moved.items() if ("done", tool, key, target) not in self.plan.goals]
 
     @property
     def progress(self) -> float:
         """1 less the share of calls that the shortest way still takes; irreparable harm counts as one call each. In [0, 1]."""
-        return max(0, self.start - self.distance - self.harm) / self.start
+        gained = self.start - self.distance - self.harm
+        return gained / self.start if gained > 0 else 0.0
 
     def best(self) -> int:
         """Return the number of the shortest way from here."""
@@ -174,11 +177,13 @@ class World:
         stale = self._fault(tool)
         if isinstance(stale, ToolResult):
             return stale
-        keys = [key for key in self.plan.entities if key.startswith(entity.prefix)]
-        found = keys
+        keys = self.plan.ids[kind]
+        found = sorted(keys)
         for field, wanted in filters.items():
-            found = [key for key in found if self.value(entity, key, field) == wanted]
-        found = sorted(found)
+            if field in entity.relations and not self.moved:  # a relation that nobody has changed: no need to ask for each value
+                found = [key for key in found if self.plan.entities[key][field] == wanted]
+            else:
+                found = [key for key in found if self.value(entity, key, field) == wanted]
         size = self.plan.page
         pages = max(1, -(-len(found) // size))
         if not 1 <= page <= pages:
