@@ -34,7 +34,7 @@ AGENTS = [
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
-    {"grid", "table"},
+    {"grid", "table", "tuning"},
     {"cli", "__main__"},
 ]
 ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}
