@@ -166,9 +166,9 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
 def read_settings(path: Path) -> dict[str, Any]:
     """Return what a search has written; raises ``CheckpointError`` if it cannot be read."""
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        if not all(isinstance(one["knobs"], dict) for one in found.values()):
-            raise TypeError("knobs must be an object")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(found, dict) and all(isinstance(one["knobs"], dict) for one in found.values())):
+            raise TypeError("it must be an object of methods, each with its knobs")
     except (OSError, ValueError, TypeError, LookupError) as fault:
         raise CheckpointError(f"{path} holds no settings: it cannot be read ({fault})") from fault
     return found

@@ -68,7 +68,8 @@ def test_a_search(tmp_path: Path) -> None:
     methods = {name: METHODS[name] for name in ("SFT", "RFT")}
     knobs = {"SFT": {"demo_lr": [1e-3, 2e-3]}, "RFT": {"lr": [1e-3]}}
     seen: list[str] = []
-    options: dict[str, Any] = {"methods": methods, "knobs": knobs, "settings": SMALL, "trials": 2, "tasks": 2, "validation": {"split": "train", "slice": [5, 9]}}
+    validation = {"split": "train", "slice": [5, 9]}
+    options: dict[str, Any] = {"methods": methods, "knobs": knobs, "settings": SMALL, "trials": 2, "tasks": 2, "validation": validation}
     found = search_settings(tmp_path, **options, on_cell=lambda name, seed, state: seen.append(f"{name} {seed} {state}"))
     assert seen == ["SFT trial 0 1000 done", "SFT trial 1 1000 done", "SFT 1000 done", "RFT trial 0 1000 done"]
     assert found == read_settings(tmp_path / "settings.json")
