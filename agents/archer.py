@@ -28,8 +28,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steptool_env.rewards import set_training_progress
-
 from .batching import collate, micro_batches
 from .credit import normalize, step_returns
 from .crediting import Credited
@@ -133,7 +131,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         while run.goes_on:
             started = time.perf_counter()
             run.policy.forget()
-            set_training_progress(run.shaper, run.update / config.updates)
+            run.cool_down(optimizer)
             trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()

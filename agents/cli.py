@@ -234,6 +234,7 @@ def table(
     out: Annotated[Path, typer.Option(help="The grid's folder; one that was killed goes on where it stopped.")] = Path("runs/table"),
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="A row of the table; may be repeated. All by default.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="The settings.json of a search: its best settings of every method.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, … of every method.")] = 1,
     search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,
     tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks of each split.")] = 200,
@@ -253,7 +254,12 @@ def table(
         for name in method or ():
             if name not in METHODS:
                 raise UnknownName("method", name, METHODS)
-        chosen = {name: METHODS[name] for name in METHODS if not method or name in method}
+        methods = METHODS
+        if settings is not None:
+            from .tuning import read_settings, tuned
+
+            methods = tuned(read_settings(settings), METHODS)
+        chosen = {name: own for name, own in methods.items() if not method or name in method}
         spec = Spec(chosen, list(range(seeds)), _pairs(set_, "--set"), searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
         failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
     from .table import as_markdown, build, write

@@ -281,7 +281,9 @@ def bilevel(episodes: Episodes, gamma: float, lam: float) -> Floats:
 
     With one value per step and no discount between the tokens of a call, δ_{t,i} is 0, so that A_{t,i} = λ^{K_t - i}·Ã_t: the
     first tokens of a long call get less. At λ = 1 it equals ``step``. Source: Wang et al., "VAGEN: Reinforcing World Model
-    Reasoning for Multi-Turn VLM Agents" (arXiv 2510.16907), Bi-Level GAE.
+    Reasoning for Multi-Turn VLM Agents" (arXiv 2510.16907), Bi-Level GAE, and ``compute_bi_level_gae_advantage_return`` in
+    its code (williamzhangNU/VAGEN, vagen/trainer/ppo/core_algos.py). There the critic has a value for every token, and a KL
+    penalty is part of the reward of every token; here the KL divergence is a term of the loss.
 
     Args:
         episodes: Uses ``rewards, values, bootstrap, tokens``.

@@ -4,9 +4,13 @@ Source: Song et al., "Trial and Error: Exploration-Based Trajectory Optimization
 update is one of its iterations: the policy at its beginning is the reference of the preference loss. What it leaves out:
 demonstrations as winners; a task that is never solved, or always, teaches nothing.
 
-``algo_options``: ``"beta"`` (0.1), how closely the policy is held to that of the iteration's beginning; ``"imitation"`` (0.0),
-weight of the likelihood of the winners, which keeps it from falling together with that of the losers; ``"pairs"`` (4), most
-pairs per task.
+The loss of pairs alone only asks for a margin, and is content if the winners become less likely, as long as the losers fall
+faster; iteration after iteration the policy then forgets how to solve anything. So the likelihood of the winners is part of the
+loss, as in Pang et al., "Iterative Reasoning Preference Optimization" (arXiv 2404.19733), which found that term crucial, and
+with the weight that they use: 1, per action token.
+
+``algo_options``: ``"beta"`` (0.1), how closely the policy is held to that of the iteration's beginning; ``"imitation"`` (1.0),
+weight of the winners' negative log-likelihood, in nats per action token; 0 is plain ETO. ``"pairs"`` (4), most pairs per task.
 """
 
 from __future__ import annotations
@@ -18,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
-from steptool_env.rewards import set_training_progress
 
 from .batching import collate, length, micro_batches
 from .episodes import Floats
@@ -47,7 +49,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
 
     with Run(config, out, resume=resume, console=console) as run:
         config = run.config
-        options = run.options(beta=0.1, imitation=0.0, pairs=4)
+        options = run.options(beta=0.1, imitation=1.0, pairs=4)
         run.warm_start()
         optimizer = torch.optim.AdamW(run.lm.trainable().values(), lr=config.lr, weight_decay=0.0)
         run.open(optimizer)
@@ -59,7 +61,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         while run.goes_on:
             started = time.perf_counter()
             run.policy.forget()
-            set_training_progress(run.shaper, run.update / config.updates)
+            run.cool_down(optimizer)
             trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()

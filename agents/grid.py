@@ -3,6 +3,7 @@
     <out>/spec.json                                   what the grid is made of
     <out>/cells/<method>-<seed>/run/                  the run's folder, see run.py
                                 evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
+                                evaluations/<split>-greedy-faults-<per cent>.…   the same with tools that fail now and then
                                 log.txt               what the process wrote
 """
 
@@ -19,13 +20,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.tasks import TaskSuite, make_suite
 
 from .config import Config
+from .robustness import RATES, Faulty
 
-__all__ = ["METHODS", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid"]
+__all__ = ["METHODS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
 
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},
@@ -56,10 +59,13 @@ class Spec:
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of all runs."""
     splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {"held-out": {}, "horizon": {"depth": [1, 6]}})
-    """Name -> keywords of the suite over those of training; held-out tasks of it are played."""
+    """Name -> keywords of the suite over those of training, and ``"slice": [first, last]`` for a part of it; the split is ``test``
+    unless they name another."""
     searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
+    faults: list[float] = field(default_factory=lambda: [rate for rate in RATES if rate])
+    """Shares of calls that fail; under each of them the tasks of the first split are played greedily."""
     tasks: int = 200
-    """Held-out tasks of each split."""
+    """Tasks of each split."""
     budget: int = 30
     """Calls of the model per task, for every search."""
 
@@ -85,9 +91,43 @@ def read_spec(out: Path) -> Spec:
         raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({fault})") from fault
 
 
-def evaluations(spec: Spec, folder: Path) -> list[tuple[str, str, Path]]:
-    """Return (split, search, file without suffix) of everything that is played with a trained policy."""
-    return [(split, name, folder / "evaluations" / f"{split}-{name}") for split in spec.splits for name in spec.searches]
+class Evaluation(NamedTuple):
+    """What is played with a trained policy, and where its episodes go."""
+
+    split: str
+    search: str
+    faults: float
+    """Share of calls that fail."""
+    folder: Path
+
+    @property
+    def episodes(self) -> Path:
+        """Where the episodes go."""
+        return self.folder / f"{self._name}.jsonl"
+
+    @property
+    def costs(self) -> Path:
+        """Where it says what they cost; written last, so that it says that all is there."""
+        return self.folder / f"{self._name}.json"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.split}-{self.search}" + (f"-faults-{100 * self.faults:g}" if self.faults else "")
+
+
+def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
+    """Return everything that is played with the policy of a cell, those with failing tools last."""
+    where = folder / "evaluations"
+    plain = [Evaluation(split, name, 0.0, where) for split in spec.splits for name in spec.searches]
+    return plain + [Evaluation(next(iter(spec.splits)), "greedy", rate, where) for rate in spec.faults]
+
+
+def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
+    """Return the tasks of a split."""
+    options = {**config.suite_options, "split": "test", **spec.splits[split]}
+    part = options.pop("slice", None)
+    suite = make_suite(config.suite, **options)
+    return suite if part is None else suite[slice(*part)]  # type: ignore[index]  # of suites that have slices
 
 
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
@@ -111,7 +151,7 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
         if asdict(read_spec(out)) != asdict(spec):
             raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
     else:
-        _write_json(out / "spec.json", asdict(spec))
+        write_json(out / "spec.json", asdict(spec))
 
     def one(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
@@ -144,9 +184,9 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
     if not (run / "report.json").exists():
         _take_warm_start(spec, out, config, run)
         load_algorithm(config.algo)(config, run, resume=(run / "config.json").exists())
-    for split, name, file in evaluations(spec, folder):
-        if not file.with_suffix(".json").exists():
-            _play(spec, config, run, split, name, file)
+    for one in evaluations(spec, folder):
+        if not one.costs.exists():
+            _play(spec, config, run, one)
 
 
 def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
@@ -161,9 +201,7 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
             shutil.copy(source, run / source.name)
 
 
-def _play(spec: Spec, config: Config, run: Path, split: str, name: str, file: Path) -> None:
-    from steptool_env.tasks import make_suite
-
+def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
     from .evaluate import held_out
     from .lm import LMPolicy
     from .run import load_policy
@@ -174,22 +212,24 @@ def _play(spec: Spec, config: Config, run: Path, split: str, name: str, file: Pa
     sampler = LMPolicy(
         policy.lm, config.call_format, temperature=1.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget, seed=config.seed
     )
-    suite = make_suite(config.suite, **{**config.suite_options, **spec.splits[split], "split": "test"})
+    suite = suite_of(spec, config, one.split)
     started = time.perf_counter()
     tasks = held_out(suite, spec.tasks)
     options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.max_steps, "parallel": config.eval_width}
-    found = search(name, {True: policy, False: sampler}, suite, tasks, **options)
-    cost = {what: sum(getattr(one, what) for one in found) / len(found) for what in ("calls", "env_steps", "tokens")}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(file.with_suffix(".jsonl"), [one.trajectory for one in found])
-    _write_json(file.with_suffix(".json"), {**cost, "seconds": time.perf_counter() - started})  # last: it says that all is there
+    # The same faults for every method: seeded by the seed of the cell.
+    found = search(one.search, {True: policy, False: sampler}, Faulty(suite, one.faults, config.seed) if one.faults else suite, tasks, **options)
+    cost = {what: sum(getattr(each, what) for each in found) / len(found) for what in ("calls", "env_steps", "tokens")}
+    one.folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(one.episodes, [each.trajectory for each in found])
+    write_json(one.costs, {**cost, "seconds": time.perf_counter() - started})
 
 
 def _finished(spec: Spec, folder: Path) -> bool:
-    return (folder / "run" / "report.json").exists() and all(file.with_suffix(".json").exists() for *_, file in evaluations(spec, folder))
+    return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON, whole or not at all."""
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
     os.replace(unfinished, path)

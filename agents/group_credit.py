@@ -62,7 +62,9 @@ def gigpo(episodes: Episodes, gamma: float, lam: float, weight: float = 1.0) -> 
 
     where G(s) are the returns-to-go of all steps of the group that were chosen in state s. A state that only one step was in
     adds nothing. Source: Feng et al., "Group-in-Group Policy Optimization for LLM Agent Training" (arXiv 2505.10978),
-    equations 3, 6, 7 and 8.
+    equations 3 and 5 to 8, numbered as in its code (langfengQ/verl-agent, gigpo/core_gigpo.py). There the sum of rewards that
+    episodes are compared by is not discounted, and the division by the standard deviation can be switched off; here γ acts
+    in both terms, which makes a difference only below 1.
 
     Args:
         episodes: Uses ``rewards, groups, states, known``.

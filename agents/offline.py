@@ -176,6 +176,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         bar = run.progress.add_task("offline", total=config.updates, completed=run.update, note="")
         while run.update < config.updates:
             started = time.perf_counter()
+            run.cool_down(optimizer)
             picked = [data[index] for index in run.rng.choice(len(data), size=min(config.episodes, len(data)), replace=False)]
             now = {name: parameter.detach().clone() for name, parameter in run.lm.trainable().items()}
             credited = assign_credit(_relogged(picked, reference_logprobs(run.lm, picked, now, config)), config.gamma, config.lam)

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from steptool_env.rewards import set_training_progress
-
 from .evaluate import Report, measure
 from .rollout import rollout
 from .sft import backward
@@ -51,7 +49,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         while run.goes_on:
             started = time.perf_counter()
             run.policy.forget()
-            set_training_progress(run.shaper, run.update / config.updates)
+            run.cool_down(optimizer)
             trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
-from steptool_env.rewards import RewardShaper, load_state, make_shaper, shaper_factory, state_of
+from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from . import distributed
@@ -53,6 +53,7 @@ from .metrics import Metrics, read_metrics
 from .models import load_model
 from .report import learning_curve
 from .rollout import rollout
+from .schedule import learning_rate, set_learning_rate, share_done
 from .sft import fit
 from .trajectory import Trajectory, write_jsonl
 
@@ -156,6 +157,7 @@ class Run:
     def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
         """Play one episode of every task with the policy, this process its share; return all of them, in order."""
         return distributed.gather(rollout(self.policy, envs, distributed.share(tasks)))
+
     def draw(self, suite: TaskSuite) -> list[int]:
         """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
         tasks = self.rng.integers(len(suite), size=self.config.episodes // self.config.group)
@@ -178,8 +180,27 @@ class Run:
     @property
     def goes_on(self) -> bool:
         """Whether there is budget for another update."""
-        limits = {"env_steps": self.config.budget_steps, "model_tokens": self.config.budget_tokens}
-        return self.update < self.config.updates and all(limit is None or self.spent[name] < limit for name, limit in limits.items())
+        used = self._used
+        return all(limit is None or used[name] < limit for name, limit in self._limits.items())
+
+    @property
+    def done(self) -> float:
+        """Share of the training that is done, in [0, 1], by whichever limit ends it first: 0 at the first update, 1 at the last one."""
+        return share_done(self.update, self._used, self._limits)
+
+    @property
+    def _used(self) -> dict[str, int]:
+        return {"updates": self.update, **self.spent}
+
+    @property
+    def _limits(self) -> dict[str, int | None]:
+        return {"updates": self.config.updates, "env_steps": self.config.budget_steps, "model_tokens": self.config.budget_tokens}
+
+    def cool_down(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rate of the next update, and tell the schedules of the shaper how much of the training is done."""
+        done = self.done
+        set_training_progress(self.shaper, done)
+        set_learning_rate(optimizer, learning_rate(self.config.lr, self.config.lr_end, done))
 
     def played(self, trajectories: Sequence[Trajectory]) -> None:
         """Count episodes of training environments, and what the policy read and wrote in them."""

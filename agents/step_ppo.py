@@ -23,8 +23,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from steptool_env.rewards import set_training_progress
-
 from . import distributed
 from .batching import Batch, collate, micro_batches
 from .config import Config
@@ -36,6 +34,7 @@ from .lm import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
 from .profiling import metrics as profile_metrics
 from .run import Run
+from .schedule import HEAD_RATE
 from .trajectory import Trajectory, in_hindsight
 
 __all__ = [
@@ -46,14 +45,9 @@ __all__ = [
     "make_optimizer",
     "reference_logprobs",
     "scaled",
-    "set_learning_rate",
     "train",
     "warm_up_critic",
 ]
-
-HEAD_RATE = 10.0
-"""How many times faster than the policy the value head learns."""
-
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
     """Warm-start a policy, improve it update by update, and evaluate it on held-out tasks before and after.
@@ -85,14 +79,13 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             started = time.perf_counter()
             run.policy.forget()
             run.lm.profiler.take()
-            set_training_progress(run.shaper, run.update / config.updates)
+            run.cool_down(optimizer)
             trajectories = run.play(envs, run.draw(suite))
             trajectories = in_hindsight(trajectories, envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()
             credited = assign_credit(trajectories, config.gamma, config.lam, config.credit)
             credited = anchored(run.lm, credited, run.reference, config)
-            set_learning_rate(optimizer, config, run.update)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
             run.encoded(trajectories, config.epochs + bool(config.kl))
             learnt["explained_variance"] = _explained(credited)
@@ -120,13 +113,6 @@ def make_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
     groups: list[dict[str, Any]] = [{"params": policy}, {"params": list(lm.value_head.parameters()), "lr": HEAD_RATE * lr}]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, update: int) -> None:
-    """Set the rates for this update, counted from 0; ``optimizer`` is from ``make_optimizer``."""
-    rate = config.lr * (1.0 - (1.0 - config.lr_end) * update / max(config.updates - 1, 1))
-    for group, share in zip(optimizer.param_groups, (1.0, HEAD_RATE), strict=True):
-        group["lr"] = share * rate
 
 
 def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], reference: dict[str, Tensor], config: Config) -> list[Floats]:

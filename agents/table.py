@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from steptool_env.errors import CheckpointError
-from steptool_env.tasks import make_suite
 
 from .evaluate import held_out, oracle_calls, summarize
-from .grid import Spec, cell_folder, evaluations, read_spec
+from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
 from .statistics import bootstrap, paired
 from .trajectory import Trajectory, read_jsonl
 
@@ -28,7 +27,8 @@ MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_or
 
 
 def build(out: Path) -> dict[str, Any]:
-    """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``horizon`` (success by depth).
+    """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``horizon`` (success by
+    depth), ``robustness`` (success by the share of calls that fail).
 
     Only methods whose cells are all finished are in it; ``missing`` names the others.
 
@@ -37,21 +37,26 @@ def build(out: Path) -> dict[str, Any]:
     """
     spec = read_spec(out)
     played: dict[tuple[str, str, str], list[list[Trajectory]]] = {}
+    failing: dict[tuple[str, float], list[list[Trajectory]]] = {}
     missing, rows = [], []
     for method in spec.methods:
         files = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
-        if not all(file.with_suffix(".json").exists() for cell in files for *_, file in cell):
+        if not all(one.costs.exists() for cell in files for one in cell):
             missing.append(method)
             continue
         reports = [_read(cell_folder(out, method, seed) / "run" / "report.json") for seed in spec.seeds]
-        for which, (split, name, _) in enumerate(files[0]):
-            episodes = [read_jsonl(cell[which][2].with_suffix(".jsonl")) for cell in files]
-            costs = [_read(cell[which][2].with_suffix(".json")) for cell in files]
-            played[method, split, name] = episodes
-            rows.append(_row(spec, method, split, name, episodes, reports, costs))
+        for which, one in enumerate(files[0]):
+            episodes = [read_jsonl(cell[which].episodes) for cell in files]
+            if one.search == "greedy" and one.split == next(iter(spec.splits)):
+                failing[method, one.faults] = episodes
+            if not one.faults:
+                costs = [_read(cell[which].costs) for cell in files]
+                played[method, one.split, one.search] = episodes
+                rows.append(_row(spec, method, one.split, one.search, episodes, reports, costs))
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
-    return {"seeds": spec.seeds, "rows": rows, "differences": _differences(played), "horizon": _horizon(played), "missing": missing, "spec": asdict(spec)}
+    curves = {"horizon": _horizon(played), "robustness": _robustness(failing) if spec.faults else []}
+    return {"seeds": spec.seeds, "rows": rows, "differences": _differences(played), **curves, "missing": missing, "spec": asdict(spec)}
 
 
 def _row(
@@ -64,7 +69,7 @@ def _row(
     costs: Sequence[Mapping[str, float]],
 ) -> dict[str, Any]:
     config = spec.config(method, spec.seeds[0])
-    suite = make_suite(config.suite, **{**config.suite_options, **spec.splits[split], "split": "test"})
+    suite = suite_of(spec, config, split)
     oracle = oracle_calls(suite, held_out(suite, spec.tasks))
     measured = [summarize(one, oracle) for one in episodes]
     interval = bootstrap(_solved(episodes))
@@ -104,8 +109,12 @@ def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]
     return found
 
 
+def _robustness(failing: Mapping[tuple[str, float], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    return [{"method": method, "faults": rate, **asdict(bootstrap(_solved(episodes)))} for (method, rate), episodes in failing.items()]
+
+
 def as_markdown(table: Mapping[str, Any]) -> str:
-    """Return the table in the layout of the paper: methods down, splits and searches across; then costs, differences and the horizon."""
+    """Return the table in the layout of the paper: methods down, splits and searches across; then costs, differences and curves."""
     columns = list(dict.fromkeys((row["search"], row["split"]) for row in table["rows"]))
     methods = list(dict.fromkeys(row["method"] for row in table["rows"]))
     cell = {(row["method"], row["search"], row["split"]): row for row in table["rows"]}
@@ -130,7 +139,9 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         lines += ["", f"{REFERENCE_ROW} less each method, points of success, paired on tasks and seeds:", ""]
         lines += _grid(["method", "", "tasks", "difference"], rows)
     if table["horizon"]:
-        lines += ["", "Success by depth:", "", *_grid(*_by_depth(table["horizon"]))]
+        lines += ["", "Success by depth, per cent:", "", *_grid(*_by_depth(table["horizon"]))]
+    if table["robustness"]:
+        lines += ["", "Success by the share of calls that fail, greedy, per cent with the 95 % interval:", "", *_grid(*_by_faults(table["robustness"]))]
     if table["missing"]:
         lines += ["", f"Not finished, and left out: {', '.join(table['missing'])}."]
     return "\n".join(lines) + "\n"
@@ -146,31 +157,39 @@ def as_csv(table: Mapping[str, Any]) -> str:
 
 
 def write(table: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write ``table.md``, ``table.csv``, ``table.json`` and ``horizon.png``; return their paths."""
+    """Write ``table.md``, ``table.csv``, ``table.json``, ``horizon.png`` and ``robustness.png``; return their paths."""
     files = [out / f"table.{kind}" for kind in ("md", "csv", "json")]
     for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
         path.write_text(text, encoding="utf-8")
-    if table["horizon"]:
-        _picture(table["horizon"], out / "horizon.png")
-        files.append(out / "horizon.png")
+    horizon = [({**one, "x": one["depth"]}, f"{one['search']}, {one['split']}") for one in table["horizon"]]
+    robustness = [({**one, "x": 100 * one["faults"]}, "greedy") for one in table["robustness"]]
+    for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
+        if points:
+            _picture(points, label, out / f"{name}.png")
+            files.append(out / f"{name}.png")
     return files
 
 
-def _picture(horizon: Sequence[Mapping[str, Any]], path: Path) -> None:
+def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Path) -> None:
+    """Draw the mean of each point over its ``"x"``, one line per method, one panel per name."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = list(dict.fromkeys((one["search"], one["split"]) for one in horizon))
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.8), constrained_layout=True, squeeze=False, sharey=True)
-    for axis, (name, split) in zip(axes[0], panels, strict=True):
-        for method in dict.fromkeys(one["method"] for one in horizon):
-            line = [one for one in horizon if (one["method"], one["search"], one["split"]) == (method, name, split)]
-            axis.plot([one["depth"] for one in line], [one["mean"] for one in line], marker="o", label=method)
-        axis.set(xlabel="calls that a task needs", ylim=(0, 1.03), title=f"{name}, {split}")
+    panels = list(dict.fromkeys(name for _, name in points))
+    methods = list(dict.fromkeys(point["method"] for point, _ in points))
+    colours = pyplot.get_cmap("tab20")
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.0 * len(panels) + 1.8, 3.8), layout="constrained", squeeze=False, sharey=True)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for place, method in enumerate(methods):
+            line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
+            colour, width = ("black", 2.4) if method == REFERENCE_ROW else (colours(place % 20), 1.2)
+            axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=colour, linewidth=width)
+        axis.set(xlabel=label, ylim=(0, 1.03), title=panel)
+        axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("success")
-    axes[0][-1].legend(fontsize=7)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
@@ -181,6 +200,13 @@ def _by_depth(horizon: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     for one in horizon:
         lines.setdefault((one["method"], f"{one['search']}, {one['split']}"), {})[one["depth"]] = f"{100 * one['mean']:.0f}"
     return ["method", "", *map(str, depths)], [[*key, *(line.get(depth, "-") for depth in depths)] for key, line in lines.items()]
+
+
+def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rates = sorted({one["faults"] for one in robustness})
+    cells = {(one["method"], one["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * one[end] for end in ("mean", "low", "high"))) for one in robustness}
+    methods = dict.fromkeys(one["method"] for one in robustness)
+    return ["method", *(f"{100 * rate:g} %" for rate in rates)], [[method, *(cells.get((method, rate), "-") for rate in rates)] for method in methods]
 
 
 def _success(row: Mapping[str, Any]) -> str:

@@ -1,40 +1,60 @@
-"""The paper's table: every method, with and without search, on held-out tasks and by depth, with intervals.
+"""The paper's table: every method, with and without search, on held-out tasks, by depth, and with failing tools; with intervals.
 
-    python benchmarks/paper_table.py --seeds 5 --processes 2 --out runs/table     # hours on two cores; resumes when killed
-    python benchmarks/paper_table.py --from runs/table                            # rebuilds every number from the stored episodes
-    python benchmarks/paper_table.py --smoke --out runs/smoke                     # a few minutes: shows the layout, proves nothing
+    python benchmarks/paper_table.py --seeds 5 --out runs/table        # resumes when killed
+    python benchmarks/paper_table.py --from runs/table                 # rebuilds every number from the stored episodes
+    python benchmarks/paper_table.py --search --out runs/search        # the search for the settings of every method, see tuning.py
+    python benchmarks/paper_table.py --smoke --out runs/smoke          # a few minutes: shows the layout, proves nothing
 
 All methods get the same environment steps (--steps) and at most the same model tokens (--tokens), whichever they use up first.
+``--settings`` reads what a search has found; without it, all methods have their defaults.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steptool_agents.grid import METHODS, Spec, run_grid
 from steptool_agents.table import as_markdown, build, write
+from steptool_agents.tuning import TRIALS, read_settings, search_settings, tuned
 
-SMOKE: dict[str, Any] = {"demos": 400, "episodes": 32, "updates": 4, "eval_episodes": 8}
+SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/table"))
     parser.add_argument("--from", dest="source", type=Path)
+    parser.add_argument("--settings", type=Path, help="settings.json of a search")
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of each method in the search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--tasks", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=40_000, help="environment steps of training")
-    parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens that the model reads, writes and trains on")
+    parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
+    parser.add_argument("--steps", type=int, default=8_000, help="environment steps of training")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that the model reads, writes and trains on")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
+
+    def show(method: str, seed: int, state: str) -> None:
+        print(f"{method}, seed {seed}: {state}", flush=True)
+
+    # Nobody looks at the evaluations of the runs themselves: the table has its own.
+    budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
+    if given.search:
+        for name, one in search_settings(given.out, settings=budget, trials=given.trials, processes=given.processes, on_cell=show).items():
+            print(f"{name}: {one['knobs']}, success {one['success']:.2f}")
+        return
     out = given.source or given.out
     if given.source is None:
-        settings = SMOKE if given.smoke else {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens}
-        spec = Spec(METHODS, list(range(given.seeds)), settings, tasks=12 if given.smoke else given.tasks)
-        for folder in run_grid(spec, out, processes=given.processes, on_cell=lambda *what: print(*what, flush=True)):
+        methods = METHODS if given.settings is None else tuned(read_settings(given.settings), METHODS)
+        spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
+        if given.smoke:
+            spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[0.4])
+        for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
             print(f"{folder} failed; see its log.txt")
     table = build(out)
     write(table, out)

@@ -30,11 +30,11 @@ AGENTS = [
     {
         *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
         *("distributed", "engine", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "remote", "report", "rollout"),
-        *("tiny", "tiny_pretraining"),
+        *("schedule", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
-    {"grid", "table"},
+    {"grid", "table", "tuning"},
     {"cli", "__main__"},
 ]
 ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}

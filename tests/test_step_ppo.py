@@ -13,7 +13,7 @@ from lms import Talk, act, from_scratch, language_model, trajectory
 
 from steptool_agents.config import Config
 from steptool_agents.lm import LanguageModel, LMPolicy
-from steptool_agents.step_ppo import Credited, _optimizer_step, assign_credit, improve, make_optimizer, reference_logprobs, set_learning_rate
+from steptool_agents.step_ppo import Credited, _optimizer_step, assign_credit, improve, reference_logprobs
 from steptool_agents.trajectory import Trajectory
 
 CONFIG = Config(kl=0.1, entropy=0.02, minibatches=1, epochs=1, max_grad_norm=1e9)
@@ -213,17 +213,3 @@ def test_what_is_rewarded_becomes_more_likely(seed: int) -> None:
     optimizer = torch.optim.AdamW(lm.trainable().values(), lr=3e-3, weight_decay=0.0)
     improve(lm, optimizer, assign_credit(made, 1.0, 0.95), Config(kl=0.0, epochs=2, minibatches=2), np.random.default_rng(0))
     assert from_scratch(lm, prompt)[0][-1, best].item() > before + 0.1
-
-
-def test_the_learning_rate_falls_in_a_straight_line() -> None:
-    lm = language_model()
-    optimizer = make_optimizer(lm, 1e-3)
-    config = Config(lr=1e-3, lr_end=0.2, updates=5)
-    rates = []
-    for update in range(5):
-        set_learning_rate(optimizer, config, update)
-        rates.append([group["lr"] for group in optimizer.param_groups])
-    # The value head's rate is ten times the policy's: 1e-3 × (1, 0.8, 0.6, 0.4, 0.2).
-    assert np.array(rates) == pytest.approx(np.outer([1e-3, 8e-4, 6e-4, 4e-4, 2e-4], [1.0, 10.0]))
-    set_learning_rate(optimizer, Config(lr=1e-3, lr_end=0.5, updates=1), 0)
-    assert optimizer.param_groups[0]["lr"] == 1e-3, "the only update is the first"

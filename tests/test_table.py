@@ -11,23 +11,25 @@ from lms import TINY  # noqa: F401  # sets one thread
 from test_evaluate import episode
 
 from steptool_agents import cli, grid, table
-from steptool_agents.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid
+from steptool_agents.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid, suite_of
 from steptool_agents.table import as_csv, as_markdown, build, write
 from steptool_agents.trajectory import read_jsonl, write_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.tasks.worlds import Worlds
+from steptool_env.types import ToolCall
 
 SMALL: dict[str, Any] = {"suite_options": {"level": 1}, "demos": 8, "demo_batch": 4, "updates": 1, "episodes": 4, "eval_episodes": 2, "max_steps": 3}
 
 
 def spec(**changes: Any) -> Spec:
     methods = {name: METHODS[name] for name in ("SFT", "StepTool")}
-    return Spec(**{"methods": methods, "settings": SMALL, "splits": {"held-out": {}}, "tasks": 4, "budget": 6, **changes})
+    return Spec(**{"methods": methods, "settings": SMALL, "splits": {"held-out": {}}, "faults": [], "tasks": 4, "budget": 6, **changes})
 
 
-def stored(out: Path, solved: dict[str, list[list[float]]]) -> None:
-    """Write a finished grid with these verdicts: method -> per seed, per task."""
-    made = spec(methods={name: METHODS[name] for name in solved}, seeds=[0, 1], searches=["greedy"])
+def stored(out: Path, solved: dict[str, list[list[float]]], faults: dict[float, list[float]] | None = None) -> None:
+    """Write a finished grid with these verdicts: method -> per seed, per task; under faults the same for all: rate -> per task."""
+    faults = faults or {}
+    made = spec(methods={name: METHODS[name] for name in solved}, seeds=[0, 1], searches=["greedy"], faults=list(faults))
     out.mkdir(exist_ok=True)
     (out / "spec.json").write_text(json.dumps(made.__dict__))
     suite = Worlds(level=1, split="test")
@@ -36,10 +38,11 @@ def stored(out: Path, solved: dict[str, list[list[float]]]) -> None:
             folder = cell_folder(out, method, seed)
             (folder / "run").mkdir(parents=True)
             (folder / "run" / "report.json").write_text(json.dumps({"seconds": 10.0 * (seed + 1), "env_steps": 100, "model_tokens": 1000}))
-            ((_, _, file),) = evaluations(made, folder)
-            file.parent.mkdir()
-            write_jsonl(file.with_suffix(".jsonl"), [episode(suite[k * 2500], ("", 0.0, 0.5), solved=verdict) for k, verdict in enumerate(verdicts)])
-            file.with_suffix(".json").write_text(json.dumps({"calls": 4.0, "env_steps": 4.0, "tokens": 40.0, "seconds": 1.0}))
+            (folder / "evaluations").mkdir()
+            for one in evaluations(made, folder):
+                played = faults.get(one.faults, verdicts)
+                write_jsonl(one.episodes, [episode(suite[k * 2500], ("", 0.0, 0.5), solved=verdict) for k, verdict in enumerate(played)])
+                one.costs.write_text(json.dumps({"calls": 4.0, "env_steps": 4.0, "tokens": 40.0, "seconds": 1.0}))
 
 
 # ---------------------------------------------------------------- the table
@@ -70,6 +73,25 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(made))
 
 
+def test_the_curve_under_faults(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2}, {0.125: [1, 0, 1, 0], 0.4: [0, 0, 0, 0]})
+    made = build(tmp_path)
+    curve = {(one["method"], one["faults"]): one["mean"] for one in made["robustness"]}
+    assert curve == {(method, rate): mean for method, first in (("SFT", 0.25), ("StepTool", 1.0)) for rate, mean in ((0.0, first), (0.125, 0.5), (0.4, 0.0))}
+    assert len(made["rows"]) == 2, "plays under faults are no rows of the table"
+    assert "robustness.png" in {path.name for path in write(made, tmp_path)}
+    text = as_markdown(made)
+    assert "| method | 0 % | 12.5 % | 40 % |" in text
+    assert "| StepTool | 100.0 (100 to 100) | 50.0 (" in text
+
+
+def test_splits_may_be_slices() -> None:
+    made = spec(splits={"validation": {"split": "train", "size": 30, "slice": [20, 30]}, "held-out": {}})
+    config = made.config("SFT", 0)
+    assert [suite_of(made, config, "validation")[k].id for k in (0, 9)] == ["worlds-1-train-20", "worlds-1-train-29"]
+    assert suite_of(made, config, "held-out")[0].id == "worlds-1-test-0"
+
+
 def test_a_method_that_is_not_finished_is_left_out_and_named(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
     next((cell_folder(tmp_path, "StepTool", 1) / "evaluations").glob("*.json")).unlink()
@@ -92,21 +114,33 @@ def test_the_command_rebuilds_it(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 # ---------------------------------------------------------------- the grid
 def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = spec(searches=["greedy", "dfsdt"])
+    made = spec(searches=["greedy", "dfsdt"], faults=[1.0])
     run_cell(made, tmp_path, "SFT", 0)
     run_cell(made, tmp_path, "StepTool", 0)
     starts = [(cell_folder(tmp_path, method, 0) / "run" / "warm_start.safetensors").read_bytes() for method in made.methods]
     assert starts[0] == starts[1]  # taken over, not fitted again
-    greedy, dfsdt = (file for *_, file in evaluations(made, cell_folder(tmp_path, "StepTool", 0)))
-    before = greedy.with_suffix(".jsonl").stat().st_mtime_ns
-    costs = json.loads(dfsdt.with_suffix(".json").read_text())
+    greedy, dfsdt, failing = evaluations(made, cell_folder(tmp_path, "StepTool", 0))
+    before = greedy.episodes.stat().st_mtime_ns
+    costs = json.loads(dfsdt.costs.read_text())
     assert 1 <= costs["calls"] <= 6
-    assert len(read_jsonl(dfsdt.with_suffix(".jsonl"))) == 4
-    dfsdt.with_suffix(".json").unlink()
+    assert len(read_jsonl(dfsdt.episodes)) == 4
+    results = [step.transition for one in read_jsonl(failing.episodes) for step in one.steps]
+    assert all(one.result.error for one in results if not isinstance(one.action, ToolCall) or one.action.name != "finish")
+    assert failing.episodes.name == "held-out-greedy-faults-100.jsonl"
+    dfsdt.costs.unlink()
     monkeypatch.setattr("steptool_agents.load_algorithm", lambda name: pytest.fail("trained again"))
     run_cell(made, tmp_path, "StepTool", 0)
-    assert dfsdt.with_suffix(".json").exists()
-    assert greedy.with_suffix(".jsonl").stat().st_mtime_ns == before
+    assert dfsdt.costs.exists()
+    assert greedy.episodes.stat().st_mtime_ns == before
+
+
+def test_cells_are_processes(tmp_path: Path) -> None:
+    made = spec(methods={"SFT": METHODS["SFT"], "RFT": METHODS["RFT"]}, searches=["greedy"])
+    for state in ("done", "was done"):
+        seen: list[tuple[str, int, str]] = []
+        assert run_grid(made, tmp_path, processes=2, on_cell=lambda *what, seen=seen: seen.append(what)) == []
+        assert seen == [("SFT", 0, state), ("RFT", 0, state)]
+    assert [row["method"] for row in build(tmp_path)["rows"]] == ["SFT", "RFT"]
 
 
 def test_finished_cells_start_no_process_and_failed_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
