@@ -6,13 +6,16 @@
 A trajectory has 8 steps, about 1,000 tokens, 30 % of them action tokens. One sample per step reads everything before a step
 again for each step, and projects every token onto the vocabulary, as trainers of single-turn models do. Both sides compute the
 same loss (mean negative log-likelihood of action tokens) and its gradient; they run in turn (A-B-A-B), medians count. The peak
-is that of a process of its own for each side, less what it held after a first pass over a few tokens, when libraries are loaded.
+is that of a process of its own for each side, less what it held after a first pass over a few tokens, when libraries are loaded. In
+these processes the C library gives every block of 256 KB and more back at once (``MALLOC_MMAP_THRESHOLD_``): otherwise it keeps up
+to several hundred MB of freed blocks, and what is measured is its habits, not what training needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -33,6 +36,7 @@ from steptool_agents.recompute import recompute
 from steptool_agents.trajectory import Generation, Step, Trajectory
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
 
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 RESULTS = Path(__file__).parent / "results" / "train_speed.md"
 
 
@@ -144,7 +148,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     peaks = {}
     for way in WAYS:  # first, while nothing else runs in this process
         command = [sys.executable, __file__, *sys.argv[1:], "--peak", way]
-        peaks[way] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])["peak_mb"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **GIVE_BACK})
+        peaks[way] = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
         _say(options, f"peak of {way}: {peaks[way]:.0f} MB")
     for repeat in range(options.repeats):
         for way, train in WAYS.items():
