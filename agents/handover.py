@@ -111,8 +111,8 @@ class HandOver:
             number = path.name.removeprefix("update-")
             if number.isdigit() and int(number) != update:
                 numbers[int(number)] = path
-        for number in sorted(numbers)[:-1]:
-            shutil.rmtree(numbers[number], ignore_errors=True)
+        for old in sorted(numbers)[:-1]:
+            shutil.rmtree(numbers[old], ignore_errors=True)
 
 
 def export(lm: LanguageModel, folder: Path) -> Path:

@@ -67,6 +67,7 @@ class LanguageModel(nn.Module):
         kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
+        self._recomputed: list[nn.Module] = []
         self._check_head(base)
         self._recomputed = recomputed_layers(base, recompute)
 
@@ -125,7 +126,7 @@ class LanguageModel(nn.Module):
         base.set_attn_implementation(ATTENTION)
         if self.config._attn_implementation != ATTENTION:
             raise NotSupported(f"{self.config.model_type}: its attention cannot be chosen, so its cache cannot be shared between episodes")
-        self._recomputed: list[nn.Module] = []
+        self._recomputed = []
         got = self.logits(self.hidden(ids)).float()
         self.train(training)
         # Relative to the logits: those of random weights are small.

@@ -19,12 +19,16 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from steptool_agents.batching import collate
 from steptool_agents.chat import ChatClient
+from steptool_agents.config import Config
 from steptool_agents.evaluate import summarize
 from steptool_agents.handover import HandOver, export
 from steptool_agents.lm import LanguageModel
 from steptool_agents.losses import action_logprobs
+from steptool_agents.metrics import read_metrics
+from steptool_agents.models import load_model
 from steptool_agents.rollout import rollout
 from steptool_agents.served import ServedPolicy, sampled
+from steptool_agents.step_ppo import train
 from steptool_agents.trajectory import read_jsonl, write_jsonl
 from steptool_env import StepToolEnv, Unanswered, make_suite
 from steptool_env.errors import InvalidArgument, NotSupported, Unavailable
@@ -50,8 +54,8 @@ def model(rank: int, seed: int = 0) -> LanguageModel:
 class Server:
     """Speaks as vLLM does, as far as it is asked here: a base model, adapters by name, completions from token ids."""
 
-    def __init__(self) -> None:
-        self.lm = model(0)
+    def __init__(self, lm: LanguageModel | None = None) -> None:
+        self.lm = lm or model(0)
         self.adapters: dict[str, Path] = {}
         self.asked: list[str] = []
         self.dead = False
@@ -181,6 +185,20 @@ def test_a_server_that_dies_masks_its_episodes_and_comes_back(tmp_path: Path) ->
             server.dead = True
         with pytest.raises(Unavailable, match="no server took the weights"):
             policy.forget()
+
+
+def test_a_run_plays_on_a_server(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"lora_rank": 2, "credit": "rloo", "group": 2, "value_passes": 0, "minibatches": 1}
+    sizes = {"demos": 4, "updates": 2, "episodes": 4, "eval_episodes": 2, "eval_width": 2}
+    server = Server(load_model("tiny"))
+    with serving(server) as at:
+        report = train(Config(**settings, **sizes, servers=f"http://{at}/v1", server_model="m"), tmp_path / "run")
+    updates = read_metrics(tmp_path / "run")
+    assert report["updates"] == len(updates) == 2
+    assert all(one["action_tokens"] > 0 and one["approx_kl"] < 1e-3 for one in updates)  # one pass: still the policy that sampled
+    assert server.asked.count("/v1/load_lora_adapter") == 2
+    with pytest.raises(InvalidArgument, match="value_passes"):
+        Config(servers="http://127.0.0.1:1/v1")
 
 
 def test_weights_appear_whole(tmp_path: Path) -> None:
