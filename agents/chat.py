@@ -94,6 +94,8 @@ class ChatClient:
             if not value >= least:
                 raise InvalidArgument(f"{name} must be at least {least}, got {value!r}")
         self.url = f"{endpoint.rstrip('/')}/chat/completions"
+        self.root = endpoint.rstrip("/").removesuffix("/v1")
+        """The server's address, without ``/v1``."""
         self.timeout, self.attempts, self.backoff, self.longest_wait, self.concurrency = timeout, attempts, backoff, longest_wait, concurrency
         self.cache = None if cache is None else Path(cache)
         self.failures: Counter[str] = Counter()
@@ -128,6 +130,26 @@ class ChatClient:
         with ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix="steptool-chat") as pool:
             return list(pool.map(lambda place: self._ask(*requests[place], lambda message: read(place, message)), range(len(requests))))
 
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T] = lambda content: content) -> T | Failure:
+        """Send one request to another address of the server, with the same retries and limits; never cached.
+
+        Args:
+            path: Below ``root``, such as ``/v1/completions``.
+            body: As JSON takes it.
+            read: From the answer, as JSON or else as text, to what is wanted; raises ``ValueError`` if the answer is nonsense,
+                which is then asked for again.
+        """
+
+        def send() -> T:
+            text = self._fetch(self.root + path, body).decode("utf-8", "replace")
+            try:
+                content = json.loads(text)
+            except (ValueError, RecursionError):
+                content = text
+            return _read(read, content)
+
+        return self._attempts(send)
+
     # ---------------------------------------------------------------- one request
     def _ask(self, body: Mapping[str, Any], sample: int, read: Callable[[Mapping[str, Any]], T]) -> T | Failure:
         canonical = json.dumps({"url": self.url, "body": body, "sample": sample}, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -137,11 +159,21 @@ class ChatClient:
                 return read(message)
             except ValueError:
                 pass  # written by another version, or damaged: asked for again, and overwritten
+
+        def send() -> T:
+            message = self._send(body)
+            value = _read(read, message)
+            if path is not None:
+                self._store(path, message)
+            return value
+
+        return self._attempts(send)
+
+    def _attempts(self, send: Callable[[], T]) -> T | Failure:
         failure = Failure("none", "not asked")
         for attempt in range(self.attempts):
             try:
-                message = self._send(body)
-                value = _read(read, message)
+                return send()
             except Failure as fault:
                 failure = Failure(fault.kind, self._scrub(str(fault)), fault.wait, fault.final)
                 self._count(failure.kind)
@@ -149,18 +181,14 @@ class ChatClient:
                     break
                 wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * (0.5 + random.random())
                 time.sleep(min(max(wait, 0.0), self.longest_wait))
-            else:
-                if path is not None:
-                    self._store(path, message)
-                return value
         self._count("given up")
         return failure
 
-    def _send(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Send a request once and return the assistant's message."""
+    def _fetch(self, url: str, body: Mapping[str, Any]) -> bytes:
+        """Send a request once and return what came back with status 200."""
         httpx, until, received = self._httpx, time.monotonic() + self.timeout, bytearray()
         try:
-            with self._client.stream("POST", self.url, json=dict(body)) as response:
+            with self._client.stream("POST", url, json=dict(body)) as response:
                 # The client's own time limit is one of silence: a server that drips a byte now and then would never meet it.
                 for chunk in response.iter_bytes():
                     received += chunk
@@ -178,6 +206,11 @@ class ChatClient:
         if status != 200:
             text = bytes(received[:200]).decode("utf-8", "replace")
             raise Failure(f"http {status}", f"HTTP status {status}: {text}", _retry_after(headers.get("Retry-After")), final=status not in _AGAIN)
+        return bytes(received)
+
+    def _send(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Send a request once and return the assistant's message."""
+        received = self._fetch(self.url, body)
         try:
             choice = json.loads(received.decode("utf-8"))["choices"][0]
             message = choice["message"]
@@ -207,13 +240,13 @@ class ChatClient:
             self.failures[kind] += 1
             first = self.failures[kind] == 1
         if first:
-            logger.warning("%s: %s (further ones are only counted)", self.url, kind)
+            logger.warning("%s: %s (further ones are only counted)", self.root, kind)
 
 
-def _read(read: Callable[[Mapping[str, Any]], T], message: Mapping[str, Any]) -> T:
+def _read(read: Callable[[Any], T], message: Any) -> T:
     try:
         return read(message)
-    except (ValueError, RecursionError) as fault:
+    except (LookupError, TypeError, ValueError, RecursionError) as fault:
         raise Failure("nonsense", f"the answer makes no sense: {fault}") from None
 
 

@@ -100,8 +100,14 @@ class Config:
     """Most tokens in one forward pass; bounds memory, changes no result."""
     cache_budget: int = 262_144
     """Most tokens in the cache of keys and values while playing; beyond it, episodes wait. Bounds memory, changes no result."""
-    gradient_checkpointing: bool = False
-    """Compute activations a second time in the backward pass: less memory, a third more time."""
+    gradient_checkpointing: bool | str = False
+    """Compute activations a second time in the backward pass: less memory, more time. ``"selective"``: only what costs little."""
+    servers: str = ""
+    """Endpoints that play instead of this process, such as ``http://a:8000/v1,http://b:8000/v1``; see ``served.py``. Needs ``value_passes`` 0."""
+    server_model: str = ""
+    """What the servers call the model; empty: as ``model``."""
+    server_folder: str = ""
+    """Where weights are handed over, the same path for the servers; empty: ``handover`` in the run's folder."""
     constrained: bool = False
     """Only valid calls can be written while playing; needs the extra ``constrained``."""
     algo_options: dict[str, Any] = field(default_factory=dict)
@@ -135,6 +141,10 @@ class Config:
                 raise InvalidArgument(f"{name} must be at least 1, or null for none, got {getattr(self, name)!r}")
         if self.credit not in CREDIT:
             raise UnknownName("credit scheme", self.credit, CREDIT)
+        if self.gradient_checkpointing not in (False, True, "selective"):
+            raise InvalidArgument(f'gradient_checkpointing must be true, false or "selective", got {self.gradient_checkpointing!r}')
+        if self.servers and (self.value_passes or self.constrained):
+            raise InvalidArgument("servers know neither the value head nor the grammar: set value_passes to 0 (as credit 'rloo' does) and constrained to false")
         if self.episodes % self.group:
             raise InvalidArgument(f"episodes must be a multiple of group, got {self.episodes} episodes in groups of {self.group}")
 

@@ -12,6 +12,7 @@ from steptool_env.types import Observation
 from .lm import LMPolicy
 from .mistakes import draw_mistake
 from .prompts import Prompts
+from .served import ServedPolicy
 from .trajectory import Generation
 
 __all__ = ["DemonstrationPolicy"]
@@ -27,7 +28,7 @@ class DemonstrationPolicy:
         rng: Draws the mistakes.
     """
 
-    def __init__(self, policy: LMPolicy, mistakes: float = 0.0, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, policy: LMPolicy | ServedPolicy, mistakes: float = 0.0, rng: np.random.Generator | None = None) -> None:
         self.mistakes, self.rng = mistakes, rng or np.random.default_rng(0)
         self.prompts: Prompts = policy.prompts
         self.tokenizer = policy.lm.tokenizer

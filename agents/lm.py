@@ -15,7 +15,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import NotSupported
@@ -27,6 +26,7 @@ from .critic import ValueHead
 from .engine import Engine, Limits, Written
 from .profiling import Profiler
 from .prompts import Prompts, make_prompts
+from .recompute import recompute as recomputed_layers
 from .trajectory import Generation
 
 if TYPE_CHECKING:
@@ -41,16 +41,17 @@ class LanguageModel(nn.Module):
         model: A ``transformers`` causal LM, or a ``peft`` model around one.
         tokenizer: Its tokenizer.
         bfloat16: Run the forward passes under autocast to bfloat16; weights stay as they are.
-
-        recompute: Keep no activations for the backward pass but one per layer, and compute the others again (gradient
-            checkpointing): less memory, a third more time.
+        recompute: Gradient checkpointing, see ``recompute.py``: False, True, or ``"selective"``.
 
     Raises:
+        InvalidArgument: ``recompute`` is something else.
         NotSupported: The model's logits are not a plain projection of its last hidden state, or it attends in a way that
             ``attention.attend`` does not know, such as to a window.
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, *, bfloat16: bool = False, recompute: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, *, bfloat16: bool = False, recompute: bool | str = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
@@ -66,13 +67,9 @@ class LanguageModel(nn.Module):
         kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
-        self._check_head(base)
         self._recomputed: list[nn.Module] = []
-        if recompute:
-            # transformers 5.23 has a new name for it.
-            enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-            self._recomputed = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
+        self._check_head(base)
+        self._recomputed = recomputed_layers(base, recompute)
 
     @property
     def device(self) -> torch.device:

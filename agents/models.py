@@ -27,7 +27,9 @@ TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``tiny_pretraining.py``."""
 
 
-def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool = False, device: str = "cpu") -> LanguageModel:
+def load_model(
+    name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool | str = False, device: str = "cpu"
+) -> LanguageModel:
     """Load a model with its tokenizer.
 
     Args:
@@ -36,7 +38,7 @@ def load_model(name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool |
         lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
         bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
             the device is faster with it.
-        recompute: Gradient checkpointing, see ``LanguageModel``.
+        recompute: Gradient checkpointing, see ``recompute.py``.
         device: A torch device.
 
     Raises:

@@ -26,12 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.errors import CheckpointError, InvalidArgument, NotSupported, UnknownName
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from . import distributed
 from .batching import length
+from .chat import ChatClient
 from .checkpoint import (
     CONFIG_FILE,
     claim_run,
@@ -48,18 +49,22 @@ from .checkpoint import (
 from .config import Config
 from .demonstrations import DemonstrationPolicy
 from .evaluate import Report, evaluate, held_out, summarize
+from .handover import HandOver
 from .lm import LMPolicy
 from .metrics import Metrics, read_metrics
 from .models import load_model
 from .report import learning_curve
 from .rollout import rollout
 from .schedule import learning_rate, set_learning_rate, share_done
+from .served import ServedPolicy
 from .sft import fit
 from .trajectory import Trajectory, write_jsonl
 
 __all__ = ["Run", "load_policy", "read_config"]
 
 WARM_START = "warm_start.safetensors"
+SERVER_TIMEOUT = 600.0
+"""Seconds for one answer of a server: an action behind a full queue, or the loading of a large model's weights."""
 _APART = 1_000_003
 """Between the seeds of two processes' sampling."""
 
@@ -106,16 +111,7 @@ class Run:
         )
         self.lm.eval()
         torch.manual_seed(self.config.seed)  # dropout in the warm start draws from the global generator
-        self.policy = LMPolicy(
-            self.lm,
-            self.config.call_format,
-            temperature=self.config.temperature,
-            max_new_tokens=self.config.max_new_tokens,
-            seed=self.config.seed + _APART * distributed.rank(),
-            token_budget=self.config.token_budget,
-            cache_budget=self.config.cache_budget,
-            constrained=self.config.constrained,
-        )
+        self.policy = self._policy()
         self.rng = np.random.default_rng(self.config.seed)
         self.reference: dict[str, Tensor] = {}
         if not resume and distributed.is_main():
@@ -144,6 +140,19 @@ class Run:
     def name(self) -> str:
         """What the progress bar calls the algorithm."""
         return Path(self.config.algo).stem
+
+    def _policy(self) -> LMPolicy | ServedPolicy:
+        """Return what plays: this process, or servers."""
+        config, seed = self.config, self.config.seed + _APART * distributed.rank()
+        common: dict[str, Any] = {"temperature": config.temperature, "max_new_tokens": config.max_new_tokens, "seed": seed}
+        if not config.servers:
+            budgets = {"token_budget": config.token_budget, "cache_budget": config.cache_budget}
+            return LMPolicy(self.lm, config.call_format, **common, **budgets, constrained=config.constrained)
+        if distributed.world() > 1:
+            raise NotSupported("several training processes cannot share servers yet: start one process, or leave servers empty")
+        clients = [ChatClient(endpoint.strip(), timeout=SERVER_TIMEOUT) for endpoint in config.servers.split(",")]
+        handover = HandOver(clients, config.server_folder or self.out / "handover", config.server_model or config.model)
+        return ServedPolicy(self.lm, handover, config.call_format, **common)
 
     # ---------------------------------------------------------------- tasks
     def suite(self, split: str, **options: Any) -> TaskSuite:

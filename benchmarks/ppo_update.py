@@ -3,6 +3,7 @@
     python benchmarks/ppo_update.py                      # both; writes benchmarks/results/ppo_update.md
     python benchmarks/ppo_update.py smollm2 --threads 2 --float32
     python benchmarks/ppo_update.py tiny --json
+    python benchmarks/ppo_update.py --quick              # shorter trajectories, one epoch, fewer episodes; writes no page
 
 ``smollm2``: reference log-probabilities once, then 4 epochs of one optimizer step, 30 % action tokens; seconds.
 ``tiny``: one update of the default run (128 episodes played, then learnt from); the share of the wall time that is spent inside
@@ -39,29 +40,35 @@ RESULTS = Path(__file__).parent / "results" / "ppo_update.md"
 
 
 def smollm2(options: argparse.Namespace) -> dict[str, Any]:
-    lm = load_model("smollm2", lora_rank=8, bfloat16=not options.float32)
+    say(options, "loading SmolLM2-135M")
+    lm = load_model("smollm2", lora_rank=8, bfloat16=False if options.float32 else None)
     lm.eval()
     draw = random.Random(0)
     lengths = [300 + round(1200 * k / 7) for k in range(8)]
+    if options.quick:
+        lengths = [length // 8 for length in lengths[:4]]
     made = []
     for seed, length in enumerate(lengths):
         steps = draw.randint(3, 8)
         action = round(0.3 * length / steps)
         made.append(trajectory([(length // steps - action, action)] * steps, lm.vocabulary, seed))
-    config = Config(lora_rank=8, epochs=4, minibatches=1, token_budget=2048, kl=0.01)
+    config = Config(lora_rank=8, epochs=1 if options.quick else 4, minibatches=1, token_budget=2048, kl=0.01)
     reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
     optimizer = make_optimizer(lm, 0.0)
     lm.profiler.take()
+    say(options, f"one update on {sum(lengths):,} tokens, {config.epochs} epoch(s)")
     start = time.perf_counter()
     credited = assign_credit(made, 1.0, 0.95)
     credited = replace(credited, ref_logprobs=reference_logprobs(lm, made, reference, config))
     improve(lm, optimizer, credited, config, np.random.default_rng(0))
     seconds = time.perf_counter() - start
-    return {"dtype": "bfloat16" if lm.autocast else "float32", "threads": options.threads, "seconds": seconds, "profile": metrics(lm.profiler.take())}
+    say(options, f"{seconds:.1f} s")
+    size = {"trajectories": len(lengths), "tokens": sum(lengths), "epochs": config.epochs, "threads": options.threads}
+    return {**size, "dtype": "bfloat16" if lm.autocast else "float32", "seconds": seconds, "profile": metrics(lm.profiler.take())}
 
 
 def tiny(options: argparse.Namespace) -> dict[str, Any]:
-    config = Config()
+    config = Config(episodes=16) if options.quick else Config()
     lm = load_model("tiny")
     lm.eval()
     suite = make_suite(config.suite, **config.suite_options, split="train")
@@ -80,13 +87,20 @@ def tiny(options: argparse.Namespace) -> dict[str, Any]:
         improve(lm, optimizer, credited, config, rng)
         return time.perf_counter() - start
 
+    say(options, f"tiny: {config.episodes} episodes an update, {options.repeats + 2} updates")
     update()
     seconds = [update() for _ in range(options.repeats)]
+    say(options, f"tiny: {float(np.median(seconds)):.2f} s an update; now under the profiler")
     phases = metrics(lm.profiler.take())
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         wall = update()
     inside = sum(one.self_cpu_time_total for one in seen.key_averages() if one.key.startswith("aten::")) / 1e6
-    return {"seconds": float(np.median(seconds)), "profile": phases, "share_in_kernels": inside / wall, "wall_profiled": wall}
+    return {"episodes": config.episodes, "seconds": float(np.median(seconds)), "profile": phases, "share_in_kernels": inside / wall, "wall_profiled": wall}
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, file=sys.stderr, flush=True)
 
 
 def table(phases: dict[str, float]) -> list[str]:
@@ -100,8 +114,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--repeats", type=int, default=3, help="for tiny")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; writes no page")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.repeats = 1
     torch.set_num_threads(options.threads)
     found = {name: run(options) for name, run in (("tiny", tiny), ("smollm2", smollm2)) if options.part in ("all", name)}
     if options.json:
@@ -111,16 +128,17 @@ def main() -> None:
     if "tiny" in found:
         one = found["tiny"]
         share = f"{100 * one['share_in_kernels']:.0f} % inside PyTorch's operators"
-        lines += ["", f"`tiny`, 128 episodes, {options.threads} thread(s): {one['seconds']:.2f} s; {share}.", ""]
+        lines += ["", f"`tiny`, {one['episodes']} episodes, {options.threads} thread(s): {one['seconds']:.2f} s; {share}.", ""]
         lines += table(one["profile"])
     if "smollm2" in found:
         one = found["smollm2"]
-        what = f"8 trajectories of 300 to 1,500 tokens, 4 epochs, LoRA rank 8, {one['dtype']}, {one['threads']} thread(s)"
+        size = f"{one['trajectories']} trajectories, {one['tokens']:,} tokens, {one['epochs']} epoch(s)"
+        what = f"{size}, LoRA rank 8, {one['dtype']}, {one['threads']} thread(s)"
         lines += ["", f"SmolLM2-135M, {what}: {one['seconds']:.1f} s.", ""]
         lines += table(one["profile"])
     text = "\n".join(lines) + "\n"
     print(text)
-    if options.part == "all":
+    if options.part == "all" and not options.quick:
         RESULTS.write_text(text, encoding="utf-8")
 
 

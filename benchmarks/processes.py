@@ -51,8 +51,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="32 episodes, once; writes no page")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.episodes, options.repeats = 32, 1
     os.environ["OMP_NUM_THREADS"] = "1"
     context = mp.get_context("spawn")
     queues = [context.Queue() for _ in range(options.processes)]
@@ -60,6 +63,7 @@ def main() -> None:
     workers = [context.Process(target=work, args=(share, options.episodes, queue, done)) for share, queue in enumerate(queues)]
     for worker in workers:
         worker.start()
+    say(options, f"{options.processes} processes start")
     for _ in workers:
         done.get(timeout=300)
 
@@ -72,7 +76,10 @@ def main() -> None:
         return time.perf_counter() - start
 
     play(options.processes)
-    pairs = [(play(1), play(options.processes)) for _ in range(options.repeats)]
+    pairs = []
+    for _ in range(options.repeats):
+        pairs.append((play(1), play(options.processes)))
+        say(options, f"{len(pairs)} of {options.repeats}: one process {pairs[-1][0]:.1f} s, all {pairs[-1][1]:.1f} s")
     for queue, worker in zip(queues, workers, strict=True):
         queue.put(None)
         worker.join()
@@ -90,7 +97,13 @@ def main() -> None:
     text += "| episodes | one process, s | all, s | ratio |\n|---|---|---|---|\n"
     text += f"| {found['episodes']} | {found['one_s']:.2f} | {found['all_s']:.2f} | **{found['ratio']:.2f}** |\n"
     print(text)
-    RESULTS.write_text(text, encoding="utf-8")
+    if not options.quick:
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ class Text:
         return [self.ids[(start + offset) % len(self.ids)] for offset in range(count)]
 
 
+def say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, file=sys.stderr, flush=True)
+
+
 def episodes(text: Text, count: int, turns: int, prompt: int, observation: int) -> list[list[list[int]]]:
     """Return per episode what it reads at each turn."""
     shared = text.take(prompt - 32)
@@ -118,6 +123,7 @@ def turns(lm: LanguageModel, options: argparse.Namespace, prompt: int) -> dict[s
         start = time.perf_counter()
         found, _ = with_engine(lm, plan, options.new, stops)
         kept.append(time.perf_counter() - start)
+        say(options, f"{len(kept)} of {options.repeats}, prompts of {prompt} tokens: again {again[-1]:.1f} s, engine {kept[-1]:.1f} s")
         agree = sum(a == b for x, y in zip(expected, found, strict=True) for a, b in zip(x, y, strict=True)) / sum(map(len, expected))
     return {
         "prompt": prompt,
@@ -136,7 +142,7 @@ def uneven(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
     text, draw = Text(lm, 1), random.Random(1)
     count = 3 * options.episodes
     plan = [one[: draw.randint(1, 8)] for one in episodes(text, count, 8, 256, options.observation)]
-    short, long = 4, 96
+    short, long = 4, 8 if options.quick else 96
     # Most actions are short, some are long: lengths fall off like 1 / length.
     lengths = [[round(short * (long / short) ** draw.random()) for _ in one] for one in plan]
 
@@ -187,6 +193,7 @@ def uneven(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
         slow.append(lock)
         fast.append(free)
         ratios.append(lock / free)
+        say(options, f"{len(ratios)} of {options.repeats}, uneven: lockstep {lock:.1f} s, continuous {free:.1f} s")
     found = {"episodes": count, "width": options.episodes, "dtype": "bfloat16" if lm.autocast else "float32"}
     return {**found, "lockstep_s": statistics.median(slow), "continuous_s": statistics.median(fast), "ratio": statistics.median(ratios), "same_tokens": same}
 
@@ -196,7 +203,7 @@ def flat(lm: LanguageModel, options: argparse.Namespace) -> list[dict[str, Any]]
     """Cost per token encoded or written, and the cache's memory per live token, by the number of steps of an episode."""
     found = []
     eos = {lm.config.eos_token_id} if isinstance(lm.config.eos_token_id, int) else set(lm.config.eos_token_id)
-    for steps in (1, 4, 16, 64):
+    for steps in (1, 4) if options.quick else (1, 4, 16, 64):
         plan = [[text.take(8) for _ in range(steps)] for text in [Text(lm, 2)] for _ in range(8)]
         seconds, engine = [], None
         for _ in range(options.repeats):
@@ -204,6 +211,7 @@ def flat(lm: LanguageModel, options: argparse.Namespace) -> list[dict[str, Any]]
             said, engine = with_engine(lm, plan, 4, eos)
             seconds.append(time.perf_counter() - start)
         assert engine is not None
+        say(options, f"{steps} steps: {statistics.median(seconds):.1f} s")
         tokens = sum(len(part) for one in plan for part in one) + sum(map(len, said))
         encoded = engine.read_tokens + engine.written_tokens
         found.append({"steps": steps, "tokens": tokens, "encoded": encoded, "ms_per_token": 1000 * statistics.median(seconds) / tokens})
@@ -247,7 +255,7 @@ def limits(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
 def page(found: dict[str, Any], command: str) -> str:
     lines = ["# Speed of rollouts", "", f"`{command}`", ""]
     if "turns" in found:
-        lines += ["The transcript encoded again at every turn (`generate`), beside the engine; 24 tokens written and 40 observed a turn.", ""]
+        lines += ["The transcript encoded again at every turn (`generate`), beside the engine; by default 24 tokens written and 40 observed a turn.", ""]
         lines += ["| prompt | episodes × turns | dtype | again, s | engine, s | ratio | same tokens |", "|---|---|---|---|---|---|---|"]
         for one in found["turns"]:
             lines.append(
@@ -288,7 +296,11 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=3.35e12, help="bytes a second of the card; H100 SXM by default")
     parser.add_argument("--flops", type=float, default=989e12, help="bfloat16 operations a second of the card")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="2 episodes of 2 turns, 8 tokens written, once; writes no page")
     options = parser.parse_args()
+    if options.quick:
+        options.episodes, options.turns, options.new, options.repeats = 2, 2, 8, 1
+        options.prompt = [min(prompt, 512) for prompt in options.prompt[:1]]
     torch.set_num_threads(options.threads)
     lm = load_model(options.model, bfloat16=options.bfloat16, device=options.device)
     lm.eval()
@@ -306,7 +318,7 @@ def main() -> None:
         return
     text = page(found, shlex.join(["python", "benchmarks/rollout_speed.py", *sys.argv[1:]]))
     print(text)
-    if options.part == "all":
+    if options.part == "all" and not options.quick:
         RESULTS.write_text(text, encoding="utf-8")
 
 

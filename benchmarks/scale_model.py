@@ -2,6 +2,7 @@
 
     python benchmarks/scale_model.py                # calibrate, check, extrapolate; writes benchmarks/results/scale_model.md
     python benchmarks/scale_model.py --no-measure   # the extrapolation alone, in a second
+    python benchmarks/scale_model.py --quick        # every point measured once, without a median; writes no page
 
 The model has three rates of a device: operations a second while reading, while training, and bytes a second while writing (every
 pass reads the weights and the keys and values of all rows; a row also costs operations). They are fitted to some measured
@@ -157,7 +158,9 @@ H100 = Device("H100 (assumed shares)", 0.5 * 989e12, 0.4 * 989e12, 0.6 * 3.35e12
 
 # ---------------------------------------------------------------- measuring
 def _time(run: Callable[[], Any], repeats: int = 3) -> float:
-    run()
+    """Return the median of several runs after one that does not count, unless one run is all there is."""
+    if repeats > 1:
+        run()
     samples = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -166,7 +169,7 @@ def _time(run: Callable[[], Any], repeats: int = 3) -> float:
     return statistics.median(samples)
 
 
-def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
+def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = lambda text: None) -> tuple[Device, list[dict[str, Any]]]:
     """Fit a device to some points and return it with the held-out ones."""
     import torch
 
@@ -175,6 +178,8 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
     from steptool_agents.models import load_model
 
     torch.set_num_threads(threads)
+    repeats = 1 if quick else 3
+    say("loading SmolLM2-135M")
     lm = load_model("smollm2", lora_rank=8, bfloat16=False)
     lm.eval()
     generator = torch.Generator().manual_seed(0)
@@ -185,7 +190,7 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
     def reading(rows: int, length: int) -> float:
         tokens = ids(rows, length)
         with torch.inference_mode():
-            return _time(lambda: lm.hidden(tokens))
+            return _time(lambda: lm.hidden(tokens), repeats)
 
     def writing(rows: int, context: int) -> float:
         with torch.inference_mode():
@@ -193,7 +198,7 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
             for row, prompt in enumerate(ids(rows, context).tolist()):
                 engine.add(row, prompt, row)
             engine.step()
-            return _time(engine.step, 8)
+            return _time(engine.step, 8)  # one token each: cheap
 
     def training(length: int) -> float:
         tokens, share = ids(1, length), length * 3 // 10
@@ -202,8 +207,9 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
             hidden = lm.hidden(tokens)[0, :share]
             action_logprobs(hidden, lm.logits, tokens[0, 1 : share + 1], chunk=128)[0].sum().backward()
 
-        return _time(step)
+        return _time(step, repeats)
 
+    say("fitting: reading, training, writing")
     model = SMOLLM2
     flops = [rows * length * (2 * model.body + model.attention(length / 2)) / reading(rows, length) for rows, length in ((1, 256), (4, 128))]
     device = Device("this processor, float32", statistics.mean(flops), 1.0, 1.0, 1.0, 1e9, 4)
@@ -222,6 +228,7 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
     held: list[dict[str, Any]] = []
 
     def check(name: str, predicted: float, measured: float) -> None:
+        say(f"{name}: predicted {predicted:.3f} s, measured {measured:.3f} s")
         held.append({"point": name, "predicted_s": predicted, "measured_s": measured, "error": predicted / measured - 1})
 
     check("read 1 × 768", read_seconds(model, device, 768, 384), reading(1, 768))
@@ -256,7 +263,7 @@ def measure(threads: int) -> tuple[Device, list[dict[str, Any]]]:
                     loss.backward()
 
     parts = update(model, device, load)
-    check("a whole update, 8 episodes × 3 steps", sum(parts[name] for name in ("read", "write", "reference", "train")), _time(whole, 3))
+    check("a whole update, 8 episodes × 3 steps", sum(parts[name] for name in ("read", "write", "reference", "train")), _time(whole, repeats))
     return device, held
 
 
@@ -320,16 +327,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-measure", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    device, held = (None, []) if options.no_measure else measure(options.threads)
+
+    def say(text: str) -> None:
+        if not options.json:
+            print(text, file=sys.stderr, flush=True)
+
+    device, held = (None, []) if options.no_measure else measure(options.threads, quick=options.quick, say=say)
     table = extrapolate()
     if options.json:
         print(json.dumps({"held_out": held, "extrapolated": table}))
         return
     text = page(device, held, table, shlex.join(["python", "benchmarks/scale_model.py", *sys.argv[1:]]))
     print(text)
-    if not options.no_measure:
+    if not options.no_measure and not options.quick:
         RESULTS.write_text(text, encoding="utf-8")
 
 

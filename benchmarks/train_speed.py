@@ -6,13 +6,16 @@
 A trajectory has 8 steps, about 1,000 tokens, 30 % of them action tokens. One sample per step reads everything before a step
 again for each step, and projects every token onto the vocabulary, as trainers of single-turn models do. Both sides compute the
 same loss (mean negative log-likelihood of action tokens) and its gradient; they run in turn (A-B-A-B), medians count. The peak
-is that of a process of its own for each side, less what it held with the model loaded and the optimizer not yet made.
+is that of a process of its own for each side, less what it held after a first pass over a few tokens, when libraries are loaded. In
+these processes the C library gives every block of 256 KB and more back at once (``MALLOC_MMAP_THRESHOLD_``): otherwise it keeps up
+to several hundred MB of freed blocks, and what is measured is its habits, not what training needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -25,13 +28,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from steptool_agents.batching import collate, micro_batches
+from steptool_agents.batching import collate, length, micro_batches
 from steptool_agents.lm import LanguageModel
 from steptool_agents.losses import action_logprobs
 from steptool_agents.models import load_model
+from steptool_agents.recompute import recompute
 from steptool_agents.trajectory import Generation, Step, Trajectory
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
 
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 RESULTS = Path(__file__).parent / "results" / "train_speed.md"
 
 
@@ -50,6 +55,7 @@ def trajectory(steps: Sequence[tuple[int, int]], vocabulary: int, seed: int) -> 
 
 STEPS = [(206, 37)] + [(71, 38)] * 7
 """8 steps, 1,006 tokens, 303 of them action tokens."""
+SHORT = [(context // 4, action // 4) for context, action in STEPS]
 
 
 def whole(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
@@ -85,33 +91,45 @@ def per_step(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget
     return total
 
 
+def selective(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
+    """Whole trajectories; what costs little is computed again."""
+    return _again(lm, "selective", trajectories, token_budget)
+
+
 def recomputed(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: int) -> float:
-    """Whole trajectories with gradient checkpointing."""
-    layers, lm._recomputed = lm._recomputed, lm.layers  # type: ignore[attr-defined]
+    """Whole trajectories; whole layers are computed again."""
+    return _again(lm, True, trajectories, token_budget)
+
+
+def _again(lm: LanguageModel, what: bool | str, trajectories: Sequence[Trajectory], token_budget: int) -> float:
+    base: Any = lm.model.get_base_model()  # type: ignore[operator]
+    lm._recomputed = recompute(base, what)
     try:
         return whole(lm, trajectories, token_budget)
     finally:
-        lm._recomputed = layers
+        lm._recomputed = []
         lm.eval()
 
 
-WAYS = {"whole": whole, "recomputed": recomputed, "per_step": per_step}
+WAYS = {"whole": whole, "selective": selective, "recomputed": recomputed, "per_step": per_step}
+OURS = {"whole": "whole trajectory", "selective": "`gradient_checkpointing=selective`", "recomputed": "`gradient_checkpointing=true`"}
 
 
 def load(options: argparse.Namespace) -> tuple[LanguageModel, list[Trajectory]]:
     torch.set_num_threads(options.threads)
-    lm = load_model(options.model, lora_rank=8, bfloat16=options.bfloat16, recompute=True)
-    lm.layers, lm._recomputed = lm._recomputed, []  # type: ignore[assignment]  # switched on for one of the ways only
+    lm = load_model(options.model, lora_rank=8, bfloat16=options.bfloat16)
     lm.eval()
     for name, parameter in lm.named_parameters():
         if "lora_B" in name:  # at 0, half of the gradients would be 0
             torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
-    return lm, [trajectory(STEPS, lm.vocabulary, seed) for seed in range(options.trajectories)]
+    return lm, [trajectory(SHORT if options.quick else STEPS, lm.vocabulary, seed) for seed in range(options.trajectories)]
 
 
 def peak(options: argparse.Namespace) -> None:
-    """Print the peak of this process's memory above that with the model loaded, in MB."""
+    """Print the peak of this process's memory above that with the model and all libraries loaded, in MB."""
     lm, trajectories = load(options)
+    WAYS[options.peak](lm, [trajectory([(8, 4)], lm.vocabulary, 0)], options.budget)
+    lm.zero_grad(set_to_none=True)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
     before = _status("VmRSS")
     WAYS[options.peak](lm, trajectories[:1], options.budget)
@@ -127,31 +145,39 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     losses: dict[str, float] = {}
     gradients: dict[str, dict[str, torch.Tensor]] = {}
-    for _ in range(options.repeats):
+    peaks = {}
+    for way in WAYS:  # first, while nothing else runs in this process
+        command = [sys.executable, __file__, *sys.argv[1:], "--peak", way]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **GIVE_BACK})
+        peaks[way] = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
+        _say(options, f"peak of {way}: {peaks[way]:.0f} MB")
+    for repeat in range(options.repeats):
         for way, train in WAYS.items():
             lm.zero_grad(set_to_none=True)
             start = time.perf_counter()
             losses[way] = train(lm, trajectories, options.budget)
             seconds[way].append(time.perf_counter() - start)
             gradients[way] = {name: parameter.grad.clone() for name, parameter in lm.trainable().items() if parameter.grad is not None}
-    difference = sum(float((gradients["whole"][name] - one).square().sum()) for name, one in gradients["per_step"].items())
+            _say(options, f"{repeat + 1} of {options.repeats}: {way} {seconds[way][-1]:.1f} s")
     scale = sum(float(one.square().sum()) for one in gradients["per_step"].values())
-    peaks = {}
+    found: dict[str, Any] = {"dtype": "bfloat16" if options.bfloat16 else "float32", "tokens": sum(map(length, trajectories)) // len(trajectories)}
     for way in WAYS:
-        out = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--peak", way], check=True, capture_output=True, text=True).stdout
-        peaks[way] = json.loads(out.splitlines()[-1])["peak_mb"]
-    return {
-        "dtype": "bfloat16" if options.bfloat16 else "float32",
-        "trajectories": options.trajectories,
-        **{f"{way}_s": statistics.median(one) / options.trajectories for way, one in seconds.items()},
-        "ratio": statistics.median(b / a for a, b in zip(seconds["whole"], seconds["per_step"], strict=True)),
-        **{f"{way}_peak_mb": one for way, one in peaks.items()},
-        "recomputed_ratio": statistics.median(b / a for a, b in zip(seconds["recomputed"], seconds["per_step"], strict=True)),
-        "peak_share": peaks["whole"] / peaks["per_step"],
-        "recomputed_peak_share": peaks["recomputed"] / peaks["per_step"],
-        "loss_difference": abs(losses["whole"] - losses["per_step"]) / losses["per_step"],
-        "gradient_difference": (difference / scale) ** 0.5,
-    }
+        ratios = [b / a for a, b in zip(seconds[way], seconds["per_step"], strict=True)]
+        difference = sum(float((gradients[way][name] - one).square().sum()) for name, one in gradients["per_step"].items())
+        found[way] = {
+            "seconds": statistics.median(seconds[way]) / options.trajectories,
+            "ratio": statistics.median(ratios),
+            "peak_mb": peaks[way],
+            "peak_share": peaks[way] / peaks["per_step"],
+            "loss_difference": abs(losses[way] - losses["per_step"]) / losses["per_step"],
+            "gradient_difference": (difference / scale) ** 0.5,
+        }
+    return found
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -162,9 +188,12 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=2048, help="tokens in one forward pass")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="trajectories of a quarter of the length, once; writes no page")
     parser.add_argument("--peak", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.repeats = 1
     if options.peak:
         peak(options)
         return
@@ -173,19 +202,22 @@ def main() -> None:
         print(json.dumps(found))
         return
     command = shlex.join(["python", "benchmarks/train_speed.py", *sys.argv[1:]])
-    head = f"# Training on whole trajectories\n\n`{command}`: {options.model}, LoRA rank 8, 8 steps, {sum(map(sum, STEPS)):,} tokens, one thread.\n\n"
-    lines = ["| | one sample per step | whole trajectory | with gradient checkpointing |", "|---|---|---|---|"]
-    fast = f"{found['whole_s']:.1f}, **{found['ratio']:.2f}** times as fast | {found['recomputed_s']:.1f}, **{found['recomputed_ratio']:.2f}** times as fast"
-    lines.append(f"| seconds a trajectory ({found['dtype']}) | {found['per_step_s']:.1f} | {fast} |")
-    ours = (("whole_peak_mb", "peak_share"), ("recomputed_peak_mb", "recomputed_peak_share"))
-    small = " | ".join(f"{found[peak]:.0f}, **{found[part]:.2f}** of it" for peak, part in ours)
-    lines.append(f"| peak memory above the model, MB | {found['per_step_peak_mb']:.0f} | {small} |")
-    lines.append(f"| relative difference of the loss | | {found['loss_difference']:.1e} | |")
-    lines.append(f"| relative difference of the gradient (norm) | | {found['gradient_difference']:.1e} | |")
+    base = found["per_step"]
+    what = f"{options.model}, LoRA rank 8, {len(STEPS)} steps, {found['tokens']:,} tokens, {options.threads} thread(s), {found['dtype']}"
+    lines = ["# Training on whole trajectories", "", f"`{command}`: {what}; medians of {options.repeats}.", ""]
+    lines += ["| | seconds a trajectory | times as fast | peak above the model, MB | share | loss differs by | gradient differs by |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    lines.append(f"| one sample per step | {base['seconds']:.1f} | 1 | {base['peak_mb']:.0f} | 1 | | |")
+    for way, label in OURS.items():
+        one = found[way]
+        differ = f"{one['loss_difference']:.1e} | {one['gradient_difference']:.1e}"
+        lines.append(f"| {label} | {one['seconds']:.1f} | **{one['ratio']:.2f}** | {one['peak_mb']:.0f} | **{one['peak_share']:.2f}** | {differ} |")
     lines += ["", "One sample per step is measured at its most frugal, one sample at a time; batches of samples take a multiple of its memory."]
-    text = head + "\n".join(lines) + "\n"
+    lines += ["Differences are relative to one sample per step; that of the gradient is of its norm."]
+    text = "\n".join(lines) + "\n"
     print(text)
-    RESULTS.write_text(text, encoding="utf-8")
+    if not options.quick:
+        RESULTS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

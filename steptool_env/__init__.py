@@ -19,7 +19,7 @@ from steptool_env.spaces import TextSpace, ToolCallSpace
 from steptool_env.tasks import SUITES, Episode, TaskSuite, make_suite
 from steptool_env.tools.tool import Tool, tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
-from steptool_env.types import ERRORS, Action, Malformed, Message, Observation, Outcome, Task, ToolCall, ToolResult, Transition, as_chat
+from steptool_env.types import ERRORS, Action, Malformed, Message, Observation, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered, as_chat
 
 __all__ = [
     "ERRORS",
@@ -49,6 +49,7 @@ __all__ = [
     "ToolResult",
     "Toolkit",
     "Transition",
+    "Unanswered",
     "as_chat",
     "audit",
     "make_format",

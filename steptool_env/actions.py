@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps, loads
-from steptool_env.types import Action, Malformed, ToolCall
+from steptool_env.types import Action, Malformed, ToolCall, Unanswered
 
 __all__ = ["as_action", "read", "short"]
 
@@ -29,7 +29,8 @@ def read(action: Any) -> tuple[Action, str]:
     if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
         name, arguments = action["name"], action["arguments"]
     elif isinstance(action, Malformed):
-        return _malformed(str(action.text), str(action.reason))
+        malformed, text = _malformed(str(action.text), str(action.reason))
+        return (Unanswered(malformed.text, malformed.reason) if isinstance(action, Unanswered) else malformed), text
     elif isinstance(action, ToolCall):
         name, arguments = action.name, action.arguments
     elif isinstance(action, Mapping):

@@ -135,7 +135,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         call, said = read(action)
         toolkit = episode.toolkit
         offered = toolkit.schemas
-        result = ToolResult(f"Error: {call.reason}", "malformed") if isinstance(call, Malformed) else toolkit.execute(call)
+        result = ToolResult(f"Error: {call.reason}", call.error) if isinstance(call, Malformed) else toolkit.execute(call)
         error = result.error
         reply = Message("tool", result.content)
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error

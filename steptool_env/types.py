@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypedDict
 
 __all__ = [
     "ERRORS",
@@ -20,6 +20,7 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "Transition",
+    "Unanswered",
     "as_chat",
 ]
 
@@ -57,6 +58,18 @@ class Malformed:
 
     text: str
     reason: str
+    error: ClassVar[str] = "malformed"
+    """What ``ToolResult.error`` will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered(Malformed):
+    """No action, because what should have chosen it, such as a model server, gave no answer: nobody's mistake.
+
+    The episode is cut short, and the step is masked: it earns nothing, good or bad.
+    """
+
+    error: ClassVar[str] = "unavailable"
 
 
 Action: TypeAlias = ToolCall | Malformed

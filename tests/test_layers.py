@@ -29,8 +29,8 @@ AGENTS = [
     {"arrays", "config", "credit", "episodes", "group_credit", "losses", "profiling", "reference_credit", "statistics", "trajectory"},
     {
         *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
-        *("distributed", "engine", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "remote", "report", "rollout"),
-        *("schedule", "tiny", "tiny_pretraining"),
+        *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
+        *("rollout", "schedule", "served", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from steptool_env.errors import DataError, InvalidArgument
-from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition
+from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered
 
 from .types import Generation, Step, Trajectory
 
@@ -141,7 +141,7 @@ def _step_record(step: Step) -> dict[str, Any]:
 
 def _action_record(action: Action) -> dict[str, Any]:
     if isinstance(action, Malformed):
-        return {"malformed": action.text, "reason": action.reason}
+        return {"unanswered" if isinstance(action, Unanswered) else "malformed": action.text, "reason": action.reason}
     return {"name": action.name, "arguments": dict(action.arguments)}
 
 
@@ -251,5 +251,8 @@ def _action(record: Mapping[str, Any]) -> Action:
     if "malformed" in record:
         _only(record, "a malformed action", "malformed", "reason")
         return Malformed(_get(record, "malformed", str), _get(record, "reason", str))
+    if "unanswered" in record:
+        _only(record, "an action that nobody gave", "unanswered", "reason")
+        return Unanswered(_get(record, "unanswered", str), _get(record, "reason", str))
     _only(record, "an action", "name", "arguments")
     return ToolCall(_get(record, "name", str), _get(record, "arguments", dict))

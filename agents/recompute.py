@@ -1,0 +1,63 @@
+"""Gradient checkpointing: which activations of a layer are kept for the backward pass, and which are computed again.
+
+- ``False``: all are kept. Most memory, no time.
+- ``"selective"``: the results of the large matrix products and of fused attention are kept; what costs next to nothing (norms,
+  activation functions, rotations, sums, the second factor of an adapter) is computed again.
+- ``True``: one state per layer is kept, the whole layer is computed again. Least memory, a third to a half more time.
+
+The gradient is the same in all three.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from steptool_env.errors import InvalidArgument
+
+__all__ = ["RECOMPUTE", "recompute"]
+
+RECOMPUTE = (False, True, "selective")
+"""What ``recompute`` takes."""
+
+INNER = 64
+"""A matrix product is kept if each number in it is a sum of more than so many: below that, as with an adapter's rank, it is cheap."""
+
+_FUSED = ("_scaled_dot_product", "_flash_attention", "_efficient_attention", "_cudnn_attention")
+"""How the names of fused attention operators begin, on processors and cards alike."""
+
+
+def recompute(model: PreTrainedModel, what: bool | str) -> list[nn.Module]:
+    """Let a model's layers compute activations again, and return these layers; they do it while they are in training mode.
+
+    Args:
+        model: A ``transformers`` model, with or without adapters in its layers.
+        what: One of ``RECOMPUTE``.
+
+    Raises:
+        InvalidArgument: ``what`` is something else.
+    """
+    if what not in RECOMPUTE:
+        raise InvalidArgument(f"gradient checkpointing must be one of {', '.join(map(repr, RECOMPUTE))}, got {what!r}")
+    if not what:
+        return []
+    # transformers 5.23 has a new name for it.
+    enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False} | ({"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if what == "selective" else {}))
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Say whether what an operator has returned is kept."""
+    name = operator.overloadpacket.__name__
+    if name in ("mm", "addmm"):
+        inner = args[0 if name == "mm" else 1].shape[1]
+        return CheckpointPolicy.MUST_SAVE if inner > INNER else CheckpointPolicy.PREFER_RECOMPUTE
+    if operator.namespace == "aten" and name.startswith(_FUSED):
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE
