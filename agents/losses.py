@@ -8,7 +8,7 @@ float32 whatever the dtype of the model. No function synchronises with the devic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ __all__ = ["action_logprobs", "dpo", "entropy", "kl_k2", "kl_k3", "masked_mean",
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
+
+CHUNK = 2**22
+"""Logits held at once. Buffers of this size are used again; larger ones the allocator gives back to the system and gets anew, page by page."""
+
+_LOWEST = -1e30
+"""Of a log-probability: finite, so that its product with a probability of 0 is 0, and with a gradient is no overflow."""
 
 
 def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -59,16 +65,51 @@ def entropy(logits: Tensor) -> Tensor:
     return torch.logsumexp(z, dim=-1) - (torch.softmax(z, dim=-1) * z.masked_fill(z == -torch.inf, 0.0)).sum(-1)
 
 
+class _Projected(torch.autograd.Function):
+    """``token_logprobs`` and ``entropy`` of the same logits, with a backward pass in place.
+
+        ∂/∂z_v (g·log π(y) + h·H) = g·(1[v = y] - p_v) - h·p_v·(log p_v + H)
+
+    Left to autograd, each of a dozen operations would allocate (N, V) floats of its own, which takes longer than to fill them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
+        z = logits.float()
+        total = torch.logsumexp(z, dim=-1, keepdim=True)
+        logprobs = z.gather(-1, targets.unsqueeze(-1)).sub(total).squeeze(-1)
+        spread = z.new_zeros(0)
+        if with_entropy:
+            logp = (z - total).clamp_(min=_LOWEST)
+            spread = -logp.exp().mul_(logp).sum(-1)
+        ctx.save_for_backward(logits, targets, total, spread)
+        ctx.with_entropy = with_entropy
+        return logprobs, spread
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, total, spread = ctx.saved_tensors
+        of_logprobs = gradients[0].unsqueeze(-1)
+        # A ruled-out token has p = 0 and log p = -inf; their product must be 0.
+        logp = (logits.float() - total).clamp_(min=_LOWEST)
+        if ctx.with_entropy:
+            p = logp.exp()
+            found = logp.add_(spread.unsqueeze(-1)).mul_(-gradients[1].unsqueeze(-1)).sub_(of_logprobs).mul_(p)
+        else:
+            found = logp.exp_().mul_(-of_logprobs)
+        return found.scatter_add_(-1, targets.unsqueeze(-1), of_logprobs).to(logits.dtype), None, None
+
+
 @overload
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int = ..., entropy: Literal[False] = ...
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[False] = ...
 ) -> tuple[Tensor, None]: ...
 @overload
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int = ..., entropy: Literal[True]
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[True]
 ) -> tuple[Tensor, Tensor]: ...
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int = 1024, entropy: bool = False
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = None, entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities from hidden states, with the vocabulary projection on action positions only, and in chunks.
 
@@ -79,7 +120,7 @@ def action_logprobs(
         hidden: (N, H) the states that predict the targets, that is, of the positions just *before* the action tokens.
         head: Maps (n, H) to (n, V) logits, for example the model's ``lm_head``.
         targets: (N,) int64 token ids.
-        chunk: Positions projected at once.
+        chunk: Positions projected at once; by default so many that their logits take 16 MB.
         entropy: Also return the entropies.
 
     Returns:
@@ -89,13 +130,15 @@ def action_logprobs(
         InvalidArgument: The shapes do not fit, or ``chunk`` is less than 1.
     """
     _shapes("hidden", hidden, "targets", targets)
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise InvalidArgument(f"chunk must be at least 1, got {chunk}")
 
     def project(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(h)
-        return token_logprobs(logits, y), _entropy(logits) if entropy else h.new_zeros(0)
+        return _Projected.apply(head(h), y, entropy)  # type: ignore[no-any-return,no-untyped-call]
 
+    if chunk is None:
+        with torch.no_grad():
+            chunk = max(1, CHUNK // head(hidden[:1]).shape[-1])
     again = torch.is_grad_enabled() and len(targets) > chunk
     logprobs, entropies = [], []
     for h, y in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):
@@ -103,9 +146,6 @@ def action_logprobs(
         logprobs.append(logprob)
         entropies.append(spread)
     return torch.cat(logprobs), torch.cat(entropies) if entropy else None
-
-
-_entropy = entropy  # under a name that the keyword of action_logprobs does not hide
 
 
 def ppo_clip(

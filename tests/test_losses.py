@@ -42,8 +42,26 @@ def test_entropy_by_hand() -> None:
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 7, 100])
-def test_chunks_change_neither_values_nor_gradients(chunk: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_ruled_out_tokens_spoil_neither_values_nor_gradients(chunk: int | None) -> None:
+    logits = torch.tensor([[0.0, LN3, -math.inf], [0.0, 0.0, -math.inf], [0.0, 0.0, 0.0]])
+    targets, weights = torch.tensor([1, 0, 2]), torch.tensor([1.0, 2.0, -300.0])
+    found = []
+    for fused in (True, False):
+        z = logits.clone().requires_grad_()
+        if fused:
+            logprobs, spread = action_logprobs(z, lambda x: x, targets, chunk=chunk, entropy=True)
+        else:
+            logprobs, spread = token_logprobs(z, targets), entropy(z)
+        (weights * logprobs + 5.0 * weights.flip(0) * spread).sum().backward()
+        assert z.grad is not None
+        found.append((logprobs.detach(), spread.detach(), z.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 7, 100, None])
+def test_chunks_change_neither_values_nor_gradients(chunk: int | None) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(7, 3, generator=generator), torch.randn(3, 11, generator=generator)
     targets = torch.randint(11, (7,), generator=generator)
