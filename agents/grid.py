@@ -126,8 +126,9 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
     """Return the tasks of a split."""
     options = {**config.suite_options, "split": "test", **spec.splits[split]}
     part = options.pop("slice", None)
-    suite = make_suite(config.suite, **options)
-    return suite if part is None else suite[slice(*part)]  # type: ignore[index]  # of suites that have slices
+    suite: Any = make_suite(config.suite, **options)
+    chosen: TaskSuite = suite if part is None else suite[slice(*part)]
+    return chosen
 
 
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
