@@ -9,8 +9,8 @@ All methods get the same environment steps (--steps) and at most the same model 
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
 
 What a cell costs, in seconds of one core, measured for StepTool on two slow cores: 10 to begin, 12 per 1,000 environment steps,
-5 to play 200 tasks, of which the table needs eight plays. So all 14 rows with the defaults below take about 14 minutes a seed
-on two cores. The paper's six rows alone (--method, repeated) can afford 20,000 steps in the same time.
+5 to play 200 tasks, of which the table needs eight plays. By this account, not yet by a run, all 14 rows with the defaults below
+take about 13 minutes a seed on two cores. The paper's six rows alone (--method, repeated) can afford 20,000 steps in the same time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
 
     def show(method: str, seed: int, state: str) -> None:
-        print(f"{method}, seed {seed}: {state}", flush=True)
+        print(f"{method}, seed {seed}: {state}\n", end="", flush=True)  # one write: cells end side by side
 
     # Nobody looks at the evaluations of the runs themselves: the table has its own.
     budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
