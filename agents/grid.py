@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.tasks import TaskSuite, make_suite
@@ -126,8 +126,9 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
     """Return the tasks of a split."""
     options = {**config.suite_options, "split": "test", **spec.splits[split]}
     part = options.pop("slice", None)
-    suite = make_suite(config.suite, **options)
-    return suite if part is None else cast(Any, suite)[slice(*part)]  # only suites that have slices are asked for one
+    suite: Any = make_suite(config.suite, **options)
+    chosen: TaskSuite = suite if part is None else suite[slice(*part)]
+    return chosen
 
 
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:

@@ -186,7 +186,7 @@ def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: 
             line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
             colour, width = ("black", 2.4) if method == REFERENCE_ROW else (colours(place % 20), 1.2)
             axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=colour, linewidth=width)
-        axis.set(xlabel=label, ylim=(0, 1.03), title=panel)
+        axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=sorted({point["x"] for point, name in points if name == panel}))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("success")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)

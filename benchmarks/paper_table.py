@@ -7,6 +7,10 @@
 
 All methods get the same environment steps (--steps) and at most the same model tokens (--tokens), whichever they use up first.
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
+
+What a cell costs, in seconds of one core, measured for StepTool on two slow cores: 10 to begin, 12 per 1,000 environment steps,
+5 to play 200 tasks, of which the table needs eight plays. By this account, not yet by a run, all 14 rows with the defaults below
+take about 13 minutes a seed on two cores. The paper's six rows alone (--method, repeated) can afford 20,000 steps in the same time.
 """
 
 from __future__ import annotations
@@ -32,15 +36,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=TRIALS, help="of each method in the search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--method", action="append", choices=METHODS, help="a row; may be repeated; all by default")
+    parser.add_argument("--tasks", type=int, default=150, help="of each split")
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
-    parser.add_argument("--steps", type=int, default=8_000, help="environment steps of training")
+    parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that the model reads, writes and trains on")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
     def show(method: str, seed: int, state: str) -> None:
-        print(f"{method}, seed {seed}: {state}", flush=True)
+        print(f"{method}, seed {seed}: {state}\n", end="", flush=True)  # one write: cells end side by side
 
     # Nobody looks at the evaluations of the runs themselves: the table has its own.
     budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
@@ -51,6 +56,7 @@ def main() -> None:
     out = given.source or given.out
     if given.source is None:
         methods = METHODS if given.settings is None else tuned(read_settings(given.settings), METHODS)
+        methods = {name: own for name, own in methods.items() if not given.method or name in given.method}
         spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
         if given.smoke:
             spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[0.4])

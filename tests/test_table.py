@@ -112,6 +112,17 @@ def test_the_command_rebuilds_it(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "t" / "table.json").read_text())
 
 
+def test_the_command_reads_the_settings_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text, message in (("a.json", "{", "holds no settings"), ("b.json", '{"RFT": {"knobs": {}}}', "unknown method of this search 'SFT'")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr("sys.argv", ["steptool", "table", "--out", str(tmp_path / "t"), "--settings", str(tmp_path / name)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "t").exists()
+
+
 # ---------------------------------------------------------------- the grid
 def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = spec(searches=["greedy", "dfsdt"], faults=[1.0])
