@@ -18,7 +18,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,20 @@ def _time(run: Callable[[], Any], repeats: int = 3) -> float:
     return statistics.median(samples)
 
 
+def fit_writing(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Fit seconds = bytes · x + operations · y to points (bytes, operations, seconds), by least squares of the relative error.
+
+    Neither share is negative: where noise would have it so, all time is spent on the other.
+    """
+    b2 = sum((b / t) ** 2 for b, _, t in points)
+    f2 = sum((f / t) ** 2 for _, f, t in points)
+    bf = sum(b * f / t**2 for b, f, t in points)
+    b1, f1 = sum(b / t for b, _, t in points), sum(f / t for _, f, t in points)
+    determinant = b2 * f2 - bf**2
+    x, y = (b1 * f2 - f1 * bf) / determinant, (b2 * f1 - bf * b1) / determinant
+    return (b1 / b2, 0.0) if y <= 0 else (0.0, f1 / f2) if x <= 0 else (x, y)
+
+
 def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = lambda text: None) -> tuple[Device, list[dict[str, Any]]]:
     """Fit a device to some points and return it with the held-out ones."""
     import torch
@@ -215,15 +229,12 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
     device = Device("this processor, float32", statistics.mean(flops), 1.0, 1.0, 1.0, 1e9, 4)
     rates = [train_seconds(model, device, length, length * 0.3, length / 2, lora=True, recompute=False) / training(length) for length in (256, 512)]
     device = replace(device, training=statistics.mean(rates))
-    # Two points, two unknowns: seconds = bytes / B + operations / F.
     points = []
-    for rows in (2, 16):
+    for rows in (1, 4, 16, 32):
         operations = rows * (2 * model.parameters + model.attention(128))
         points.append((model.parameters * 4 + rows * 128 * model.cache_bytes(4), operations, writing(rows, 128)))
-    (b1, f1, t1), (b2, f2, t2) = points
-    determinant = b1 * f2 - b2 * f1
-    per_byte, per_operation = (t1 * f2 - t2 * f1) / determinant, (b1 * t2 - b2 * t1) / determinant
-    device = replace(device, bytes=1 / per_byte, writing=1 / per_operation)
+    per_byte, per_operation = fit_writing(points)
+    device = replace(device, bytes=1 / per_byte if per_byte else float("inf"), writing=1 / per_operation if per_operation else float("inf"))
 
     held: list[dict[str, Any]] = []
 
