@@ -10,7 +10,7 @@ import pytest
 import torch
 from lms import Talk, act, from_scratch, language_model, tokenizer, vocabulary
 from peft import LoraConfig, get_peft_model
-from transformers import GraniteConfig, GraniteForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from steptool_agents.attention import ATTENTION
 from steptool_agents.lm import LanguageModel, LMPolicy
@@ -352,6 +352,16 @@ def test_bfloat16() -> None:
     first = talk.generations[0]
     for k, (token, logprob) in enumerate(zip(first.token_ids, first.logprobs, strict=True)):
         assert logprob == pytest.approx(logprobs[len(first.prompt_ids) - 1 + k, token].item(), abs=0.1)
+
+
+def test_rounding_is_no_reason_to_refuse_a_model() -> None:
+    """In bfloat16 a deep model's logits differ by several percent between two ways to attend."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary(), **sizes, initializer_range=0.3))
+    lm = LanguageModel(model, tokenizer(), bfloat16=True)
+    assert lm.autocast
+    assert torch.isfinite(lm.hidden(torch.arange(2, 6)[None])).all()
 
 
 def test_broken_weights_are_reported() -> None:
