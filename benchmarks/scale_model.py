@@ -18,7 +18,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,16 +157,24 @@ H100 = Device("H100 (assumed shares)", 0.5 * 989e12, 0.4 * 989e12, 0.6 * 3.35e12
 
 
 # ---------------------------------------------------------------- measuring
-def _time(run: Callable[[], Any], repeats: int = 3) -> float:
-    """Return the median of several runs after one that does not count, unless one run is all there is."""
-    if repeats > 1:
-        run()
-    samples = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        samples.append(time.perf_counter() - start)
-    return statistics.median(samples)
+def _in_turn(points: Mapping[str, Callable[[], Any]], rounds: int, say: Callable[[str], None]) -> dict[str, float]:
+    """Return the median seconds of every point. All take turns, so that a machine whose speed drifts is no slower for some than for others."""
+    samples: dict[str, list[float]] = {name: [] for name in points}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for name, run in points.items():
+            if not number:
+                run()  # caches and buffers
+            start = time.perf_counter()
+            run()
+            samples[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+STEPS = 4
+"""Tokens that each row writes in one measurement."""
+READ, TRAIN, WRITE = ((1, 256), (4, 128)), (256, 512), (1, 4, 16, 32)
+"""What the rates are fitted to: (rows, tokens), tokens, and rows after 128 tokens. All else is held out."""
 
 
 def fit_writing(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
@@ -192,7 +200,6 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
     from steptool_agents.models import load_model
 
     torch.set_num_threads(threads)
-    repeats = 1 if quick else 3
     say("loading SmolLM2-135M")
     lm = load_model("smollm2", lora_rank=8, bfloat16=False)
     lm.eval()
@@ -201,51 +208,38 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
     def ids(rows: int, length: int) -> torch.Tensor:
         return torch.randint(5, 40_000, (rows, length), generator=generator)
 
-    def reading(rows: int, length: int) -> float:
+    def reading(rows: int, length: int) -> Callable[[], Any]:
         tokens = ids(rows, length)
-        with torch.inference_mode():
-            return _time(lambda: lm.hidden(tokens), repeats)
 
-    def writing(rows: int, context: int) -> float:
-        with torch.inference_mode():
-            engine = Engine(lm, Limits(64, 0.0, 4096, 10**9), lambda ids: False)
-            for row, prompt in enumerate(ids(rows, context).tolist()):
-                engine.add(row, prompt, row)
-            engine.step()
-            return _time(engine.step, 8)  # one token each: cheap
+        def run() -> None:
+            with torch.inference_mode():
+                lm.hidden(tokens)
 
-    def training(length: int) -> float:
+        return run
+
+    def writing(rows: int, context: int) -> Callable[[], Any]:
+        prompts = ids(rows, context).tolist()
+        engine = Engine(lm, Limits(4096, 0.0, 4096, 10**9), lambda ids: False)
+
+        def run() -> None:
+            with torch.inference_mode():
+                if not engine.waits():  # the first time, which is not counted
+                    for row, prompt in enumerate(prompts):
+                        engine.add(row, prompt, row)
+                    engine.step()
+                for _ in range(STEPS):
+                    engine.step()
+
+        return run
+
+    def training(length: int) -> Callable[[], Any]:
         tokens, share = ids(1, length), length * 3 // 10
 
-        def step() -> None:
+        def run() -> None:
             hidden = lm.hidden(tokens)[0, :share]
-            action_logprobs(hidden, lm.logits, tokens[0, 1 : share + 1], chunk=128)[0].sum().backward()
+            action_logprobs(hidden, lm.logits, tokens[0, 1 : share + 1])[0].sum().backward()
 
-        return _time(step, repeats)
-
-    say("fitting: reading, training, writing")
-    model = SMOLLM2
-    flops = [rows * length * (2 * model.body + model.attention(length / 2)) / reading(rows, length) for rows, length in ((1, 256), (4, 128))]
-    device = Device("this processor, float32", statistics.mean(flops), 1.0, 1.0, 1.0, 1e9, 4)
-    rates = [train_seconds(model, device, length, length * 0.3, length / 2, lora=True, recompute=False) / training(length) for length in (256, 512)]
-    device = replace(device, training=statistics.mean(rates))
-    points = []
-    for rows in (1, 4, 16, 32):
-        operations = rows * (2 * model.parameters + model.attention(128))
-        points.append((model.parameters * 4 + rows * 128 * model.cache_bytes(4), operations, writing(rows, 128)))
-    per_byte, per_operation = fit_writing(points)
-    device = replace(device, bytes=1 / per_byte if per_byte else float("inf"), writing=1 / per_operation if per_operation else float("inf"))
-
-    held: list[dict[str, Any]] = []
-
-    def check(name: str, predicted: float, measured: float) -> None:
-        say(f"{name}: predicted {predicted:.3f} s, measured {measured:.3f} s")
-        held.append({"point": name, "predicted_s": predicted, "measured_s": measured, "error": predicted / measured - 1})
-
-    check("read 1 × 768", read_seconds(model, device, 768, 384), reading(1, 768))
-    check("read 8 × 96", read_seconds(model, device, 768, 48), reading(8, 96))
-    check("write, 8 rows after 256 tokens", pass_seconds(model, device, 8, 256), writing(8, 256))
-    check("train 1 × 800", train_seconds(model, device, 800, 240, 400, lora=True, recompute=False), training(800))
+        return run
 
     load = Load(8, 3, 200, 168, 12, 24, 8, lora=True)
     plan = [[one, *ids(2, 24).tolist()] for one in ids(8, 200).tolist()]
@@ -268,14 +262,48 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
             for _ in range(4):
                 tokens = ids(2, load.length)
                 with torch.set_grad_enabled(learn):
-                    hidden = lm.hidden(tokens)[:, : load.steps * load.new].reshape(-1, model.hidden)
-                    loss = action_logprobs(hidden, lm.logits, tokens[:, : load.steps * load.new].reshape(-1), chunk=128)[0].sum()
+                    hidden = lm.hidden(tokens)[:, : load.steps * load.new].reshape(-1, SMOLLM2.hidden)
+                    loss = action_logprobs(hidden, lm.logits, tokens[:, : load.steps * load.new].reshape(-1))[0].sum()
                 if learn:
                     loss.backward()
 
+    model, seconds = (
+        SMOLLM2,
+        _in_turn(
+            {
+                **{f"read {rows} × {length}": reading(rows, length) for rows, length in (*READ, (1, 768), (8, 96))},
+                **{f"write {rows} after {context}": writing(rows, context) for rows, context in (*((rows, 128) for rows in WRITE), (8, 256))},
+                **{f"train {length}": training(length) for length in (*TRAIN, 800)},
+                "update": whole,
+            },
+            1 if quick else 5,
+            say,
+        ),
+    )
+    flops = [rows * length * (2 * model.body + model.attention(length / 2)) / seconds[f"read {rows} × {length}"] for rows, length in READ]
+    device = Device("this processor, float32", statistics.mean(flops), 1.0, 1.0, 1.0, 1e9, 4)
+    rates = [train_seconds(model, device, n, n * 0.3, n / 2, lora=True, recompute=False) / seconds[f"train {n}"] for n in TRAIN]
+    points = []
+    for rows in WRITE:
+        operations = rows * (2 * model.parameters + model.attention(128))
+        points.append((model.parameters * 4 + rows * 128 * model.cache_bytes(4), operations, seconds[f"write {rows} after 128"] / STEPS))
+    per_byte, per_operation = fit_writing(points)
+    infinite = float("inf")
+    device = replace(
+        device,
+        training=statistics.mean(rates),
+        bytes=1 / per_byte if per_byte else infinite,
+        writing=1 / per_operation if per_operation else infinite,
+    )
     parts = update(model, device, load)
-    check("a whole update, 8 episodes × 3 steps", sum(parts[name] for name in ("read", "write", "reference", "train")), _time(whole, repeats))
-    return device, held
+    held = {
+        "read 1 × 768": (read_seconds(model, device, 768, 384), seconds["read 1 × 768"]),
+        "read 8 × 96": (read_seconds(model, device, 768, 48), seconds["read 8 × 96"]),
+        "write, 8 rows after 256 tokens": (pass_seconds(model, device, 8, 256), seconds["write 8 after 256"] / STEPS),
+        "train 1 × 800": (train_seconds(model, device, 800, 240, 400, lora=True, recompute=False), seconds["train 800"]),
+        "a whole update, 8 episodes × 3 steps": (sum(parts[name] for name in ("read", "write", "reference", "train")), seconds["update"]),
+    }
+    return device, [{"point": name, "predicted_s": one, "measured_s": other, "error": one / other - 1} for name, (one, other) in held.items()]
 
 
 # ---------------------------------------------------------------- carrying it on

@@ -54,12 +54,14 @@ def model(rank: int, seed: int = 0) -> LanguageModel:
 class Server:
     """Speaks as vLLM does, as far as it is asked here: a base model, adapters by name, completions from token ids."""
 
+    lock = threading.Lock()
+    """Of all servers: while transformers loads weights, it patches its own classes, and two loads side by side leave them patched."""
+
     def __init__(self, lm: LanguageModel | None = None) -> None:
         self.lm = lm or model(0)
         self.adapters: dict[str, Path] = {}
         self.asked: list[str] = []
         self.dead = False
-        self.lock = threading.Lock()
 
     def __call__(self, request: Request) -> Reply:
         body = json.loads(request.body)
