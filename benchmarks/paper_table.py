@@ -49,14 +49,15 @@ def main() -> None:
 
     # Nobody looks at the evaluations of the runs themselves: the table has its own.
     budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
+    methods = {name: own for name, own in METHODS.items() if not given.method or name in given.method}
     if given.search:
-        for name, one in search_settings(given.out, settings=budget, trials=given.trials, processes=given.processes, on_cell=show).items():
+        found = search_settings(given.out, methods=methods, settings=budget, trials=given.trials, processes=given.processes, on_cell=show)
+        for name, one in found.items():
             print(f"{name}: {one['knobs']}, success {one['success']:.2f}")
         return
     out = given.source or given.out
     if given.source is None:
-        methods = METHODS if given.settings is None else tuned(read_settings(given.settings), METHODS)
-        methods = {name: own for name, own in methods.items() if not given.method or name in given.method}
+        methods = methods if given.settings is None else tuned(read_settings(given.settings), methods)
         spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
         if given.smoke:
             spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[0.4])
