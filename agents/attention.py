@@ -1,7 +1,7 @@
 """``steptool`` attention: one function for training and sampling, registered with ``transformers``.
 
-Training, and the first reading of a sequence, is causal attention over whole rows: plain matrix products while rows are
-short, the fused kernel beyond. Sampling attends to a ``SlotCache``: the keys of each row, and those of a prefix that
+Training, and the first reading of a sequence, is causal attention over whole rows: the fused kernel, or plain matrix products
+where these are faster. Sampling attends to a ``SlotCache``: the keys of each row, and those of a prefix that
 several rows share and that lies in memory once; the two are combined by their normalisers, exactly. Neither repeats keys
 for grouped heads, nor builds a mask over what all rows share.
 """
@@ -24,7 +24,7 @@ ATTENTION = "steptool"
 """The name under which models use it."""
 
 SHORT = 192
-"""Rows of up to so many tokens are faster without the fused kernel on a processor: its backward pass is slow for small heads."""
+"""In bfloat16 on a processor, rows of up to so many tokens are faster without the fused kernel: its backward pass converts a lot."""
 
 BLOCK = 2**22
 """Most scores held at once while reading with a cache; queries come in blocks of that size."""
@@ -92,7 +92,7 @@ def attend(
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
     length = query.shape[2]
-    if length > SHORT or query.is_cuda:
+    if length > SHORT or query.is_cuda or query.dtype == torch.float32:
         out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
         return out.transpose(1, 2)
     scores = _scores(query, key, scale)  # (n, K, R, Q, W)

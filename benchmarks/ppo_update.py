@@ -3,9 +3,12 @@
     python benchmarks/ppo_update.py                      # both; writes benchmarks/results/ppo_update.md
     python benchmarks/ppo_update.py smollm2 --threads 2 --float32
     python benchmarks/ppo_update.py tiny --json
+    python benchmarks/ppo_update.py smollm2 --plain      # the same update as the paper's trainer does it, too
     python benchmarks/ppo_update.py --quick              # shorter trajectories, one epoch, fewer episodes; writes no page
 
 ``smollm2``: reference log-probabilities once, then 4 epochs of one optimizer step, 30 % action tokens; seconds.
+``--plain``: the same trajectories, model and number of epochs as in trl 0.10.1, which the paper's code trains with: float32, minibatches of
+two padded sequences, every token projected onto the vocabulary, and one pass of the old and one of the reference policy before the epochs.
 ``tiny``: one update of the default run (128 episodes played, then learnt from); the share of the wall time that is spent inside
 PyTorch's operators (self time of ``aten``, of backward passes too, by torch.profiler), so without Python, environments and text.
 """
@@ -24,35 +27,45 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from train_speed import trajectory
 
+from steptool_agents.batching import collate, length
 from steptool_agents.config import Config
-from steptool_agents.lm import LMPolicy
+from steptool_agents.lm import LanguageModel, LMPolicy
 from steptool_agents.models import load_model
 from steptool_agents.profiling import metrics, rows
 from steptool_agents.rollout import rollout
 from steptool_agents.step_ppo import assign_credit, improve, make_optimizer, reference_logprobs
+from steptool_agents.trajectory import Trajectory
 from steptool_env.env import StepToolEnv
 from steptool_env.tasks import make_suite
 
 RESULTS = Path(__file__).parent / "results" / "ppo_update.md"
 
 
-def smollm2(options: argparse.Namespace) -> dict[str, Any]:
+def setting(options: argparse.Namespace, *, bfloat16: bool | None) -> tuple[LanguageModel, list[Trajectory], Config]:
+    """Return SmolLM2-135M with adapters, 8 trajectories of 300 to 1,500 tokens, and the settings of the update."""
     say(options, "loading SmolLM2-135M")
-    lm = load_model("smollm2", lora_rank=8, bfloat16=False if options.float32 else None)
+    lm = load_model("smollm2", lora_rank=8, bfloat16=bfloat16)
     lm.eval()
     draw = random.Random(0)
-    lengths = [300 + round(1200 * k / 7) for k in range(8)]
+    sizes = [300 + round(1200 * k / 7) for k in range(8)]
     if options.quick:
-        lengths = [length // 8 for length in lengths[:4]]
+        sizes = [size // 8 for size in sizes[:4]]
     made = []
-    for seed, length in enumerate(lengths):
+    for seed, size in enumerate(sizes):
         steps = draw.randint(3, 8)
-        action = round(0.3 * length / steps)
-        made.append(trajectory([(length // steps - action, action)] * steps, lm.vocabulary, seed))
+        action = round(0.3 * size / steps)
+        made.append(trajectory([(size // steps - action, action)] * steps, lm.vocabulary, seed))
     config = Config(lora_rank=8, epochs=1 if options.quick else 4, minibatches=1, token_budget=2048, kl=0.01)
+    return lm, made, config
+
+
+def smollm2(options: argparse.Namespace) -> dict[str, Any]:
+    lm, made, config = setting(options, bfloat16=False if options.float32 else None)
+    lengths = [length(one) for one in made]
     reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
     optimizer = make_optimizer(lm, 0.0)
     lm.profiler.take()
@@ -65,6 +78,47 @@ def smollm2(options: argparse.Namespace) -> dict[str, Any]:
     say(options, f"{seconds:.1f} s")
     size = {"trajectories": len(lengths), "tokens": sum(lengths), "epochs": config.epochs, "threads": options.threads}
     return {**size, "dtype": "bfloat16" if lm.autocast else "float32", "seconds": seconds, "profile": metrics(lm.profiler.take())}
+
+
+def plain(options: argparse.Namespace) -> dict[str, Any]:
+    """The update of ``smollm2`` with nothing saved: the passes, the padding and the projections of the paper's trainer."""
+    lm, made, config = setting(options, bfloat16=False)
+    lm.model.get_base_model().set_attn_implementation("sdpa")
+    parameters = [one for one in lm.model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW([*parameters, *lm.value_head.parameters()], lr=0.0)
+    say(options, f"the same update in the plain way, {config.epochs} epoch(s)")
+    start = time.perf_counter()
+    batches = [collate(made[first : first + 2]) for first in range(0, len(made), 2)]
+    with torch.no_grad():
+        old = [_every_logprob(lm, batch.ids)[0] for batch in batches]
+        with lm.model.disable_adapter():
+            reference = [_every_logprob(lm, batch.ids)[0] for batch in batches]
+    for epoch in range(config.epochs):
+        say(options, f"epoch {epoch + 1} of {config.epochs}, {time.perf_counter() - start:.0f} s")
+        optimizer.zero_grad(set_to_none=True)
+        for batch, before, ref in zip(batches, old, reference, strict=True):
+            logprobs, _, values = _every_logprob(lm, batch.ids)
+            mask = torch.zeros_like(logprobs)
+            mask[batch.token_at[:, 0], batch.token_at[:, 1]] = 1.0
+            ratio = torch.exp(logprobs - before)
+            advantages = before - ref + 1.0  # any numbers: they cost the same
+            surrogate = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(0.8, 1.2))
+            loss = ((surrogate + 0.1 * (values[:, :-1] - 1.0) ** 2) * mask).sum() / mask.sum()
+            (loss / len(batches)).backward()
+        optimizer.step()
+    seconds = time.perf_counter() - start
+    say(options, f"{seconds:.1f} s")
+    return {"seconds": seconds, "threads": options.threads}
+
+
+def _every_logprob(lm: LanguageModel, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities and entropies (B, L - 1) of all tokens but the first, and values (B, L)."""
+    out = lm.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+    logp = torch.log_softmax(out.logits, dim=-1)
+    with torch.no_grad():  # a diagnostic there
+        spread = torch.logsumexp(out.logits, dim=-1) - (torch.softmax(out.logits, dim=-1) * out.logits).sum(-1)
+    hidden = out.hidden_states[-1]
+    return logp[:, :-1].gather(-1, ids[:, 1:, None])[..., 0], spread[:, :-1], lm.value_head(hidden, hidden)
 
 
 def tiny(options: argparse.Namespace) -> dict[str, Any]:
@@ -113,6 +167,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["all", "smollm2", "tiny"], default="all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="also take the update of smollm2 in the way of the paper's trainer")
     parser.add_argument("--repeats", type=int, default=3, help="for tiny")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; writes no page")
     parser.add_argument("--json", action="store_true")
@@ -121,6 +176,8 @@ def main() -> None:
         options.repeats = 1
     torch.set_num_threads(options.threads)
     found = {name: run(options) for name, run in (("tiny", tiny), ("smollm2", smollm2)) if options.part in ("all", name)}
+    if options.plain:
+        found["plain"] = plain(options)
     if options.json:
         print(json.dumps(found))
         return
@@ -136,6 +193,9 @@ def main() -> None:
         what = f"{size}, LoRA rank 8, {one['dtype']}, {one['threads']} thread(s)"
         lines += ["", f"SmolLM2-135M, {what}: {one['seconds']:.1f} s.", ""]
         lines += table(one["profile"])
+    if "plain" in found:
+        ratio = f", {found['plain']['seconds'] / found['smollm2']['seconds']:.1f} times as long" if "smollm2" in found else ""
+        lines += ["", f"The same update as the paper's trainer does it, float32, {options.threads} thread(s): {found['plain']['seconds']:.1f} s{ratio}."]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.part == "all" and not options.quick:

@@ -31,6 +31,22 @@ def test_whole_rows(kinds: int, length: int) -> None:
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("length", [1, 5, attention.SHORT, attention.SHORT + 1])
+def test_whole_rows_in_bfloat16(length: int) -> None:
+    exact = [one.requires_grad_() for one in tensors(2, 6, 2, length, length)]
+    rounded = [one.detach().bfloat16().requires_grad_() for one in exact]
+    expected = F.scaled_dot_product_attention(*exact, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    out, _ = attend(LAYER, *rounded, None, scaling=0.3)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.05)
+    gradient = torch.randn(out.shape)
+    expected.backward(gradient)
+    out.backward(gradient.bfloat16())
+    for one, other in zip(rounded, exact, strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert (one.grad.float() - other.grad).norm() < 0.02 * (1.0 + other.grad.norm())
+
+
 class Slots:
     """Two of three rows share a prefix of five tokens, one of them only the first three."""
 
