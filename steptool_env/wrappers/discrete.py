@@ -301,7 +301,7 @@ def _most_forms(suite: TaskSuite) -> int:
     finish = forms.pop("finish")
     together = max(len({*task.tools} - {"finish"}) for task in scanned)
     most = finish + sum(sorted(forms.values(), reverse=True)[:together])
-    if type(suite).after_finish is not TaskSuite.after_finish:  # a later turn may offer more than the first one
+    if suite.has_turns:  # a later turn may offer more than the first one
         most += max(1, most // 10)
     return most
 
