@@ -28,11 +28,11 @@ ENVIRONMENT = [
 AGENTS = [
     {"arrays", "config", "credit", "episodes", "group_credit", "losses", "profiling", "reference_credit", "statistics", "trajectory"},
     {
-        *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
+        *("attention", "batching", "beginnings", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
         *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
-        *("rollout", "schedule", "served", "tiny", "tiny_pretraining"),
+        *("rollout", "room", "schedule", "served", "tiny", "tiny_pretraining"),
     },
-    {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
+    {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates"},
     {"__init__"},
     {"grid", "table", "tuning"},
     {"cli", "__main__"},
