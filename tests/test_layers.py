@@ -35,7 +35,7 @@ AGENTS = [
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates"},
     {"__init__"},
     {"grid", "table", "tuning"},
-    {"cli", "__main__"},
+    {"cli", "cli_options", "cli_tasks", "__main__"},
 ]
 ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}
 SHARED = {("rft", "sft"), ("step_ppo", "sft"), ("eto", "step_ppo"), ("archer", "step_ppo")}
