@@ -18,7 +18,6 @@ move, ``"capacity"`` (4096) steps of the buffer, ``"warmup"`` (2) updates in whi
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +31,11 @@ from .batching import collate, micro_batches
 from .credit import normalize, step_returns
 from .crediting import Credited
 from .critic import ValueHead, explained_variance, mean_over_first
-from .evaluate import Report, measure
 from .lm import LanguageModel
 from .losses import value_loss
-from .rollout import rollout
 from .step_ppo import anchored, improve, make_optimizer
-from .trajectory import Trajectory, in_hindsight
+from .trajectory import Trajectory
+from .updates import Updates
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,18 +121,8 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         optimizer.add_param_group({"params": [*critics.q.parameters(), *critics.v.parameters()], "lr": options["critic_lr"]})
         kept = run.open(optimizer)
         buffer = _restore(critics, kept) if kept else None
-        if "before" not in run.state:
-            run.evaluate("before")
-        suite = run.suite("train")
-        envs = run.environments(suite, config.episodes)
-        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
-        while run.goes_on:
-            started = time.perf_counter()
-            run.policy.forget()
-            run.cool_down(optimizer)
-            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
-            run.played(trajectories)
-            played = time.perf_counter()
+        updates = Updates(run, optimizer)
+        for trajectories in updates.played():
             newest = encode(run.lm, trajectories, run.reference, config)
             buffer = newest if buffer is None else buffer.joined(newest, max(options["capacity"], len(newest)))
             learnt = fit_critics(critics, optimizer, buffer, newest, config.gamma, run.rng, passes=options["critic_passes"], tau=options["tau"])
@@ -144,11 +132,8 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
                 credited = anchored(run.lm, credited, run.reference, config)
                 learnt |= improve(run.lm, optimizer, credited, config, run.rng)
                 run.encoded(trajectories, config.epochs + bool(config.kl))
-            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
-            run.save(optimizer, measured, _state(critics, buffer))
-            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}")
-        after, episodes = run.evaluate("after")
-        return run.finish(Report(**run.state["before"]), after, episodes)
+            updates.save(learnt, "reward {reward:.2f}", _state(critics, buffer))
+        return updates.report()
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +24,9 @@ from torch import Tensor
 
 from steptool_env.errors import NotSupported
 
+from .beginnings import Beginnings
 from .cache import Prefix, SlotCache
+from .room import Limits, Line, choose, columns, prefix_tokens
 
 __all__ = ["Engine", "Limits", "Reads", "Written"]
 
@@ -32,10 +34,6 @@ JOIN = 0.25
 """Sequences that wait are read when they are so many, relative to those that write: each reading holds up the writing."""
 IDLE = 0.3
 """Rows are moved together when more than this share of them would be computed in vain."""
-SHARED = 64
-"""The shortest beginning, in tokens, that gets a memory of its own; it must also be half of what it begins."""
-REMEMBERED = 256
-"""Of so many recent first observations the engine knows the ids, to see what the next ones have in common with them."""
 
 
 class Reads(Protocol):
@@ -50,19 +48,6 @@ class Reads(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds an action and the memory."""
-
-    max_new_tokens: int = 96
-    temperature: float = 1.0
-    """Of sampling; 0 takes the most likely token."""
-    token_budget: int = 16_384
-    """Most tokens, padding included, in one forward pass that reads."""
-    cache_budget: int = 262_144
-    """Most tokens, padding included, in the cache."""
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
     """An action, and what the model knew before it."""
 
@@ -72,29 +57,6 @@ class Written:
     """(H,) the hidden state of the last token that was read."""
     first: Tensor
     """(H,) the mean hidden state over the first observation."""
-
-
-@dataclass(slots=True, eq=False)
-class _Sequence:
-    key: Hashable
-    draws: random.Random
-    ids: list[int]
-    """All tokens so far, the action in progress included."""
-    begin: int
-    """How many of them are the first observation."""
-    read: int = 0
-    """How many of them the cache holds."""
-    row: int = -1
-    prefix: Prefix | None = None
-    shared: int = 0
-    status: str = "waiting"
-    """``waiting`` to be read, ``writing``, or ``idle``: its action was handed out."""
-    state: Tensor | None = None
-    first: Tensor | None = None
-    written: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    guide: Any = None
-    """Says which tokens are allowed next; None allows all."""
 
 
 class Engine:
@@ -112,12 +74,11 @@ class Engine:
         self.read_tokens = self.written_tokens = 0
         """Encoded and sampled so far, for those who count: shared beginnings once."""
         self.cache = SlotCache()
-        self._sequences: dict[Hashable, _Sequence] = {}
-        self._rows: list[_Sequence | None] = []
+        self._sequences: dict[Hashable, Line] = {}
+        self._rows: list[Line | None] = []
         """Whose each row of the cache is; None: free."""
-        self._prefixes: list[Prefix] = []
-        self._seen: list[list[int]] = []
-        self._writing: list[_Sequence] = []
+        self.beginnings = Beginnings(self._encode)
+        self._writing: list[Line] = []
         self._hidden: Tensor | None = None
         """(writing, H): what predicts the next token of each."""
 
@@ -131,7 +92,7 @@ class Engine:
     def add(self, key: Hashable, ids: Sequence[int], seed: int, guide: Any = None) -> None:
         """Begin a sequence, or replace it: read these tokens, then write an action."""
         self.drop(key)
-        self._sequences[key] = _Sequence(key, random.Random(seed), list(ids), len(ids), guide=guide)
+        self._sequences[key] = Line(key, random.Random(seed), list(ids), len(ids), guide=guide)
 
     def extend(self, key: Hashable, ids: Sequence[int], guide: Any = None) -> None:
         """Go on with a sequence whose action was handed out: read these tokens, then write the next action."""
@@ -183,7 +144,7 @@ class Engine:
         return finished
 
     # ---------------------------------------------------------------- writing
-    def _stop(self, keep: Callable[[_Sequence], bool]) -> None:
+    def _stop(self, keep: Callable[[Line], bool]) -> None:
         places = [place for place, one in enumerate(self._writing) if keep(one)]
         self._writing = [self._writing[place] for place in places]
         if self._hidden is not None:
@@ -232,15 +193,15 @@ class Engine:
         return chosen, logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()
 
     # ---------------------------------------------------------------- reading
-    def _admit(self, waiting: list[_Sequence]) -> None:
+    def _admit(self, waiting: list[Line]) -> None:
         """Read those of the waiting sequences for which there is room, and let them write."""
-        self._share([one for one in waiting if one.first is None])
-        admitted = self._room(waiting)
+        self.beginnings.share([one for one in waiting if one.first is None])
+        admitted = choose(waiting, [one for one in self._rows if one is not None], self._writing, self.limits, self._evict)
         if not admitted:
             return
         self._place(admitted)
-        originals: dict[tuple[int, ...], _Sequence] = {}
-        twins: dict[int, tuple[_Sequence, list[_Sequence]]] = {}
+        originals: dict[tuple[int, ...], Line] = {}
+        twins: dict[int, tuple[Line, list[Line]]] = {}
         readers = []
         for one in admitted:
             original = originals.setdefault((id(one.prefix), *one.ids), one) if not one.read else one
@@ -259,77 +220,43 @@ class Engine:
             one.status = "writing"
         self._writing += admitted
 
-    def _room(self, waiting: list[_Sequence]) -> list[_Sequence]:
-        """Return the waiting sequences that fit into the cache, after others have made room for them if need be."""
-        resident = [one for one in self._rows if one is not None]
-        # Whoever has a row comes first: its tokens need not be read again.
-        order = [one for one in waiting if one.row >= 0] + [one for one in waiting if one.row < 0]
-        if self._fits([*resident, *order[len([one for one in waiting if one.row >= 0]) :]], waiting):
-            return order
-        admitted: list[_Sequence] = []
-        for one in order:
-            if admitted and one.row < 0 and order[0].row >= 0 and not self._writing:
-                break  # those that have rows first
-            rows = [*self._writing, *admitted, one]
-            ours = {id(row) for row in rows}
-            others = [row for row in resident if id(row) not in ours]
-            while others and not self._fits(rows + others, [*admitted, one]):
-                self._evict(others.pop())  # the last that is not at work gives its row up
-            resident = [row for row in resident if row.row >= 0]
-            if len(rows) > 1 and not self._fits(rows, [*admitted, one]):
-                break
-            admitted.append(one)
-        return admitted
-
-    def _columns(self, rows: Sequence[_Sequence], starting: Sequence[_Sequence]) -> int:
-        """Return how long the longest of these rows will be when its action is written."""
-        longest = self.limits.max_new_tokens
-        begin = {id(one) for one in starting}
-        return max(len(one.ids) - one.shared + (longest - len(one.written) if one.status == "writing" or id(one) in begin else 0) for one in rows)
-
-    def _fits(self, rows: Sequence[_Sequence], starting: Sequence[_Sequence]) -> bool:
-        return len(rows) * self._columns(rows, starting) + _prefix_tokens(rows) <= self.limits.cache_budget
-
     def _free(self, row: int) -> None:
         self._rows[row] = None
         self.cache.clear(row)
 
-    def _evict(self, one: _Sequence) -> None:
+    def _evict(self, one: Line) -> None:
         self._free(one.row)
         one.row, one.read = -1, 0
 
-    def _place(self, admitted: Sequence[_Sequence]) -> None:
+    def _place(self, admitted: Sequence[Line]) -> None:
         """Give those of these sequences that have none a row: free ones first."""
         new = [one for one in admitted if one.row < 0]
         resident = [one for one in self._rows if one is not None] + new
-        columns = self._columns(resident, admitted)
+        longest = columns(resident, admitted, self.limits)
         rows = max(len(self._rows), len(resident))
-        if rows * max(columns, self.cache.columns) + _prefix_tokens(resident) > self.limits.cache_budget:
-            self._compact(columns)
+        if rows * max(longest, self.cache.columns) + prefix_tokens(resident) > self.limits.cache_budget:
+            self._compact(longest)
         free = [row for row, one in enumerate(self._rows) if one is None]
         more = len(new) - len(free)
         if more > 0:
             free += range(len(self._rows), len(self._rows) + more)
-            self.cache.arrange([*range(len(self._rows)), *[-1] * more], columns)
+            self.cache.arrange([*range(len(self._rows)), *[-1] * more], longest)
             self._rows += [None] * more
         else:
-            self.cache.reserved = columns
+            self.cache.reserved = longest
         for one, row in zip(new, free, strict=False):
             self._rows[row], one.row = one, row
             self.cache.prefixes[row] = (one.prefix, one.shared)
-        used = {id(one.prefix) for one in self._sequences.values()}
-        spare = [prefix for prefix in self._prefixes if id(prefix) not in used]
         # A prefix that nobody uses now is kept for the next episodes while there is room.
-        while spare and self.cache.tokens + sum(len(prefix.ids) for prefix in spare) > self.limits.cache_budget:
-            self._prefixes.remove(spare.pop(0))
+        self.beginnings.trim(list(self._sequences.values()), self.limits.cache_budget - self.cache.tokens)
 
-    def _read(self, readers: list[_Sequence]) -> None:
+    def _read(self, readers: list[Line]) -> None:
         """Encode what each of these has not read yet: in passes of similar length, within the token budget."""
 
-        def kind(one: _Sequence) -> tuple[bool, bool]:
+        def kind(one: Line) -> tuple[bool, bool]:
             return one.read == 0, one.prefix is None  # whole rows are read without looking at the cache
 
-        def news(one: _Sequence) -> int:
+        def news(one: Line) -> int:
             return len(one.ids) - max(one.read, one.shared)
 
         readers = sorted(readers, key=lambda one: (*kind(one), news(one), one.row))
@@ -341,7 +268,7 @@ class Engine:
             self._read_together(readers[begin:end], [one.ids[max(one.read, one.shared) :] for one in readers[begin:end]])
             begin = end
 
-    def _read_together(self, part: list[_Sequence], feeds: list[list[int]]) -> None:
+    def _read_together(self, part: list[Line], feeds: list[list[int]]) -> None:
         ids = torch.zeros(len(part), max(map(len, feeds)), dtype=torch.long)
         for place, feed in enumerate(feeds):
             ids[place, : len(feed)] = torch.tensor(feed, dtype=torch.long)
@@ -365,59 +292,9 @@ class Engine:
             raise NotSupported("this model does not hand the cache on to its attention, so it cannot play several episodes at once")
         return hidden
 
-    # ---------------------------------------------------------------- what is shared
-    def _share(self, new: list[_Sequence]) -> None:
-        """Give new sequences the prefixes that they have in common with others, encoding those that are not there yet."""
-        for one in new:
-            for prefix in self._prefixes:
-                length = _common(one.ids, prefix.ids)
-                if _worth(length, one.ids) and length > one.shared:
-                    one.prefix, one.shared = prefix, min(length, len(one.ids) - 1)
-        alone = sorted((one for one in new if one.prefix is None and len(one.ids) > SHARED), key=lambda one: one.ids)
-        while alone:
-            group = [alone.pop()]
-            earlier = max((_common(group[0].ids, ids) for ids in self._seen), default=0)
-            length = earlier if _worth(earlier, group[0].ids) else len(group[0].ids)
-            while alone and _worth(common := _common(group[-1].ids, alone[-1].ids), alone[-1].ids):
-                length = min(length, common)
-                group.append(alone.pop())
-            length = min(length, min(len(one.ids) for one in group) - 1)
-            if (len(group) > 1 or _worth(earlier, group[0].ids)) and _worth(length, group[0].ids):
-                prefix = self._encode(group[0].ids[:length])
-                for one in group:
-                    one.prefix, one.shared = prefix, length
-        for one in new:
-            if len(one.ids) > SHARED and not (one.prefix is not None and len(one.prefix.ids) == one.shared):
-                self._seen.append(one.ids[: one.begin])
-        del self._seen[:-REMEMBERED]
-
     def _encode(self, ids: list[int]) -> Prefix:
         cache = SlotCache()
         cache.arrange([-1])
         hidden = self._forward(torch.tensor([ids]), slice(0, 1), torch.tensor([len(ids)]), cache)
-        prefix = cache.take(ids, hidden[0].cumsum(0))
         self.read_tokens += len(ids)
-        self._prefixes.append(prefix)
-        return prefix
-
-
-def _prefix_tokens(rows: Sequence[_Sequence]) -> int:
-    return sum({id(one.prefix): len(one.prefix.ids) for one in rows if one.prefix is not None}.values())
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the length of what two sequences begin with."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while low < high:  # halving: comparing slices is fast, comparing tokens one by one is not
-        middle = (low + high + 1) // 2
-        if a[:middle] == b[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _worth(length: int, ids: Sequence[int]) -> bool:
-    return length >= SHARED and 2 * length >= len(ids)
+        return cache.take(ids, hidden[0].cumsum(0))

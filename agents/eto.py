@@ -15,7 +15,6 @@ weight of the winners' negative log-likelihood, in nats per action token; 0 is p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,11 @@ import torch
 
 from .batching import collate, length, micro_batches
 from .episodes import Floats
-from .evaluate import Report, measure
 from .lm import LanguageModel
 from .losses import action_logprobs, dpo
-from .rollout import rollout
 from .step_ppo import reference_logprobs, scaled
-from .trajectory import Trajectory, in_hindsight
+from .trajectory import Trajectory
+from .updates import Updates
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,26 +51,13 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         run.warm_start()
         optimizer = torch.optim.AdamW(run.lm.trainable().values(), lr=config.lr, weight_decay=0.0)
         run.open(optimizer)
-        if "before" not in run.state:
-            run.evaluate("before")
-        suite = run.suite("train")
-        envs = run.environments(suite, config.episodes)
-        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
-        while run.goes_on:
-            started = time.perf_counter()
-            run.policy.forget()
-            run.cool_down(optimizer)
-            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
-            run.played(trajectories)
-            played = time.perf_counter()
+        updates = Updates(run, optimizer)
+        for trajectories in updates.played():
             pairs = pair_up(trajectories, options["pairs"], run.rng)
             learnt = prefer(run.lm, optimizer, pairs, config, run.rng, beta=options["beta"], imitation=options["imitation"])
             run.encoded([one for pair in pairs for one in pair], config.epochs + 1)
-            measured = {**measure(trajectories), **learnt, "pairs": len(pairs)}
-            run.save(optimizer, {**measured, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played})
-            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  {len(pairs)} pairs")
-        after, episodes = run.evaluate("after")
-        return run.finish(Report(**run.state["before"]), after, episodes)
+            updates.save({**learnt, "pairs": len(pairs)}, "{pairs} pairs")
+        return updates.report()
 
 
 def pair_up(trajectories: Sequence[Trajectory], most: int, rng: np.random.Generator) -> list[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -11,7 +11,10 @@ from steptool_env.audit import Audit
 
 from .profiling import rows
 
-__all__ = ["audit_table", "learning_curve", "profile_table", "table"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["audit_table", "draw_curve", "learning_curve", "profile_table", "table"]
 
 _ROWS = (
     ("success", "success", "{:.1%}"),
@@ -99,12 +102,16 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
         report: The run's report.
         path: Where to.
     """
-    import matplotlib
+    draw_curve(metrics, report).savefig(path, dpi=130)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), constrained_layout=True)
+def draw_curve(metrics: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
+    """Return the learning curve: success by update, and held-out success by depth; arguments as for ``learning_curve``."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 4.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
     updates = [line["update"] + 1 for line in metrics]
     left.plot(updates, [line["success"] for line in metrics], color="#1f77b4", label="success (sampled, training tasks)")
     left.plot(updates, [line["call_accuracy"] for line in metrics], color="#ff7f0e", label="call accuracy")
@@ -114,7 +121,7 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
         error = [[max(0.0, one["success"] - one["success_low"])], [max(0.0, one["success_high"] - one["success"])]]  # rounding may cross the mean
         left.errorbar([update], [one["success"]], yerr=error, fmt="o", color="black", capsize=4, label="held-out success, greedy" if one is after else None)
     left.set(xlabel="update", ylim=(0, 1.03), title="Learning to use tools")
-    left.legend(loc="lower right", fontsize=8)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     depths = sorted(tag for tag in after["by_tag"] if tag.startswith("depth="))
     groups = depths or sorted(after["by_tag"])[:8]
     places = range(len(groups))
@@ -124,8 +131,8 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
         right.bar([p - width / 2 for p in places], heights, width, color="#bbbbbb", label="warm start")
     shift = width / 2 if before is not None else 0
     right.bar([p + shift for p in places], [after["by_tag"][tag]["success"] for tag in groups], width, color="#1f77b4", label="after RL")
-    right.set_xticks(list(places), [tag.split("=")[1] if depths else tag for tag in groups])
+    right.set_xticks(list(places), [tag.split("=")[1] if depths else tag.replace("=", "\n") for tag in groups], fontsize=None if depths else 8)
     right.set(xlabel="calls that a task needs" if depths else "", ylim=(0, 1.03), title="Held-out success by depth" if depths else "Held-out success")
-    right.legend(loc="lower left", fontsize=8)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    for axes in (left, right):  # below the axes: wherever it lay within them, it would hide something in some run
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8, frameon=False, columnspacing=1.2, handlelength=1.5)
+    return figure

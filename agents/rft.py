@@ -9,7 +9,6 @@ older samples.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .evaluate import Report, measure
-from .rollout import rollout
 from .sft import backward
-from .trajectory import Trajectory, in_hindsight
+from .trajectory import Trajectory
+from .updates import Updates
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,18 +39,8 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         parameters = list(run.lm.trainable().values())
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
         run.open(optimizer)
-        if "before" not in run.state:
-            run.evaluate("before")
-        suite = run.suite("train")
-        envs = run.environments(suite, config.episodes)
-        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
-        while run.goes_on:
-            started = time.perf_counter()
-            run.policy.forget()
-            run.cool_down(optimizer)
-            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
-            run.played(trajectories)
-            played = time.perf_counter()
+        updates = Updates(run, optimizer)
+        for trajectories in updates.played():
             kept = accepted(trajectories, shortest=options["shortest"])
             losses = []
             for _ in range(config.epochs if kept else 0):
@@ -61,12 +49,8 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
                     torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                     optimizer.step()
             run.encoded(kept, config.epochs)
-            learnt = {"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}
-            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
-            run.save(optimizer, measured)
-            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  kept {len(kept)}")
-        after, episodes = run.evaluate("after")
-        return run.finish(Report(**run.state["before"]), after, episodes)
+            updates.save({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}, "kept {kept}")
+        return updates.report()
 
 
 def accepted(trajectories: Sequence[Trajectory], *, shortest: bool = False) -> list[Trajectory]:

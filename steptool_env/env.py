@@ -93,8 +93,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.render_mode = render_mode
         self._renderer = Renderer()
         self._prints = render_mode == "human"
-        self._goes_on = type(self.suite).after_finish is not TaskSuite.after_finish
-        """Whether the suite may have something to say after ``finish``."""
+        self._has_turns = self.suite.has_turns
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
         self.action_space = ToolCallSpace(self.suite.toolkit(self.suite[0]).parameters)
         self.episode: Episode | None = None
@@ -141,7 +140,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
         step = len(transitions)
-        if finished and self._goes_on:
+        if finished and self._has_turns:
             transitions.append(Transition(task, step, call, result, True, False, None, before, before))
             following = self.suite.after_finish(task, episode)
             transitions.pop()

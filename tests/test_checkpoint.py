@@ -409,4 +409,4 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "dump"), (pickle, "dumps"), (torch, "save"), (torch, "load")):
         monkeypatch.setattr(module, name, refuse)
     save(tmp_path, 1)
-    load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path)[0] == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steptool_agents.report import learning_curve, table
+from steptool_agents.report import draw_curve, learning_curve, table
 
 TAGS = {"depth=1": {"episodes": 2, "success": 1.0}, "depth=2": {"episodes": 2, "success": 0.5}, "family=look": {"episodes": 4, "success": 0.75}}
 
@@ -72,6 +72,22 @@ def test_the_picture(tmp_path: Path, with_before: bool, tags: dict[str, Any]) ->
     data = (tmp_path / "curve.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     assert len(data) > 5000
+
+
+def test_nothing_in_the_picture_hides_anything() -> None:
+    tags = {tag: {"episodes": 4, "success": 0.5} for tag in ("domain=clinic", "domain=travel", "family=change", "family=lookup")}
+    for by_tag in (TAGS, tags):
+        figure = draw_curve(METRICS, {"before": measured(0.0, by_tag), "after": measured(1.0, by_tag), "updates": 5})
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            assert legend is not None
+            names = [label.get_window_extent() for label in axes.get_xticklabels() if axes.get_xlim()[0] <= label.get_position()[0] <= axes.get_xlim()[1]]
+            assert len(names) >= 2
+            boxes = [axes.get_window_extent(), legend.get_window_extent(), axes.xaxis.label.get_window_extent(), *names]
+            assert not [(one, other) for place, one in enumerate(boxes) for other in boxes[:place] if one.width and other.width and one.overlaps(other)]
+        left, right = (axes.get_legend().get_window_extent() for axes in figure.axes)
+        assert left.x0 >= 0 and left.x1 < right.x0
 
 
 def test_an_interval_that_rounding_put_beside_its_mean(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def solve(env: StepToolEnv, task: int) -> float:
 
 def test_official_splits() -> None:
     assert (len(SUITE), len(make_suite("tau2")), len(Tau2(split="test"))) == (114, 74, 40)
-    full = {split: {*Tau2(subset="full", split=split)._ids} for split in ("train", "test", "all")}
+    full = {split: {task.id for task in Tau2(subset="full", split=split, policy=False)} for split in ("train", "test", "all")}
     assert (len(full["all"]), len(full["test"])) == (2285, 40)
     assert full["train"] == full["all"] - full["test"]
     assert pickle.loads(pickle.dumps(SUITE))[3].id == SUITE[3].id

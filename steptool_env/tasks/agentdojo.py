@@ -23,7 +23,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from steptool_env.errors import MissingExtra, UnknownName
-from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tasks.base import Episode
+from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
@@ -60,7 +61,7 @@ class _DojoToolkit(Toolkit):
         return super().execute(call)
 
 
-class AgentDojo(TaskSuite):
+class AgentDojo(Listed):
     """The 97 user tasks of AgentDojo v1.2.2 (workspace, travel, banking, slack), without attacks.
 
     Args:
@@ -77,30 +78,13 @@ class AgentDojo(TaskSuite):
     def __init__(self, category: str = "all", split: str = "train") -> None:
         if category not in (*CATEGORIES, "all"):
             raise UnknownName("category of suite 'agentdojo'", category, (*CATEGORIES, "all"))
-        if split not in ("train", "test", "all"):
-            raise UnknownName("split of suite 'agentdojo'", split, ("train", "test", "all"))
+        check_split(self.name, split)
         self.category, self.split = category, split
-        self._tasks = tuple(
-            task
-            for one in (CATEGORIES if category == "all" else (category,))
-            for number, task in enumerate(_load(one))
-            if split == "all" or (number % 5 == 0) == (split == "test")
-        )
-        self._index = {task.id: index for index, task in enumerate(self._tasks)}
+        categories = CATEGORIES if category == "all" else (category,)
+        super().__init__(task for one in categories for number, task in enumerate(_load(one)) if in_split(number, split))
 
     def __reduce__(self) -> tuple[type[AgentDojo], tuple[str, str]]:
         return type(self), (self.category, self.split)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._tasks):
-            raise IndexError(f"task {index} of {len(self._tasks)}")
-        return self._tasks[index]
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
 
     def toolkit(self, task: Task) -> Toolkit:
         category = str(task.tags["category"])

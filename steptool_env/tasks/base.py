@@ -54,6 +54,11 @@ class TaskSuite(abc.ABC):
     can_snapshot: ClassVar[bool] = True
     """Whether the toolkit's state can be copied, so that ``env.snapshot``, ``restore`` and ``fork`` work."""
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether the suite may have something to say after ``finish``: it does if it overrides ``after_finish``."""
+        return type(self).after_finish is not TaskSuite.after_finish
+
     @abc.abstractmethod
     def __len__(self) -> int: ...
 

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 from steptool_env.errors import DataError, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
 from steptool_env.tasks.bfcl_simulators import Simulators, catalog, data_folder, invoke, load_module, read_jsonl, signature, start
+from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
 
@@ -32,7 +33,6 @@ __all__ = ["CATEGORIES", "Bfcl", "make_bfcl"]
 
 CATEGORIES = ("base", "miss_func", "miss_param", "long_context")
 """``base``; a tool that comes only after it was missed; a fact that the user gives only when asked; long tool results."""
-SPLITS = ("train", "test", "all")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def make_bfcl(category: str = "base", split: str = "train") -> TaskSuite:
     return BfclSingle(category, split) if category in SINGLE_TURN else Bfcl(category, split)
 
 
-class Bfcl(TaskSuite):
+class Bfcl(Listed):
     """The 200 tasks of one multi-turn category of the Berkeley Function Calling Leaderboard.
 
     The tasks of the four categories with the same number are variants of one task. So the split goes by the number,
@@ -139,25 +139,12 @@ class Bfcl(TaskSuite):
     def __init__(self, category: str = "base", split: str = "train") -> None:
         if category not in CATEGORIES:
             raise UnknownName("category of suite 'bfcl'", category, CATEGORIES)
-        if split not in SPLITS:
-            raise UnknownName("split of suite 'bfcl'", split, SPLITS)
+        check_split(self.name, split)
         self.category, self.split = category, split
-        self._tasks = tuple(task for number, task in _load(category) if split == "all" or (number % 5 == 0) == (split == "test"))
-        self._index = {task.id: index for index, task in enumerate(self._tasks)}
+        super().__init__(task for number, task in _load(category) if in_split(number, split))
 
     def __reduce__(self) -> tuple[type[Bfcl], tuple[str, str]]:
         return type(self), (self.category, self.split)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._tasks):
-            raise IndexError(f"task {index} of {len(self._tasks)}")
-        return self._tasks[index]
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
 
     def toolkit(self, task: Task) -> Toolkit:
         return _BfclToolkit(task.data)

@@ -22,8 +22,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from steptool_env.errors import DataError, MissingExtra, UnknownName
-from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tasks.base import Episode
 from steptool_env.tasks.bfcl_simulators import INSTALL, as_json_schema, data_folder, load_module, read_jsonl
+from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
@@ -90,7 +91,7 @@ class _NotingToolkit(Toolkit):
         return ToolResult("Noted.")  # also where the official answer does not fit the official schema, as in a handful of tasks
 
 
-class BfclSingle(TaskSuite):
+class BfclSingle(Listed):
     """One single-turn category of the Berkeley Function Calling Leaderboard, with its AST checker: a curriculum of one to some calls.
 
     Args:
@@ -110,25 +111,12 @@ class BfclSingle(TaskSuite):
     def __init__(self, category: str = "simple", split: str = "train") -> None:
         if category not in SINGLE_TURN:
             raise UnknownName("category of suite 'bfcl'", category, SINGLE_TURN)
-        if split not in ("train", "test", "all"):
-            raise UnknownName("split of suite 'bfcl'", split, ("train", "test", "all"))
+        check_split(self.name, split)
         self.category, self.split = category, split
-        self._tasks = tuple(task for number, task in _load(category) if split == "all" or (number % 5 == 0) == (split == "test"))
-        self._index = {task.id: index for index, task in enumerate(self._tasks)}
+        super().__init__(task for number, task in _load(category) if in_split(number, split))
 
     def __reduce__(self) -> tuple[type[BfclSingle], tuple[str, str]]:
         return type(self), (self.category, self.split)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._tasks):
-            raise IndexError(f"task {index} of {len(self._tasks)}")
-        return self._tasks[index]
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
 
     def toolkit(self, task: Task) -> Toolkit:
         return _NotingToolkit(task.data)

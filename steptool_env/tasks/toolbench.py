@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from steptool_env.errors import DataError, InvalidArgument, MissingExtra, UnknownName
-from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tasks.base import Episode
+from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.http import HttpClient
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
@@ -75,7 +76,7 @@ def _ask(backend: VirtualBackend, api: Api, /, **arguments: Any) -> ToolResult:
     return backend.ask(api, arguments)
 
 
-class Toolbench(TaskSuite):
+class Toolbench(Listed):
     """The 765 solvable queries of StableToolBench; the verdict is the recall of the relevant APIs.
 
     Args:
@@ -101,8 +102,7 @@ class Toolbench(TaskSuite):
     ) -> None:
         if subset not in (*SUBSETS, "all"):
             raise UnknownName("subset of suite 'toolbench'", subset, (*SUBSETS, "all"))
-        if split not in ("train", "test", "all"):
-            raise UnknownName("split of suite 'toolbench'", split, ("train", "test", "all"))
+        check_split(self.name, split)
         if server is not None and cache is not None:
             raise InvalidArgument("suite 'toolbench' takes server= or cache=, not both")
         where = Path(folder or os.environ.get("STEPTOOL_TOOLBENCH", ""))
@@ -116,19 +116,7 @@ class Toolbench(TaskSuite):
         elif cache is not None:
             self.backend = CacheFolder(cache)
         tasks = [task for one in subsets if (where / f"{one}.json").is_file() for task in _read(where / f"{one}.json", one, max_steps)]
-        self._tasks = tuple(task for task in tasks if split == "all" or (zlib.crc32(task.id.encode()) % 5 == 0) == (split == "test"))
-        self._index = {task.id: index for index, task in enumerate(self._tasks)}
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, index: int) -> Task:
-        if not 0 <= index < len(self._tasks):
-            raise IndexError(f"task {index} of {len(self._tasks)}")
-        return self._tasks[index]
-
-    def index(self, task_id: str) -> int:
-        return self._index[task_id]
+        super().__init__(task for task in tasks if in_split(zlib.crc32(task.id.encode()), split))
 
     def toolkit(self, task: Task) -> Toolkit:
         query: _Query = task.data

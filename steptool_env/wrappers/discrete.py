@@ -6,7 +6,6 @@ Made for algorithms that know nothing of text: stable-baselines3, RLlib, single-
 from __future__ import annotations
 
 import copy
-import hashlib
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -21,36 +20,30 @@ from steptool_env.tasks import TaskSuite
 from steptool_env.tools.tool import Tool
 from steptool_env.types import Malformed, Observation, ToolCall
 from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
+from steptool_env.wrappers.features import (
+    CHOICE,
+    CODE,
+    FAR,
+    FEATURES,
+    FORM,
+    PAIR,
+    SHARED,
+    VALUE,
+    WIDTHS,
+    bits,
+    closest_left,
+    left_of,
+    nearness,
+    place_of,
+    tool_code,
+    value_features,
+)
 from steptool_env.wrappers.memory import Memory, Value, words_of
 from steptool_env.wrappers.view import View
 
 __all__ = ["FEATURES", "StepToolDiscreteEnv", "tool_code"]
 
-_CODE, _CHOICE = 16, 8
-FEATURES = (
-    *("valid", "repeats a good call", "repeats a bad call", "role in argument", "verb near role", "choice near role", "nearest choice"),
-    *("finish", "verb mentioned", "tool used", *(f"tool {bit}" for bit in range(_CODE))),
-    *("choice", "choice mentioned", *(f"choice {bit}" for bit in range(_CHOICE))),
-    *("role mentioned", "role near pointer", "role right of pointer", "nearest role", "from the user", "from the last result", "age", "letters", "digits"),
-    *("value used", *(f"initial {bit}" for bit in range(5))),
-    *("last call failed", "steps used", "results"),
-)
-"""What each number in a row of the observation means. All are in [-1, 1]."""
-
-_WIDTHS = (7, 3 + _CODE + 2 + _CHOICE, 15, 3)
-_PAIR, _FORM, _VALUE, _SHARED = (slice(sum(_WIDTHS[:part]), sum(_WIDTHS[: part + 1])) for part in range(4))
-_FAR = 8.0
 _SMALL, _SCANNED = 1000, 64
-
-
-def tool_code(name: str) -> NDArray[np.float32]:
-    """Return the code of a tool: 16 numbers, each -1 or 1, the same for the same name everywhere."""
-    return _bits(name, _CODE)
-
-
-def _bits(name: str, count: int) -> NDArray[np.float32]:
-    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=count // 8).digest()
-    return np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float32) * 2 - 1
 
 
 class _Plan(NamedTuple):
@@ -192,7 +185,7 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
                 memory.tools.add(call.name)
                 if focus is not None:
                     memory.used.add(str(focus.content))
-                    place = _place(memory, focus)
+                    place = place_of(memory, focus)
                     memory.pointer = memory.pointer if place is None else place
         memory.failed = bool(error)
         messages = observation["messages"]
@@ -215,34 +208,34 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
         slots, places = seen.values, seen.places
         latest = [place for value, place in zip(slots, places, strict=True) if value and value.source == memory.results and place is not None]
         nearest = max((place for place in latest if place < memory.pointer), default=None)
-        of_values = np.array([_value_features(memory, value, place, nearest) for value, place in zip(slots, places, strict=True)], np.float32)
+        of_values = np.array([value_features(memory, value, place, nearest) for value, place in zip(slots, places, strict=True)], np.float32)
         self._calls = [None] * (self.forms * self.values)
-        of_pairs: list[tuple[float, ...]] = [(0.0,) * _WIDTHS[0]] * (self.forms * self.values)
-        of_forms = np.zeros((self.forms, _WIDTHS[1]), np.float32)
+        of_pairs: list[tuple[float, ...]] = [(0.0,) * WIDTHS[0]] * (self.forms * self.values)
+        of_forms = np.zeros((self.forms, WIDTHS[1]), np.float32)
         number = 0
         for forms in plans:
             spoken = [memory.spoken(plan.words) for plan in forms]
-            closest = [_closest(spoken, place) for place in places]
+            closest = [closest_left(spoken, place) for place in places]
             for plan, said in zip(forms, spoken, strict=True):
                 of_forms[number] = plan.code
                 of_forms[number, 1:3] = plan.verb in memory.places, plan.form.tool.name in memory.tools
-                of_forms[number, 4 + _CODE] = bool(said)
+                of_forms[number, 4 + CODE] = bool(said)
                 self._bind(plan, number * self.values, seen, said, closest, of_pairs)
                 number += 1
         rows = np.empty((self.forms, self.values, len(FEATURES)), np.float32)
-        pairs = np.array(of_pairs, np.float32).reshape(self.forms, self.values, _WIDTHS[0])
-        rows[:, :, _PAIR] = pairs
-        rows[:, :, _FORM] = of_forms[:, None]
-        rows[:, :, _VALUE] = of_values[None]
+        pairs = np.array(of_pairs, np.float32).reshape(self.forms, self.values, WIDTHS[0])
+        rows[:, :, PAIR] = pairs
+        rows[:, :, FORM] = of_forms[:, None]
+        rows[:, :, VALUE] = of_values[None]
         budget = self.max_steps or core.task.max_steps
-        rows[:, :, _SHARED] = float(memory.failed), min(1.0, len(episode) / budget), min(1.0, memory.results / _FAR)
+        rows[:, :, SHARED] = float(memory.failed), min(1.0, len(episode) / budget), min(1.0, memory.results / FAR)
         rows *= pairs[:, :, :1]  # what is no call now has a row of zeros
         return rows.reshape(-1)
 
     def _slots(self) -> _Slots:
         values = self._memory.recent(self.values)
         texts = [None if value is None or isinstance(value.content, bool) else str(value.content) for value in values]
-        places = [None if value is None else _place(self._memory, value) for value in values]
+        places = [None if value is None else place_of(self._memory, value) for value in values]
         return _Slots(values, texts, places, [frozenset() if value is None else frozenset(words_of(value.role)) for value in values])
 
     def _bind(self, plan: _Plan, start: int, seen: _Slots, said: Sequence[int], closest: Sequence[int], of_pairs: list[tuple[float, ...]]) -> None:
@@ -257,9 +250,9 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
             call = ToolCall(form.tool.name, arguments)
             self._calls[start + slot] = (call, seen.values[slot] if form.focus else None)
             key, place = _key(call) if tried else "", seen.places[slot]
-            near = _nearness(verbs, place) if verbs else 0.0
-            left = _left(said, place) if said else -1
-            choice = (_nearness((left,), place), float(left == closest[slot])) if left >= 0 else (0.0, 0.0)
+            near = nearness(verbs, place) if verbs else 0.0
+            left = left_of(said, place) if said else -1
+            choice = (nearness((left,), place), float(left == closest[slot])) if left >= 0 else (0.0, 0.0)
             of_pairs[start + slot] = (1.0, key in memory.good, key in memory.bad, not plan.asked.isdisjoint(seen.roles[slot]), near, *choice)
 
     def _plan(self, tool: Tool) -> list[_Plan]:
@@ -269,7 +262,7 @@ class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
         plans = []
         for form in forms_of(tool):
             chosen = repr((form.fixed, form.further)) if form.fixed or form.further else ""
-            choice = [1.0, 0.0, *_bits(chosen, _CHOICE)] if chosen else [0.0] * (2 + _CHOICE)
+            choice = [1.0, 0.0, *bits(chosen, CHOICE)] if chosen else [0.0] * (2 + CHOICE)
             code = np.array([tool.name == "finish", 0.0, 0.0, *tool_code(tool.name), *choice], np.float32)
             plans.append(_Plan(form, frozenset(words_of(form.focus)), verb, form.words, takes_any_text(form), code))
         self._plans[tool] = plans
@@ -301,7 +294,7 @@ def _most_forms(suite: TaskSuite) -> int:
     finish = forms.pop("finish")
     together = max(len({*task.tools} - {"finish"}) for task in scanned)
     most = finish + sum(sorted(forms.values(), reverse=True)[:together])
-    if type(suite).after_finish is not TaskSuite.after_finish:  # a later turn may offer more than the first one
+    if suite.has_turns:  # a later turn may offer more than the first one
         most += max(1, most // 10)
     return most
 
@@ -311,41 +304,5 @@ def _of_text(form: Form, text: str | None) -> dict[str, Any] | None:
     return None if text is None else {form.focus: text, **dict(form.fixed)}
 
 
-def _left(places: Sequence[int], place: int | None) -> int:
-    """Return the last of the places before ``place``; -1 if there is none."""
-    return -1 if place is None else max((one for one in places if one < place), default=-1)
-
-
-def _closest(spoken: Sequence[Sequence[int]], place: int | None) -> int:
-    return max((_left(one, place) for one in spoken if one), default=-1)
-
-
 def _key(call: ToolCall) -> str:
     return repr((call.name, call.arguments))  # the catalogue writes equal calls in one way
-
-
-def _place(memory: Memory, value: Value) -> int | None:
-    return value.order - 1 if value.source == 0 and value.order else memory.place(value.role)
-
-
-def _nearness(verbs: Sequence[int], place: int | None) -> float:
-    if not verbs or place is None:
-        return 0.0
-    return max(0.0, 1.0 - min(abs(place - verb) for verb in verbs) / _FAR)
-
-
-def _value_features(memory: Memory, value: Value | None, place: int | None, nearest: int | None) -> tuple[float, ...]:
-    """Return four features of the role, six of the value, and the five bits of its first letter (a is 1; 0 for no letter)."""
-    if value is None:
-        return (0.0,) * 15
-    text = str(value.content)
-    distance = None if place is None else place - memory.pointer
-    near = 0.0 if distance is None or distance >= 0 else max(0.0, 1.0 + distance / _FAR)
-    latest = value.source == memory.results
-    initial = ord(text[0].lower()) - 96 if text and text[0].isascii() and text[0].isalpha() else 0
-    return (
-        *(float(place is not None), near, float(distance is not None and distance > 0), float(latest and place is not None and place == nearest)),
-        *(float(value.source == 0), float(latest), min(1.0, (memory.results - value.source) / _FAR)),
-        *(float(any(map(str.isalpha, text))), float(any(map(str.isdigit, text))), float(text in memory.used)),
-        *(1.0 if initial >> bit & 1 else -1.0 for bit in range(5)),
-    )
