@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import distributed, sharding
 from .batching import collate, length, micro_batches
 from .episodes import Floats
 from .evaluate import Report, measure
 from .lm import LanguageModel
 from .losses import action_logprobs, dpo
-from .rollout import rollout
 from .step_ppo import reference_logprobs, scaled
 from .trajectory import Trajectory, in_hindsight
 
@@ -62,7 +62,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             started = time.perf_counter()
             run.policy.forget()
             run.cool_down(optimizer)
-            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
+            trajectories = in_hindsight(run.play(envs, run.draw(suite)), envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()
             pairs = pair_up(trajectories, options["pairs"], run.rng)
@@ -121,14 +121,19 @@ def prefer(
     for _ in range(config.epochs):
         for chosen in np.array_split(rng.permutation(len(pairs)), min(config.minibatches, len(pairs))):
             optimizer.zero_grad(set_to_none=True)
-            minibatch, anchor = [pairs[index] for index in chosen], anchors[chosen]
-            for group in micro_batches([max(pair, key=length) for pair in minibatch], max(1, config.token_budget // 2)):
+            mine = distributed.share(chosen.tolist())
+            minibatch, anchor = [pairs[index] for index in mine], anchors[mine]
+            seen: dict[str, float] = {}
+            for group in lm.in_step(micro_batches([max(pair, key=length) for pair in minibatch], max(1, config.token_budget // 2))):
                 part = [minibatch[index] for index in group]
-                for name, value in _backward(lm, part, anchor[group], config, beta, imitation, len(part) / len(minibatch)).items():
-                    sums[name] = sums.get(name, 0.0) + value
-            norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
+                for name, value in _backward(lm, part, anchor[group], config, beta, imitation, len(part) / len(chosen)).items():
+                    seen[name] = seen.get(name, 0.0) + value
+            distributed.add_gradients(lm.trainable().values())
+            seen = distributed.add_numbers(seen)
+            seen["grad_norm"] = sharding.clip_gradients(lm.trainable().values(), config.max_grad_norm)
             optimizer.step()
-            sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(norm)
+            for name, value in seen.items():
+                sums[name] = sums.get(name, 0.0) + value
             steps += 1
     return {name: value / steps for name, value in sums.items()}
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import sharding
 from .evaluate import Report, measure
-from .rollout import rollout
 from .sft import backward
 from .trajectory import Trajectory, in_hindsight
 
@@ -50,7 +50,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             started = time.perf_counter()
             run.policy.forget()
             run.cool_down(optimizer)
-            trajectories = in_hindsight(rollout(run.policy, envs, run.draw(suite)), envs[0].shaper)
+            trajectories = in_hindsight(run.play(envs, run.draw(suite)), envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()
             kept = accepted(trajectories, shortest=options["shortest"])
@@ -58,7 +58,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             for _ in range(config.epochs if kept else 0):
                 for chosen in np.array_split(run.rng.permutation(len(kept)), min(config.minibatches, len(kept))):
                     losses.append(backward(run.lm, [kept[index] for index in chosen], config.token_budget))
-                    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                    sharding.clip_gradients(parameters, config.max_grad_norm)
                     optimizer.step()
             run.encoded(kept, config.epochs)
             learnt = {"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}

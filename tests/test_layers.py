@@ -30,7 +30,7 @@ AGENTS = [
     {
         *("attention", "batching", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
         *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
-        *("rollout", "schedule", "served", "tiny", "tiny_pretraining"),
+        *("rollout", "schedule", "served", "sharding", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo"},
     {"__init__"},
