@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import torch
 from lms import language_model
 
 from steptool_agents import sharding
-from steptool_agents.checkpoint import list_checkpoints, load_checkpoint
+from steptool_agents.checkpoint import load_checkpoint
 from steptool_agents.config import Config
 from steptool_agents.metrics import read_metrics
 from steptool_agents.run import load_policy
@@ -24,7 +22,7 @@ HERE = Path(__file__).parent
 TINY = {"demos": 8, "updates": 2, "episodes": 6, "eval_episodes": 3, "minibatches": 2}
 
 HEAD = """
-import gc, json, sys
+import gc, os, signal, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {here!r})
@@ -33,7 +31,7 @@ from torch.distributed.tensor import DTensor
 from lms import language_model
 from test_step_ppo import CONFIG, gradients, sampled
 from steptool_agents import ALGORITHMS, distributed, load_algorithm, sharding
-from steptool_agents.checkpoint import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from steptool_agents.checkpoint import flatten_optimizer, list_checkpoints, load_checkpoint, restore_optimizer, save_checkpoint
 from steptool_agents.config import Config
 from steptool_agents.step_ppo import assign_credit, make_optimizer
 out = Path({out!r})
@@ -130,29 +128,38 @@ for algo in ("rft", "eto", "archer"):
     load_algorithm(algo)(Config.from_dict(settings), out / algo)
 """
 
+KILLED = """
+def kill():
+    while not list_checkpoints(out / "run"):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
 
-def launch(tmp_path: Path, program: str) -> None:
-    file = tmp_path / "two.py"
-    file.write_text(program, encoding="utf-8")
-    done = subprocess.run(command(str(file)), capture_output=True, text=True, env=environment(), timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+threading.Thread(target=kill, daemon=True).start()
+load_algorithm("step-ppo")(Config.from_dict({{**{tiny!r}, "updates": 1000, "sharded": True}}), out / "run")
+"""
 
 
-def command(*program: str) -> list[str]:
+def two(*program: str) -> subprocess.CompletedProcess[str]:
+    """Start a program in two processes, and wait for its end."""
     start = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [sys.executable, "-m", *start, *program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.run([sys.executable, "-m", *start, *program], capture_output=True, text=True, env=environment, timeout=600)
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+def written(tmp_path: Path, program: str, **values: object) -> str:
+    file = tmp_path / "two.py"
+    file.write_text(HEAD.format(here=str(HERE), out=str(tmp_path)) + (program.format(**values) if values else program), encoding="utf-8")
+    return str(file)
 
 
 def test_gradients_memory_and_checkpoints(tmp_path: Path) -> None:
-    launch(tmp_path, HEAD.format(here=str(HERE), out=str(tmp_path)) + GRADIENTS)
+    done = two(written(tmp_path, GRADIENTS))
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
-    launch(tmp_path, HEAD.format(here=str(HERE), out=str(tmp_path)) + RUNS.format(tiny=TINY))
+    done = two(written(tmp_path, RUNS, tiny=TINY))
+    assert done.returncode == 0, done.stderr[-3000:]
     update, expected, _ = load_checkpoint(tmp_path / "whole")
     again, found, _ = load_checkpoint(tmp_path / "sharded")
     assert update == again == 2
@@ -168,23 +175,14 @@ def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    settings = {**TINY, "updates": 1000, "sharded": "true"}
-    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    train_two = ["-m", "steptool_agents", "train", "--json", "--out", str(out)]
-    with subprocess.Popen(command(*train_two, *options), env=environment(), start_new_session=True, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 600
-        while not list_checkpoints(out):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+    assert "SIGKILL" in two(written(tmp_path, KILLED, tiny=TINY)).stderr
     done, tensors, _ = load_checkpoint(out)
     policy, config = load_policy(out)
     assert config.sharded
     for name, one in policy.lm.trainable().items():
         assert torch.equal(one, tensors[f"model.{name}"]), name  # whole, and readable without any other process
     train(Config(updates=done + 1), out, resume=True)
-    again = [*train_two, "--resume", "--updates", str(done + 2)]
-    finished = subprocess.run(command(*again), capture_output=True, text=True, env=environment(), timeout=600)
+    finished = two("-m", "steptool_agents", "train", "--out", str(out), "--resume", "--updates", str(done + 2))
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert [int(one["update"]) for one in read_metrics(out)] == list(range(done + 2))
 
