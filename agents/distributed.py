@@ -7,7 +7,8 @@
 
 Every process draws the same tasks and plays every n-th of them; trajectories are exchanged, so that credit is assigned over the
 whole batch. Each then encodes its share of a minibatch, with weights over the action tokens of all, and the gradients are
-added up: the sum is the gradient of one process. Without ``accelerate launch`` there is one process, and nothing here acts.
+added up: the sum is the gradient of one process. Without ``accelerate launch`` there is one process, and nothing here acts. ``sharding.py``
+is for weights that are too large to be held by each.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def shard(model: nn.Module, layers: Sequence[nn.Module], method: str, apart: Ite
         NotSupported: This version of torch is too old for it.
     """
     if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
-        raise NotSupported(f"sharded weights need torch 2.13 or newer, this is {torch.__version__}")
+        raise NotSupported(f"sharded weights need a newer torch than {torch.__version__}; 2.13 is tested")
     mesh = init_device_mesh(next(model.parameters()).device.type, (distributed.world(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
