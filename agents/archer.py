@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import distributed
 from .batching import collate, micro_batches
 from .credit import normalize, step_returns
 from .crediting import Credited
@@ -146,15 +147,16 @@ def encode(lm: LanguageModel, trajectories: Sequence[Trajectory], weights: dict[
         weights: Trainable weights by name.
         config: Uses ``token_budget``.
     """
-    found: list[Turns | None] = [None] * len(trajectories)
+    mine = distributed.share(trajectories)
+    found: list[Turns | None] = [None] * len(mine)
     with lm.swapped(weights):
-        for group in micro_batches(trajectories, config.token_budget):
-            batch = collate([trajectories[index] for index in group]).to(lm.device)
+        for group in lm.in_step(micro_batches(mine, config.token_budget)):
+            batch = collate([mine[index] for index in group]).to(lm.device)
             hidden = lm.hidden(batch.ids)
             tasks = mean_over_first(hidden, batch.prompt_lengths)
             first = 0
             for row, index in enumerate(group):
-                steps = trajectories[index].steps
+                steps = mine[index].steps
                 at, column = batch.state_at[first : first + len(steps)].T
                 first += len(steps)
                 said = torch.tensor([len(step.generation.token_ids) for step in steps], device=lm.device)
@@ -164,11 +166,11 @@ def encode(lm: LanguageModel, trajectories: Sequence[Trajectory], weights: dict[
                     action=action,
                     task=tasks[row].expand_as(state),
                     following=torch.cat([state[1:], torch.zeros_like(state[:1])]),
-                    reward=torch.tensor(trajectories[index].rewards, dtype=torch.float32, device=lm.device),
+                    reward=torch.tensor(mine[index].rewards, dtype=torch.float32, device=lm.device),
                     goes_on=torch.tensor([1.0] * (len(steps) - 1) + [0.0], device=lm.device),
                     counts=torch.tensor([float(not step.masked) for step in steps], device=lm.device),
                 )
-    made = [one for one in found if one is not None]
+    made = distributed.gather([one for one in found if one is not None])
     return Turns(*(torch.cat([getattr(one, name) for one in made]) for name in Turns.__slots__))
 
 

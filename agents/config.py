@@ -102,6 +102,9 @@ class Config:
     """Most tokens in the cache of keys and values while playing; beyond it, episodes wait. Bounds memory, changes no result."""
     gradient_checkpointing: bool | str = False
     """Compute activations a second time in the backward pass: less memory, more time. ``"selective"``: only what costs little."""
+    sharded: bool = False
+    """Several processes share weights, gradients and optimizer state out among them (FSDP) instead of holding all each; see ``sharding.py``.
+    Less memory, more exchange, the same gradient. One process trains as without, so that a run can go on with any number of them."""
     servers: str = ""
     """Endpoints that play instead of this process, such as ``http://a:8000/v1,http://b:8000/v1``; see ``served.py``. Needs ``value_passes`` 0."""
     server_model: str = ""

@@ -7,7 +7,8 @@
 
 Every process draws the same tasks and plays every n-th of them; trajectories are exchanged, so that credit is assigned over the
 whole batch. Each then encodes its share of a minibatch, with weights over the action tokens of all, and the gradients are
-added up: the sum is the gradient of one process. Without ``accelerate launch`` there is one process, and nothing here acts.
+added up: the sum is the gradient of one process. Without ``accelerate launch`` there is one process, and nothing here acts. ``sharding.py``
+is for weights that are too large to be held by each.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
-__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "rank", "share", "start", "wait", "world"]
+__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "rank", "share", "start", "wait", "world"]
 
 T = TypeVar("T")
 
@@ -77,11 +79,23 @@ def add_numbers(numbers: dict[str, float]) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in parts) for name in dict.fromkeys(name for part in parts for name in part)}
 
 
+def most(number: int) -> int:
+    """Return the largest of everybody's numbers."""
+    parts: list[Any] = [number] * world()
+    if world() > 1:
+        dist.all_gather_object(parts, number)
+    found: int = max(parts)
+    return found
+
+
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by the sums of everybody's. A parameter without one counts 0, and stays without if nobody has one."""
-    if world() == 1:
+    """Replace gradients by the sums of everybody's. A parameter without one counts 0, and stays without if nobody has one.
+
+    The gradients of parameters that are cut up (``sharding.py``) are such sums already.
+    """
+    every = [one for one in parameters if not isinstance(one, DTensor)]
+    if world() == 1 or not every:
         return
-    every = list(parameters)
     has = torch.tensor([float(one.grad is not None) for one in every])
     device = every[0].device if torch.cuda.is_available() else torch.device("cpu")
     has = has.to(device)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import distributed, sharding
 from .batching import collate, length, micro_batches
 from .episodes import Floats
 from .lm import LanguageModel
@@ -106,14 +107,19 @@ def prefer(
     for _ in range(config.epochs):
         for chosen in np.array_split(rng.permutation(len(pairs)), min(config.minibatches, len(pairs))):
             optimizer.zero_grad(set_to_none=True)
-            minibatch, anchor = [pairs[index] for index in chosen], anchors[chosen]
-            for group in micro_batches([max(pair, key=length) for pair in minibatch], max(1, config.token_budget // 2)):
+            mine = distributed.share(chosen.tolist())
+            minibatch, anchor = [pairs[index] for index in mine], anchors[mine]
+            seen: dict[str, float] = {}
+            for group in lm.in_step(micro_batches([max(pair, key=length) for pair in minibatch], max(1, config.token_budget // 2))):
                 part = [minibatch[index] for index in group]
-                for name, value in _backward(lm, part, anchor[group], config, beta, imitation, len(part) / len(minibatch)).items():
-                    sums[name] = sums.get(name, 0.0) + value
-            norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
+                for name, value in _backward(lm, part, anchor[group], config, beta, imitation, len(part) / len(chosen)).items():
+                    seen[name] = seen.get(name, 0.0) + value
+            distributed.add_gradients(lm.trainable().values())
+            seen = distributed.add_numbers(seen)
+            seen["grad_norm"] = sharding.clip_gradients(lm.trainable().values(), config.max_grad_norm)
             optimizer.step()
-            sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(norm)
+            for name, value in seen.items():
+                sums[name] = sums.get(name, 0.0) + value
             steps += 1
     return {name: value / steps for name, value in sums.items()}
 

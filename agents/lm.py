@@ -6,21 +6,23 @@ token ids and log-probabilities exactly as they were sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import NotSupported
 from steptool_env.formats import CallFormat, make_format
 from steptool_env.types import Malformed, Message, Observation
 
+from . import distributed, sharding
 from .attention import ATTENTION
 from .critic import ValueHead
 from .engine import Engine, Limits, Written
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from .constrained import Guides
 
 __all__ = ["LMPolicy", "LanguageModel"]
+
+T = TypeVar("T")
+
 
 class LanguageModel(nn.Module):
     """A causal language model with its tokenizer and a value head that reads the same hidden states.
@@ -106,14 +111,41 @@ class LanguageModel(nn.Module):
     def swapped(self, weights: dict[str, Tensor]) -> Iterator[None]:
         """Put other weights into the trainable parameters for a while, such as the reference policy's: no second model."""
         parameters = self.trainable()
-        current = {name: parameters[name].data for name in weights}
+        current: dict[str, Tensor] = {}
         try:
             for name, weight in weights.items():
-                parameters[name].data = weight
+                current[name] = sharding.exchange(parameters[name], weight)
             yield
         finally:
             for name, weight in current.items():
-                parameters[name].data = weight
+                sharding.exchange(parameters[name], weight)
+
+    # ---------------------------------------------------------------- several processes
+    def shard(self) -> None:
+        """Cut the weights up among the processes, see ``sharding.py``; the value head, which is small and learns apart, stays whole."""
+        layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
+        sharding.shard(self, layers, "hidden", self.value_head.parameters())
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Hold all weights in every process for a while, to play; see ``sharding.whole``. Nothing changes if they are not cut up."""
+        return sharding.whole(self)
+
+    def in_step(self, groups: Iterable[T]) -> Iterator[T]:
+        """Yield the groups, one for each pass of this process; cut up, go along with the passes of those that have more of them.
+
+        Such a pass reads one token and has no share in any gradient. All processes must come by here, with or without groups.
+        """
+        if not sharding.is_sharded(self):
+            yield from groups
+            return
+        mine = list(groups)
+        missing = distributed.most(len(mine)) - len(mine)
+        yield from mine
+        for _ in range(missing):
+            nothing = 0.0 * self.hidden(torch.zeros(1, 1, dtype=torch.int64, device=self.device)).sum()
+            if nothing.requires_grad:
+                nothing.backward()
+        sharding.reshard(self)
 
     @torch.no_grad()
     def _check_head(self, base: Any) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import sharding
 from .sft import backward
 from .trajectory import Trajectory
 from .updates import Updates
@@ -46,7 +47,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             for _ in range(config.epochs if kept else 0):
                 for chosen in np.array_split(run.rng.permutation(len(kept)), min(config.minibatches, len(kept))):
                     losses.append(backward(run.lm, [kept[index] for index in chosen], config.token_budget))
-                    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                    sharding.clip_gradients(parameters, config.max_grad_norm)
                     optimizer.step()
             run.encoded(kept, config.epochs)
             updates.save({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}, "kept {kept}")

@@ -30,7 +30,7 @@ from steptool_env.errors import CheckpointError, InvalidArgument, NotSupported, 
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
-from . import distributed
+from . import distributed, sharding
 from .batching import length
 from .chat import ChatClient
 from .checkpoint import (
@@ -109,8 +109,11 @@ class Run:
             bfloat16=self.config.bfloat16,
             recompute=self.config.gradient_checkpointing,
         )
+        if self.config.sharded and distributed.world() > 1:
+            self.lm.shard()
         self.lm.eval()
-        torch.manual_seed(self.config.seed)  # dropout in the warm start draws from the global generator
+        # Dropout in the warm start draws from the global generator.
+        torch.manual_seed(self.config.seed + _APART * distributed.rank())
         self.policy = self._policy()
         self.rng = np.random.default_rng(self.config.seed)
         self.reference: dict[str, Tensor] = {}
@@ -165,7 +168,8 @@ class Run:
 
     def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
         """Play one episode of every task with the policy, this process its share; return all of them, in order."""
-        return distributed.gather(rollout(self.policy, envs, distributed.share(tasks)))
+        with self.lm.whole():
+            return distributed.gather(rollout(self.policy, envs, distributed.share(tasks)))
 
     def draw(self, suite: TaskSuite) -> list[int]:
         """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
@@ -222,20 +226,20 @@ class Run:
 
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
-        """Fit the model to oracle demonstrations, or load what an earlier process of this run has fitted."""
+        """Fit the model to oracle demonstrations, or load what was fitted before this run was resumed."""
         path = self.out / WARM_START
-        if not distributed.is_main():
-            distributed.wait()  # until the main process has written it
-        if path.is_file():
+        known = path.is_file()
+        distributed.wait()  # nobody may look for it once the main process writes it
+        if known:
             self._load(_read_weights(path))
         else:
             if self.config.demos and self.config.demo_epochs:
                 self._imitate()
-            weights = {name: parameter.detach().cpu().contiguous() for name, parameter in self.lm.trainable().items()}
-            unfinished = path.with_suffix(".tmp")
-            safetensors.torch.save_file(weights, unfinished)
-            os.replace(unfinished, path)
-        if distributed.is_main():
+            weights = sharding.joined(self.lm.trainable())
+            if distributed.is_main():
+                unfinished = path.with_suffix(".tmp")
+                safetensors.torch.save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, unfinished)
+                os.replace(unfinished, path)
             distributed.wait()
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
 
@@ -248,7 +252,8 @@ class Run:
         tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
         # Imitation looks at no reward.
         envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
-        demonstrations = rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks)
+        # Played once, for all processes.
+        demonstrations = distributed.gather(rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks) if distributed.is_main() else [])
 
         def show(done: int, total: int, loss: float) -> None:
             self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
@@ -297,18 +302,18 @@ class Run:
             extra: Tensors beside the model's that the algorithm needs to go on, such as a replay buffer; ``open`` returns them.
         """
         self.update += 1
+        moments, optimizer_state = flatten_optimizer(optimizer)
+        learnt = sharding.joined(prefixed("model", self.lm.trainable()) | prefixed("optimizer", moments))
         if not distributed.is_main():
             return
         assert self.metrics is not None
         self.metrics.log(self.update - 1, {**measured, **self.spent})
         self.state["shaper"] = state_of(self.shaper)
-        moments, optimizer_state = flatten_optimizer(optimizer)
         random, random_state = rng_state(self._sources)
-        weights = {name: parameter.detach() for name, parameter in self.lm.trainable().items()}
         save_checkpoint(
             self.out,
             self.update,
-            tensors=prefixed("model", weights) | prefixed("optimizer", moments) | prefixed("random", random) | prefixed("extra", extra or {}),
+            tensors=learnt | prefixed("random", random) | prefixed("extra", extra or {}),
             state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
         )
 
@@ -335,7 +340,8 @@ class Run:
         config = self.config
         policy = LMPolicy(self.lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
         mine = distributed.share(tasks)
-        report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        with self.lm.whole():
+            report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
         if distributed.world() > 1:
             trajectories = distributed.gather(trajectories)
             report = summarize(trajectories)
@@ -415,7 +421,7 @@ def _load_weights(lm: Any, weights: dict[str, Tensor], run: Path) -> None:
             if parameter.shape != weights[name].shape:
                 shapes = f"{tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
                 raise CheckpointError(f"the weights in {run} are not those of this model: {name} has shape {shapes}")
-            parameter.copy_(weights[name])
+            parameter.copy_(sharding.share_like(weights[name], parameter))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import distributed, sharding
 from .batching import collate, length, micro_batches
 from .lm import LanguageModel
 from .losses import action_logprobs
@@ -83,7 +84,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = lr * scale
             losses.append(backward(lm, chosen, token_budget))
-            torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+            sharding.clip_gradients(parameters, max_grad_norm)
             optimizer.step()
             done += 1
             if on_step is not None:
@@ -93,16 +94,21 @@ def fit(
 
 
 def backward(lm: LanguageModel, chosen: Sequence[Trajectory], token_budget: int) -> float:
-    """Set the gradients of the mean loss over the chosen demonstrations' action tokens, and return that loss."""
+    """Set the gradients of the mean loss over the chosen demonstrations' action tokens, and return that loss.
+
+    Of several processes, all must choose the same; each encodes its share.
+    """
     tokens = sum(len(step.generation.token_ids) for trajectory in chosen for step in trajectory.steps)
     total = 0.0
     for parameter in lm.trainable().values():
         parameter.grad = None
-    for group in micro_batches(chosen, token_budget):
-        batch = collate([chosen[index] for index in group]).to(lm.device)
+    mine = distributed.share(chosen)
+    for group in lm.in_step(micro_batches(mine, token_budget)):
+        batch = collate([mine[index] for index in group]).to(lm.device)
         hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]  # (N, H)
         logprobs, _ = action_logprobs(hidden, lm.logits, batch.targets)
         loss = -logprobs.sum() / tokens
         loss.backward()
         total += float(loss.detach())
-    return total
+    distributed.add_gradients(lm.trainable().values())
+    return distributed.add_numbers({"loss": total})["loss"]

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from . import distributed
+from . import distributed, sharding
 from .batching import Batch, collate, micro_batches
 from .config import Config
 from .crediting import Credited, assign_credit
@@ -129,7 +129,7 @@ def reference_logprobs(lm: LanguageModel, trajectories: Sequence[Trajectory], re
     mine = distributed.share(trajectories)
     found: list[Floats] = [np.zeros(0)] * len(mine)
     with torch.no_grad(), lm.swapped(reference), lm.profiler("forward"):
-        for group in micro_batches(mine, config.token_budget):
+        for group in lm.in_step(micro_batches(mine, config.token_budget)):
             batch = collate([mine[index] for index in group]).to(lm.device)
             lm.profiler.count("forward", batch.tokens)
             hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
@@ -188,7 +188,7 @@ def warm_up_critic(lm: LanguageModel, optimizer: torch.optim.Optimizer, data: Cr
     seen: list[_States] = []
     mine = distributed.share(range(len(data.trajectories)))
     with torch.no_grad():
-        for group in micro_batches([data.trajectories[index] for index in mine], config.token_budget):
+        for group in lm.in_step(micro_batches([data.trajectories[index] for index in mine], config.token_budget)):
             batch = data.batch([mine[index] for index in group]).to(lm.device)
             seen.append(_states(lm.hidden(batch.ids), batch))
     _improve_critic(lm, optimizer, distributed.gather(seen), config, rng)
@@ -233,7 +233,7 @@ def _optimizer_step(
     optimizer.zero_grad(set_to_none=True)
     profiler = lm.profiler
     mine = distributed.share(chosen)
-    for group in micro_batches([data.trajectories[index] for index in mine], config.token_budget):
+    for group in lm.in_step(micro_batches([data.trajectories[index] for index in mine], config.token_budget)):
         members = [mine[index] for index in group]
         with profiler("encode"):
             batch = data.batch(members).to(lm.device)
@@ -250,9 +250,9 @@ def _optimizer_step(
             measured[name] = measured.get(name, 0.0) + value
     with profiler("optimizer"):
         distributed.add_gradients(lm.trainable().values())
-        norm = torch.nn.utils.clip_grad_norm_(lm.trainable().values(), config.max_grad_norm)
+        norm = sharding.clip_gradients(lm.trainable().values(), config.max_grad_norm)
         optimizer.step()  # the value head has no gradient here and stays as it is
-    return {**distributed.add_numbers(measured), "grad_norm": float(norm)}
+    return {**distributed.add_numbers(measured), "grad_norm": norm}
 
 
 def _loss(

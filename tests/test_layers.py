@@ -30,7 +30,7 @@ AGENTS = [
     {
         *("attention", "batching", "beginnings", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
         *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
-        *("rollout", "room", "schedule", "served", "tiny", "tiny_pretraining"),
+        *("rollout", "room", "schedule", "served", "sharding", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates"},
     {"__init__"},

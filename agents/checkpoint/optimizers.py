@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steptool_env.errors import CheckpointError
 
+from ..sharding import share_like
 from .plain import JSON, check_json
 
 __all__ = ["flatten_optimizer", "restore_optimizer"]
@@ -50,7 +51,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
-    """Put back what ``flatten_optimizer`` took apart; tensors move to the device of their parameter.
+    """Put back what ``flatten_optimizer`` took apart; tensors move to the device of their parameter, and are cut up as it is.
 
     Raises:
         CheckpointError: The optimizer is of another kind or has parameters of other shapes; it is left as it was.
@@ -65,11 +66,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         # JSON knows no tuples: Adam's betas come back as what this optimizer has.
         groups.append({name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in saved.items()})
     entries: dict[int, dict[str, Any]] = {int(index): dict(rest) for index, rest in state["state"].items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         owner, _, name = key.partition(".")
         if owner == "group":
             number, _, name = name.partition(".")
             groups[int(number)][name] = tensor.clone()
         else:
-            entries[int(owner)][name] = tensor.clone()  # the optimizer updates in place: not in the caller's tensors
+            entries[int(owner)][name] = share_like(tensor, parameters[int(owner)])  # a copy: the optimizer updates in place
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
