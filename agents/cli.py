@@ -99,12 +99,13 @@ def train(
 def evaluate(
     run: Annotated[Path | None, typer.Option(help="A run's folder: evaluate what it has trained.")] = None,
     policy: Annotated[str | None, typer.Option(help="oracle or random.")] = None,
-    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, a folder, or a hub name.")] = None,
+    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, a folder, or a hub name; with --server, its name there.")] = None,
+    server: Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint that plays, such as http://127.0.0.1:8000/v1.")] = None,
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from; the run's own by default.")] = None,
     level: Level = None,
     split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
-    call_format: Annotated[str, typer.Option(help="How calls are written (for --model).")] = "hermes",
+    call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): hermes by default, native calls of a server.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
@@ -122,6 +123,8 @@ def evaluate(
 
     if (run is not None) + (policy is not None) + (model is not None) != 1:
         raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")
+    if server is not None and model is None:
+        raise InvalidArgument("--server needs --model NAME, the name of the model there")
     options: dict[str, Any] = {}
     width, max_steps = 64, None
     actor: Policy
@@ -137,6 +140,12 @@ def evaluate(
         if policy not in scripted:
             raise UnknownName("policy", policy, scripted)
         actor = scripted[policy]
+    elif server is not None:
+        from .chat import ChatClient
+        from .remote import RemotePolicy
+
+        assert model is not None
+        actor = RemotePolicy(ChatClient(server), model, call_format=call_format, temperature=0.0 if samples == 1 else 1.0)
     else:
         from .config import Config
         from .lm import LMPolicy
@@ -147,7 +156,7 @@ def evaluate(
         lm = load_model(model, seed=seed, bfloat16=preset.bfloat16)
         lm.eval()
         width, max_steps = preset.eval_width, preset.max_steps
-        actor = LMPolicy(lm, call_format, temperature=0.0, max_new_tokens=preset.max_new_tokens, token_budget=preset.token_budget)
+        actor = LMPolicy(lm, call_format or "hermes", temperature=0.0, max_new_tokens=preset.max_new_tokens, token_budget=preset.token_budget)
     options |= pairs(option, "--option")
     if level is not None:
         options["level"] = level

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from steptool_env.env import StepToolEnv
-from steptool_env.types import Observation
+from steptool_env.formats import CallFormat
+from steptool_env.types import Observation, ToolCall
 
 from .lm import LMPolicy
 from .mistakes import draw_mistake
@@ -15,7 +17,7 @@ from .prompts import Prompts
 from .served import ServedPolicy
 from .trajectory import Generation
 
-__all__ = ["DemonstrationPolicy"]
+__all__ = ["DemonstrationPolicy", "written"]
 
 
 class DemonstrationPolicy:
@@ -52,16 +54,21 @@ class DemonstrationPolicy:
                 generations.append(Generation(slip, self.call_format.parse(slip), (*context, *ids)))
                 continue
             call = env.solution()[0]
-            text = self.call_format.render(call)
-            ids = self.tokenizer.encode(text, add_special_tokens=False)
-            if self._ends_with_eos:
-                ids.append(self.tokenizer.eos_token_id)
+            text, ids, _ = written(call, self.call_format, self.tokenizer)
             generations.append(Generation(text, call, tuple(context), tuple(ids), (0.0,) * len(ids)))
         return generations
 
     @property
     def _ends_with_eos(self) -> bool:
-        # A format whose calls end with their own stop text needs no end-of-turn token to stop the sampling.
-        from steptool_env.types import ToolCall
+        return _ends_with_eos(self.call_format)
 
-        return not self.call_format.render(ToolCall("f")).endswith(self.call_format.stop)
+
+def written(call: ToolCall, call_format: CallFormat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int], bool]:
+    """Return a call as a model has to write it: text, token ids, and whether the last of these is the end-of-turn token."""
+    text, ended = call_format.render(call), _ends_with_eos(call_format)
+    return text, [*tokenizer.encode(text, add_special_tokens=False), *[tokenizer.eos_token_id] * ended], ended
+
+
+def _ends_with_eos(call_format: CallFormat) -> bool:
+    # A format whose calls end with their own stop text needs no end-of-turn token to stop the sampling.
+    return not call_format.render(ToolCall("f")).endswith(call_format.stop)

@@ -2,6 +2,9 @@
 
 With native tool calls the server's own template writes the tools and reads the call; with a call format, both happen here.
 Log-probabilities and token ids are kept where the server sends them; training needs both.
+
+An episode whose request is given up is cut short with a masked step (``Unanswered``) and counted; the others go on. Nothing is
+blamed on the model.
 """
 
 from __future__ import annotations
@@ -13,12 +16,15 @@ from typing import Any
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import Unavailable
 from steptool_env.formats import CallFormat, make_format
-from steptool_env.types import Action, Malformed, Message, Observation, ToolCall
+from steptool_env.types import Action, Malformed, Message, Observation, ToolCall, Unanswered
 
 from .chat import ChatClient, Failure
 from .trajectory import Generation
 
 __all__ = ["RemotePolicy"]
+
+_REFUSED = ("http 401", "http 403", "http 404")
+"""A wrong key, address or name of the model."""
 
 
 class RemotePolicy:
@@ -34,7 +40,7 @@ class RemotePolicy:
         extra: Further fields of every request.
 
     Raises (``act``):
-        Unavailable: The endpoint gave no answer within the client's attempts: the run stops, and nothing is blamed on the model.
+        Unavailable: The endpoint has refused every request from the first one on (HTTP 401, 403 or 404): a setting is wrong.
     """
 
     def __init__(
@@ -53,7 +59,10 @@ class RemotePolicy:
         self.settings: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens, **(extra or {})}
         if logprobs:
             self.settings |= {"logprobs": True, "return_token_ids": True}
+        self.unanswered = 0
+        """Episodes cut short because the server did not answer."""
         self._asked = 0
+        self._answered = False
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         requests = []
@@ -61,9 +70,12 @@ class RemotePolicy:
             self._asked += 1  # a sampled answer is not taken from the cache a second time
             requests.append((self._request(observation), self._asked if self.settings["temperature"] else 0))
         answers = self.client.ask_all(requests, lambda place, message: self._generation(message))
-        if failed := [answer for answer in answers if isinstance(answer, Failure)]:
-            raise Unavailable(f"the model server did not answer {len(failed)} of {len(answers)} requests: {failed[0]}")
-        return [answer for answer in answers if isinstance(answer, Generation)]
+        failed = [answer for answer in answers if isinstance(answer, Failure)]
+        self._answered |= len(failed) < len(answers)
+        if not self._answered and all(answer.kind in _REFUSED for answer in failed):
+            raise Unavailable(f"the model server refused all of the first {len(failed)} requests: {failed[0]}")
+        self.unanswered += len(failed)
+        return [_unanswered(answer) if isinstance(answer, Failure) else answer for answer in answers]
 
     def _request(self, observation: Observation) -> dict[str, Any]:
         schemas, messages = json.loads(observation["tools"]), observation["messages"]
@@ -96,6 +108,10 @@ class RemotePolicy:
             if isinstance(again := self.call_format.parse(text + end), ToolCall):  # servers leave the stop text out
                 return again
         return action
+
+
+def _unanswered(failure: Failure) -> Generation:
+    return Generation("", Unanswered("", f"the model server did not answer: {failure}"))
 
 
 def native(messages: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ def table(report: dict[str, Any]) -> Table:
         if any(one is not None and one.get(key) is None for one in (before, after)):
             continue  # not measured on this suite
         view.add_row(label, *_cells(key, form, before, after))
+    if any(one is not None and one.get("masked") for one in (before, after)):
+        view.add_row("episodes cut off by a fault (masked)", *_cells("masked", "{:.0f}", before, after))
     for tag in sorted(after["by_tag"]):
         if tag.startswith(("depth=", "family=")):
             cells = [form_of(one, tag) for one in (before, after) if one is not None]

@@ -1,7 +1,8 @@
 """Rollouts: a batch of environments played by one policy. An environment that is done takes the next task at once.
 
-With a policy that streams (``Streaming``), nobody waits for anybody: an action is executed as soon as it is written, slow
-tools (those with a time limit) run in threads while the model writes for the other episodes, and the next observation joins the batch when it is there.
+Slow tools (those that may wait, ``Toolkit.may_wait``) run in threads, all at the same time. With a policy that streams
+(``Streaming``), nobody waits for anybody: an action is executed as soon as it is written, slow tools run while the model writes for
+the other episodes, and the next observation joins the batch when it is there.
 """
 
 from __future__ import annotations
@@ -37,14 +38,12 @@ def rollout(
         on_done: Called with each trajectory as it ends.
     """
     game = _Game(envs, tasks, on_done, getattr(policy, "profiler", None) or Profiler())
-    if isinstance(policy, Streaming):
-        _stream(policy, game)
-    else:
-        while game.running:
-            slots = list(game.running)
-            generations = policy.act([game.running[slot][1] for slot in slots], [envs[slot] for slot in slots])
-            for slot, generation in zip(slots, generations, strict=True):
-                game.record(slot, generation, game.step(slot, generation))
+    # No thread begins before there is a step for it.
+    with ThreadPoolExecutor(max_workers=min(len(envs) or 1, 64), thread_name_prefix="steptool-rollout") as pool:
+        if isinstance(policy, Streaming):
+            _stream(policy, game, pool)
+        else:
+            _play(policy, game, pool)
     return [trajectory for trajectory in game.done if trajectory is not None]
 
 
@@ -56,6 +55,8 @@ class _Game:
         self.done: list[Trajectory | None] = [None] * len(tasks)
         self.waiting = list(reversed(range(len(tasks))))
         self.running: dict[int, tuple[int, Observation, list[Step]]] = {}  # slot -> (place in tasks, observation, steps so far)
+        # A shaper with a state of its own, such as running statistics, must see the steps one after the other.
+        self.threads = bool(envs) and state_of(envs[0].shaper) is None
         for slot in range(len(envs)):
             self.start(slot)
 
@@ -66,6 +67,10 @@ class _Game:
             with self.profiler("tools"):
                 observation, _ = self.envs[slot].reset(options={"task": self.tasks[place]})
             self.running[slot] = (place, observation, [])
+
+    def apart(self, slot: int, generation: Generation) -> bool:
+        """Return whether an action is to be executed in a thread."""
+        return self.threads and _may_wait(self.envs[slot], generation)
 
     def step(self, slot: int, generation: Generation) -> Any:
         """Execute an action; may run in a thread, for different slots at once."""
@@ -90,19 +95,28 @@ class _Game:
 
 
 def _may_wait(env: StepToolEnv, generation: Generation) -> bool:
-    """Return whether an action calls a tool that has a time limit; one without cannot hang, and is done before a thread would begin.
+    """Return whether an action calls a tool that may wait; any other is done before a thread would begin.
 
     The clock must not decide: who joins the batch when changes the last bits of sums.
     """
     call, episode = generation.action, env.episode
-    known = isinstance(call, ToolCall) and episode is not None and call.name in episode.toolkit
-    return known and episode.toolkit[call.name].timeout is not None  # type: ignore[union-attr]
+    return isinstance(call, ToolCall) and episode is not None and episode.toolkit.may_wait(call.name)
 
 
-def _stream(policy: Streaming, game: _Game) -> None:
+def _play(policy: Policy, game: _Game, pool: ThreadPoolExecutor) -> None:
+    while game.running:
+        slots = list(game.running)
+        generations = dict(zip(slots, policy.act([game.running[slot][1] for slot in slots], [game.envs[slot] for slot in slots]), strict=True))
+        with game.profiler("tools"):
+            abroad = {slot: pool.submit(game.step, slot, one) for slot, one in generations.items() if game.apart(slot, one)}
+            outcomes = {slot: game.step(slot, one) for slot, one in generations.items() if slot not in abroad}
+            outcomes |= {slot: future.result() for slot, future in abroad.items()}
+        for slot in slots:  # in order, whoever was first
+            game.record(slot, generations[slot], outcomes[slot])
+
+
+def _stream(policy: Streaming, game: _Game, pool: ThreadPoolExecutor) -> None:
     slots = {id(env): slot for slot, env in enumerate(game.envs)}
-    # A shaper with a state of its own, such as running statistics, must see the steps one after the other.
-    threads = bool(game.envs) and state_of(game.envs[0].shaper) is None
     abroad: dict[Future[Any], tuple[int, Generation]] = {}
 
     def back(slot: int, generation: Generation, outcome: Any) -> None:
@@ -113,20 +127,19 @@ def _stream(policy: Streaming, game: _Game) -> None:
 
     for slot, (_, observation, _) in list(game.running.items()):
         policy.submit(observation, game.envs[slot])
-    with ThreadPoolExecutor(max_workers=min(len(game.envs) or 1, 64), thread_name_prefix="steptool-rollout") as pool:
-        while game.running:
-            if len(abroad) == len(game.running):  # the model has nothing to do
-                with game.profiler("tools"):
-                    wait(abroad, return_when=FIRST_COMPLETED)
-            for future in [one for one in abroad if one.done()]:
-                back(*abroad.pop(future), future.result())
-            if len(abroad) == len(game.running):
+    while game.running:
+        if len(abroad) == len(game.running):  # the model has nothing to do
+            with game.profiler("tools"):
+                wait(abroad, return_when=FIRST_COMPLETED)
+        for future in [one for one in abroad if one.done()]:
+            back(*abroad.pop(future), future.result())
+        if len(abroad) == len(game.running):
+            continue
+        for env, generation in policy.poll():
+            slot = slots[id(env)]
+            if game.apart(slot, generation):
+                abroad[pool.submit(game.step, slot, generation)] = (slot, generation)
                 continue
-            for env, generation in policy.poll():
-                slot = slots[id(env)]
-                if threads and _may_wait(game.envs[slot], generation):
-                    abroad[pool.submit(game.step, slot, generation)] = (slot, generation)
-                    continue
-                with game.profiler("tools"):
-                    outcome = game.step(slot, generation)
-                back(slot, generation, outcome)
+            with game.profiler("tools"):
+                outcome = game.step(slot, generation)
+            back(slot, generation, outcome)

@@ -1,6 +1,7 @@
 """Servers for the tests: real ones on loopback, in a thread or in a process of their own that can be killed.
 
     python tests/servers.py http            an HTTP API with a document, and ``/virtual``; prints its port
+    python tests/servers.py chat            an OpenAI-compatible model that plays the suite jsonl right; prints its port
     python tests/servers.py mcp-stdio       an MCP server on stdin and stdout
     python tests/servers.py mcp-http        one on HTTP; prints its port
 """
@@ -143,6 +144,37 @@ def shop(request: Request) -> Reply:
     return 404, {}, "not found"
 
 
+def oracle_chat(form: str = "native", seen: list[dict[str, Any]] | None = None) -> Callable[[Request], Reply]:
+    """A chat endpoint that solves the tasks of ``jsonl``: it finds out from the transcript alone which call comes next.
+
+    Args:
+        form: ``"native"`` tool calls, or a call format.
+        seen: Gets the body of every request.
+    """
+    from steptool_env import StepToolEnv, make_format, make_suite
+
+    suite = make_suite("jsonl", split="all")
+
+    def reply(request: Request) -> Reply:
+        body = json.loads(request.body)
+        if seen is not None:
+            seen.append(body)
+        user = next(one["content"] for one in body["messages"] if one["role"] == "user")
+        env = StepToolEnv(suite, "final")
+        env.reset(options={"task": next(task.id for task in suite if task.instruction == user)})
+        for _ in range(sum(one["role"] == "assistant" for one in body["messages"])):
+            env.step(env.solution()[0])
+        call = env.solution()[0]
+        function = {"name": call.name, "arguments": json.dumps(dict(call.arguments))}
+        said: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "type": "function", "function": function}]}
+        if form != "native":
+            said = {"role": "assistant", "content": make_format(form).render(call)}
+        choice = {"message": said, "token_ids": [5, 6], "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -0.25}]}}
+        return 200, {}, json.dumps({"choices": [choice]})
+
+    return reply
+
+
 def _mcp() -> Any:
     from mcp.server.mcpserver import MCPServer
 
@@ -164,8 +196,9 @@ def _mcp() -> Any:
 
 
 def main(kind: str) -> None:
-    if kind == "http":
-        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(shop)}))
+    if kind in ("http", "chat"):
+        reply = shop if kind == "http" else oracle_chat()
+        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(reply)}))
         print(server.server_port, flush=True)
         server.serve_forever()
     elif kind == "mcp-stdio":

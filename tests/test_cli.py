@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Reply, Request, oracle_chat, serving
 
 from steptool_agents import cli
 
@@ -126,6 +128,29 @@ def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
     after = json.loads((out / "report.json").read_text())["after"]
     assert evaluated["options"]["level"] == 1
     assert {name: evaluated[name] for name in after} == after  # the same tasks, the same weights, greedy
+
+
+def test_a_model_on_a_server_that_goes_away(run: Any) -> None:
+    pytest.importorskip("httpx2")
+    asked, oracle = [0], oracle_chat()
+
+    def reply(request: Request) -> Reply:
+        asked[0] += 1
+        return oracle(request) if asked[0] <= 4 else (400, {}, "gone")  # a status that is not asked again
+
+    with serving(reply) as here:
+        line = ("eval", "--server", f"http://{here}/v1", "--model", "m", "--suite", "jsonl", "--split", "all", "--episodes", 4)
+        code, out, err = run(*line, "--json")
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert (found["episodes"], found["masked"], found["success"]) == (4, 4, 0.0)
+        code, out, _ = run(*line)
+        assert code == 0
+        assert re.search(r"masked\) +│ +4 ", out)
+    with serving(oracle_chat("hermes")) as here:
+        code, out, _ = run(*line[:2], f"http://{here}/v1", *line[3:], "--call-format", "hermes", "--json")
+        assert (code, json.loads(out)["success"], json.loads(out)["masked"]) == (0, 1.0, 0)
+    assert run("eval", "--server", "http://127.0.0.1:9/v1", "--policy", "oracle")[0] == 2
 
 
 def test_an_untrained_model(run: Any) -> None:

@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Reply, Request, serving
+from servers import Reply, Request, oracle_chat, process, serving
 
 from steptool_agents.chat import ChatClient
 from steptool_agents.evaluate import evaluate
 from steptool_agents.remote import RemotePolicy, native, read_native, served_tokens
-from steptool_env import Malformed, Message, StepToolEnv, ToolCall, make_format, make_suite
+from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
+from steptool_env import Malformed, Message, Unanswered, make_suite
 from steptool_env.errors import Unavailable
 
 pytest.importorskip("httpx2")
 
 
-def message(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json.dumps(dict(call.arguments))}
-    return {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "type": "function", "function": function}]}
-
-
-def scripted(seen: list[dict[str, Any]], form: str) -> Any:
-    """A server that plays the oracle: it finds out from the transcript alone which call comes next."""
-    suite = make_suite("jsonl", split="all")
-
-    def reply(request: Request) -> Reply:
-        body = json.loads(request.body)
-        seen.append(body)
-        user = next(one["content"] for one in body["messages"] if one["role"] == "user")
-        task = next(task for task in suite if task.instruction == user)
-        env = StepToolEnv(suite, "final")
-        env.reset(options={"task": task.id})
-        for _ in range(sum(one["role"] == "assistant" for one in body["messages"])):
-            env.step(env.solution()[0])
-        call = env.solution()[0]
-        said = message(call) if form == "native" else {"role": "assistant", "content": make_format(form).render(call)}
-        choice = {"message": said, "token_ids": [5, 6], "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -0.25}]}}
-        return 200, {}, json.dumps({"choices": [choice]})
-
-    return reply
-
-
 @pytest.mark.parametrize("form", ["native", "openai"])
 def test_a_served_model_plays_whole_episodes(form: str) -> None:
     seen: list[dict[str, Any]] = []
-    with serving(scripted(seen, form)) as here:
+    with serving(oracle_chat(form, seen)) as here:
         client = ChatClient(f"http://{here}/v1")
         policy = RemotePolicy(client, "m", call_format=None if form == "native" else form, logprobs=True)
         suite = make_suite("jsonl", split="all")
@@ -58,13 +35,78 @@ def test_a_served_model_plays_whole_episodes(form: str) -> None:
     assert all(("tools" in body) == (form == "native") and body["logprobs"] for body in seen)
 
 
-def test_a_server_that_is_gone_blames_nobody() -> None:
-    client = ChatClient("http://127.0.0.1:9/v1", attempts=1)
-    env = StepToolEnv(make_suite("jsonl"))
-    observation, _ = env.reset(seed=0)
-    with pytest.raises(Unavailable, match="1 of 1"):
-        RemotePolicy(client, "m").act([observation], [env])
-    client.close()
+def flaky(status: int, times: int) -> Callable[[Request], Reply]:
+    """The oracle, after a server that answers with this status the first ``times`` times."""
+    asked, oracle = [0], oracle_chat("native")
+
+    def reply(request: Request) -> Reply:
+        asked[0] += 1
+        return (status, {"Retry-After": "0"}, "busy") if asked[0] <= times else oracle(request)
+
+    return reply
+
+
+def test_a_server_killed_in_mid_episode_masks_its_episodes_and_the_run_goes_on(tmp_path: Path) -> None:
+    suite = make_suite("jsonl", split="all")
+    ended: list[Trajectory] = []
+    with process("chat") as (server, here):
+
+        def kill(trajectory: Trajectory) -> None:
+            ended.append(trajectory)
+            server.kill()
+            server.wait()
+
+        client = ChatClient(f"http://{here}/v1", attempts=2, backoff=0.0)
+        policy = RemotePolicy(client, "m")
+        report, trajectories = evaluate(policy, suite, range(len(suite)), width=6, on_done=kill)
+        client.close()
+    assert len(ended) == report.episodes == len(suite)
+    solved = [one for one in trajectories if one.success == 1.0]
+    cut = [one for one in trajectories if one.steps[-1].masked]
+    assert solved and len(solved) + len(cut) == len(suite)
+    assert report.masked == policy.unanswered == len(cut)
+    assert report.success == len(solved) / len(suite)
+    assert {len(one.steps) > 1 for one in cut} == {True, False}  # some in mid-episode, some before their first step
+    for one in cut:
+        last = one.steps[-1]
+        assert isinstance(last.transition.action, Unanswered)
+        assert (last.transition.result.error, one.truncated, one.terminated, last.reward) == ("unavailable", True, False, 0.0)
+    write_jsonl(tmp_path / "t.jsonl", trajectories)
+    read = read_jsonl(tmp_path / "t.jsonl")
+    assert [[step.generation.action for step in one.steps] for one in read] == [[step.generation.action for step in one.steps] for one in trajectories]
+    assert [one.masked.tolist() for one in read] == [one.masked.tolist() for one in trajectories]
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_fails_and_then_works(status: int) -> None:
+    suite = make_suite("jsonl", split="all")
+    with serving(flaky(status, 3)) as here:
+        client = ChatClient(f"http://{here}/v1", attempts=4, backoff=0.0)
+        policy = RemotePolicy(client, "m")
+        report, _ = evaluate(policy, suite, range(len(suite)), width=6)
+        client.close()
+    assert (report.success, report.masked, policy.unanswered) == (1.0, 0, 0)
+    assert client.failures == {f"http {status}": 3}
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_fails_for_longer_than_it_is_asked(status: int) -> None:
+    suite = make_suite("jsonl", split="all")
+    with serving(flaky(status, 6)) as here:
+        client = ChatClient(f"http://{here}/v1", attempts=2, backoff=0.0, concurrency=1)
+        report, trajectories = evaluate(RemotePolicy(client, "m"), suite, range(len(suite)), width=6)
+        client.close()
+    # One at a time, twice each: the first three requests are given up, the rest of the run is played.
+    assert [one.steps[-1].masked for one in trajectories] == [True] * 3 + [False] * (len(suite) - 3)
+    assert (report.masked, report.success) == (3, (len(suite) - 3) / len(suite))
+
+
+def test_a_server_that_refuses_from_the_start_is_a_wrong_setting() -> None:
+    with serving(lambda request: (401, {}, "who are you?")) as here:
+        client = ChatClient(f"http://{here}/v1", attempts=1)
+        with pytest.raises(Unavailable, match=r"refused all of the first 2 requests: HTTP status 401: who are you\?"):
+            evaluate(RemotePolicy(client, "m"), make_suite("jsonl"), range(2))
+        client.close()
 
 
 def test_transcripts_in_the_native_form() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -12,8 +13,10 @@ from steptool_agents.lm import LMPolicy
 from steptool_agents.policy import OraclePolicy
 from steptool_agents.rollout import _may_wait, rollout
 from steptool_agents.trajectory import Generation, Trajectory
-from steptool_env import tool
+from steptool_env import Tool, Toolkit, tool
 from steptool_env.env import StepToolEnv
+from steptool_env.rewards import Normalize, make_shaper
+from steptool_env.tools.faults import FaultyToolkit
 from steptool_env.types import Observation, ToolCall
 
 TASKS = [5, 0, 3, 3, 1, 9, 0]
@@ -103,7 +106,6 @@ def test_greedy_play_does_not_depend_on_the_number_of_environments(width: int) -
 def test_slow_tools_run_while_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that may wait run in threads: several at once, each environment by itself, with the same outcome."""
     monkeypatch.setattr("steptool_agents.rollout._may_wait", lambda env, generation: isinstance(env, Slow))
-    import threading
     import time
 
     busy: set[int] = set()
@@ -142,6 +144,49 @@ def test_a_tool_that_raises_in_a_thread_is_heard(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ZeroDivisionError):
         rollout(LMPolicy(language_model(), max_new_tokens=4), [Broken(Counting()) for _ in range(2)], [0, 1, 2])
+
+
+def test_slow_tools_run_at_the_same_time_also_for_a_policy_that_is_asked_for_the_whole_batch() -> None:
+    """No clock: a call ends only when all four episodes are in it at once."""
+    together = threading.Barrier(4, timeout=60.0)
+
+    @tool
+    def meet() -> str:
+        """Wait for the others."""
+        return str(together.wait() >= 0)
+
+    class Meeting(OraclePolicy):
+        def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+            calls = super().act(observations, envs)
+            return [Generation("", ToolCall("meet")) if len(seen["messages"]) == 1 else call for seen, call in zip(observations, calls, strict=True)]
+
+    suite = Counting()
+    suite.tools = [*suite.tools, meet]
+    trajectories = rollout(Meeting(), [StepToolEnv(suite) for _ in range(4)], [5, 0, 3, 1])
+    assert [one.steps[0].transition.result.content for one in trajectories] == ["True"] * 4
+    assert [(one.task.id, one.success) for one in trajectories] == [(f"count-{task + 3}", 1.0) for task in (5, 0, 3, 1)]
+
+
+def test_a_shaper_with_a_state_sees_the_steps_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steptool_agents.rollout._may_wait", lambda env, generation: True)
+    seen: set[int] = set()
+
+    class Watching(StepToolEnv):
+        def step(self, action):  # type: ignore[no-untyped-def]
+            seen.add(threading.get_ident())
+            return super().step(action)
+
+    rollout(OraclePolicy(), [Watching(Counting(), Normalize(make_shaper("final"))) for _ in range(2)], [0, 1])
+    assert seen == {threading.get_ident()}
+
+
+def test_a_slow_toolkit_may_wait() -> None:
+    inner = Counting().toolkit(Counting()[0])
+    slow = FaultyToolkit(inner, latency=0.01)
+    assert [slow.may_wait(name) for name in ("add", "finish")] == [True, False]
+    assert not FaultyToolkit(inner, rate=0.5).may_wait("add")
+    assert Toolkit([Tool("ask", "", {"type": "object"}, str, waits=True)]).may_wait("ask")
+    assert not inner.may_wait("nothing")
 
 
 def test_only_tools_with_a_time_limit_may_wait() -> None:

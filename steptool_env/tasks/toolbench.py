@@ -63,7 +63,7 @@ class _ApiToolkit(Toolkit):
         super().__init__([*query.tools.values(), FINISH], _Called())
         # The tools are shared by all episodes of the query; only here it is known who answers.
         for name, api in query.apis.items():
-            self._tools[name] = replace(query.tools[name], function=functools.partial(_ask, backend, api))
+            self._tools[name] = replace(query.tools[name], function=functools.partial(_ask, backend, api), waits=not isinstance(backend, CacheFolder))
 
     def execute(self, call: ToolCall) -> ToolResult:
         result = super().execute(call)

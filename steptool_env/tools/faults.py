@@ -71,6 +71,9 @@ class FaultyToolkit(WrappedToolkit):
             return ToolResult(_KINDS[self.error].format(name=call.name), self.error)
         return self.inner.execute(call)
 
+    def may_wait(self, name: str) -> bool:
+        return (self.latency > 0 and name != "finish") or self.inner.may_wait(name)
+
     def _fails(self, call: ToolCall) -> bool:
         try:
             key = f"{call.name}{canonical(call.arguments)}"

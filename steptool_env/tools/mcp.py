@@ -126,7 +126,7 @@ class McpSource:
     def _tool(self, listed: Any) -> Tool:
         schema = {"properties": {}, **(listed.input_schema or {}), "type": "object"}
         name = str(listed.name)
-        return Tool(name, listed.description or "", schema, _Call(self, name))
+        return Tool(name, listed.description or "", schema, _Call(self, name), waits=True)
 
 
 class _Call:

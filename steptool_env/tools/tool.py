@@ -56,6 +56,8 @@ class Tool:
     """Whether the function takes the toolkit's state as its first argument."""
     timeout: float | None = None
     """Seconds before a call is given up; ``None`` runs it in the caller's thread, without limit and without overhead."""
+    waits: bool = False
+    """Whether a call may wait for something outside, such as a server: rollouts then make it in a thread. One with a ``timeout`` may anyway."""
     schema: Mapping[str, Any] = field(init=False, repr=False)
     """The function schema that models read: ``{"type": "function", "function": {...}}``."""
     schema_json: str = field(init=False, repr=False)

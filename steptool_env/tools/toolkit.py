@@ -115,6 +115,11 @@ class Toolkit(Mapping[str, Tool]):
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
         return ToolResult(clean(text), error)
 
+    def may_wait(self, name: str) -> bool:
+        """Return whether a call of this tool may take long, doing nothing: many of them had better run at the same time."""
+        one = self.get(name)
+        return one is not None and (one.waits or one.timeout is not None)
+
     def _bad_arguments(self, one: Tool, fault: str) -> ToolResult:
         # Short, because a model reads it at every such mistake; the full schema stands among the tools on offer.
         required = one.parameters.get("required", ())

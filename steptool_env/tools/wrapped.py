@@ -48,6 +48,9 @@ class WrappedToolkit(Toolkit):
     def execute(self, call: ToolCall) -> ToolResult:
         return self.inner.execute(call)
 
+    def may_wait(self, name: str) -> bool:
+        return self.inner.may_wait(name)
+
     def snapshot(self) -> Any:
         return self.inner.snapshot()
 
