@@ -165,7 +165,7 @@ def main() -> None:
     settings |= {"demos": given.demos, "demo_epochs": given.demo_epochs, "updates": given.updates, "episodes": given.episodes}
     settings |= {"max_steps": given.max_steps} if given.max_steps else {}
     # The table plays its own held-out tasks: those of the run itself would be paid for and not looked at.
-    config = Config.from_dict(settings | {"eval_episodes": 1, "eval_width": min(4, given.tasks)})
+    config = Config.from_dict(settings | {"eval_episodes": 1, "eval_width": min(16, given.tasks)})
     suite = make_suite("bfcl", **options, split="test")
     if not 1 <= given.tasks <= len(suite):
         parser.error(f"--tasks must lie in 1 to {len(suite)}, the held-out tasks of {given.category}")
