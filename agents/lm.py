@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,6 +73,8 @@ class LanguageModel(nn.Module):
         kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
+        self._head: tuple[tuple[int, int], Tensor] | None = None
+        """The projection's weight in bfloat16, and which weight that was."""
         self._recomputed: list[nn.Module] = []
         self._check_head(base)
         self._recomputed = recomputed_layers(base, recompute)
@@ -100,8 +103,18 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., H)."""
+        head = self._parts[1]
+        if self.autocast and not head.weight.requires_grad and not sharding.is_sharded(self):
+            return F.linear(hidden.to(torch.bfloat16), self._rounded(head.weight), head.bias)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            return self._parts[1](hidden.to(self._parts[1].weight.dtype))  # type: ignore[no-any-return]
+            return head(hidden.to(head.weight.dtype))  # type: ignore[no-any-return]
+
+    def _rounded(self, weight: Tensor) -> Tensor:
+        """Return the frozen projection in bfloat16: autocast would convert it for every chunk, which takes longer than the product."""
+        state = (weight.data_ptr(), weight._version)
+        if self._head is None or self._head[0] != state:
+            self._head = (state, weight.detach().to(torch.bfloat16))
+        return self._head[1]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that training changes, by name, the value head included."""

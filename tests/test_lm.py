@@ -14,6 +14,7 @@ from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaFo
 
 from steptool_agents.attention import ATTENTION
 from steptool_agents.lm import LanguageModel, LMPolicy
+from steptool_agents.models import load_model
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.formats import make_format
 from steptool_env.types import Malformed, ToolCall
@@ -335,6 +336,20 @@ def test_adapters() -> None:
     lm.hidden(torch.arange(2, 12)[None]).sum().backward()
     trained = {name for name, parameter in lm.named_parameters() if parameter.grad is not None}
     assert trained and all("lora_" in name for name in trained)
+
+
+def test_a_frozen_projection_is_rounded_once_and_follows_its_weight() -> None:
+    lm = load_model("tiny", lora_rank=2, bfloat16=True)
+    head: Any = lm._parts[1]
+    assert not head.weight.requires_grad
+    hidden = torch.randn(3, lm.config.hidden_size)
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            expected = head(hidden)
+        assert torch.equal(lm.logits(hidden), expected)
+        assert lm._rounded(head.weight) is lm._rounded(head.weight)
+        with torch.no_grad():
+            head.weight.mul_(1.5)
 
 
 def test_bfloat16() -> None:
