@@ -113,7 +113,8 @@ class LanguageModel(nn.Module):
         """Return the frozen projection in bfloat16: autocast would convert it for every chunk, which takes longer than the product."""
         state = (weight.data_ptr(), weight._version)
         if self._head is None or self._head[0] != state:
-            self._head = (state, weight.detach().to(torch.bfloat16))
+            with torch.inference_mode(False):  # the first to ask may be playing, where nothing may be kept for a backward pass
+                self._head = (state, weight.detach().to(torch.bfloat16))
         return self._head[1]
 
     def trainable(self) -> dict[str, nn.Parameter]:

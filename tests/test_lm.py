@@ -342,11 +342,15 @@ def test_a_frozen_projection_is_rounded_once_and_follows_its_weight() -> None:
     lm = load_model("tiny", lora_rank=2, bfloat16=True)
     head: Any = lm._parts[1]
     assert not head.weight.requires_grad
-    hidden = torch.randn(3, lm.config.hidden_size)
+    hidden = torch.randn(3, lm.config.hidden_size, requires_grad=True)
+    with torch.inference_mode():
+        lm.logits(hidden)  # playing comes before learning
     for _ in range(2):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             expected = head(hidden)
-        assert torch.equal(lm.logits(hidden), expected)
+        logits = lm.logits(hidden)
+        assert torch.equal(logits, expected)
+        logits.sum().backward()
         assert lm._rounded(head.weight) is lm._rounded(head.weight)
         with torch.no_grad():
             head.weight.mul_(1.5)
