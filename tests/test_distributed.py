@@ -18,11 +18,12 @@ PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
+import numpy as np
 import torch
 from dataclasses import replace
 from lms import language_model
 from test_step_ppo import CONFIG, gradients, sampled
-from steptool_agents import distributed
+from steptool_agents import distributed, eto, sft
 from steptool_agents.config import Config
 from steptool_agents.step_ppo import assign_credit, train
 
@@ -31,8 +32,26 @@ data = assign_credit(sampled(lm), 1.0, 0.95)
 alone = {{}}
 for budget in (1, 10_000):
     alone[budget] = gradients(lm, data, replace(CONFIG, token_budget=budget))
+a, b, c = data.trajectories
+
+def imitated():
+    return {{"loss": sft.backward(lm, [a, b, c], 1)}}, {{name: one.grad.clone() for name, one in lm.trainable().items() if one.grad is not None}}
+
+def preferred():
+    still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
+    measured = eto.prefer(lm, still, [(a, b), (c, a), (b, c)], CONFIG, np.random.default_rng(0), beta=0.1, imitation=1.0)
+    return measured, {{name: one.grad.clone() for name, one in lm.trainable().items() if one.grad is not None}}
+
+others = [(one, one()) for one in (imitated, preferred)]
 distributed.start()
 assert distributed.world() == 2
+for one, (measured, expected) in others:
+    again, found = one()
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert float((gradient - found[name]).norm() / gradient.norm().clamp(min=1e-12)) < 1e-5, (one, name)
+    for name, value in measured.items():
+        assert abs(again[name] - value) <= 1e-5 * max(1.0, abs(value)), (one, name, value, again[name])
 for budget, (measured, expected) in alone.items():
     again, found = gradients(lm, data, replace(CONFIG, token_budget=budget))
     for name, one in expected.items():

@@ -143,7 +143,7 @@ def two(*program: str) -> subprocess.CompletedProcess[str]:
     """Start a program in two processes, and wait for its end."""
     start = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    return subprocess.run([sys.executable, "-m", *start, *program], capture_output=True, text=True, env=environment, timeout=600)
+    return subprocess.run([sys.executable, "-m", *start, *program], capture_output=True, text=True, env=environment, timeout=1200)
 
 
 def written(tmp_path: Path, program: str, **values: object) -> str:
