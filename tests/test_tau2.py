@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
 from steptool_env import StepToolEnv, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
-from steptool_env.tasks.tau2 import Tau2
+from steptool_env.tasks.catalogue import FACTS
+from steptool_env.tasks.tau2 import DOMAINS, FLOORS, Tau2
 from steptool_env.testing import check_suite
 
 try:
@@ -79,3 +82,15 @@ def test_what_is_not_official_says_so() -> None:
 
 def test_it_keeps_the_contract() -> None:
     check_suite(SUITE, tasks=2)
+
+
+def test_the_floors_that_are_told_are_those_that_were_measured() -> None:
+    """In the table of benchmarks/suite_gold.py, and in ``steptool suites``."""
+    table = (Path(__file__).parent.parent / "benchmarks" / "results" / "suite_gold.md").read_text(encoding="utf-8")
+    for domain in DOMAINS:
+        found = re.search(rf"^\| tau2 {domain}[^|]*\| (\d+) \| (\d+) \| (\d+) \|", table, re.MULTILINE)
+        assert found is not None
+        tasks, gold, nothing = map(int, found.groups())
+        assert (nothing, tasks) == FLOORS[domain]
+        assert gold == tasks
+        assert f"{domain.partition('-')[0]} {nothing} of {tasks}" in FACTS["tau2"][1]
