@@ -142,6 +142,7 @@ def line(title: str, episodes: Sequence[Trajectory], calls: dict[str, tuple[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--category", default="base", help="of bfcl: base, simple, multiple … (default: base)")
+    parser.add_argument("--model", default="smollm2", help="another model, such as tiny to see in a minute that all works (default: smollm2)")
     parser.add_argument("--tasks", type=int, default=20, help="held-out tasks (default: 20)")
     parser.add_argument("--demos", type=int, default=32, help="oracle demonstrations of the warm start (default: 32)")
     parser.add_argument("--demo-epochs", type=int, default=1, help="passes over them (default: 1)")
@@ -150,18 +151,18 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, help="calls per episode (default: that of the preset, 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of the model (default: 2)")
-    parser.add_argument("--out", type=Path, help="folder of episodes and training (default: runs/smollm2_bfcl-CATEGORY)")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--smoke", action="store_true", help="two tasks, one update, three calls; writes smoke.md into --out")
+    parser.add_argument("--out", type=Path, help="folder of episodes and training (default: runs/MODEL_bfcl-CATEGORY)")
+    parser.add_argument("--results", type=Path, help="where the table goes (default: benchmarks/results/; of a smoke run or another model, --out)")
+    parser.add_argument("--smoke", action="store_true", help="two tasks, one update, three calls; the table stays in --out")
     given = parser.parse_args()
     if given.smoke:
         vars(given).update(SMOKE)
-    out = given.out or Path("runs") / f"smollm2_bfcl-{given.category}{'-smoke' if given.smoke else ''}"
-    results = out / "smoke.md" if given.smoke else given.results
+    out = given.out or Path("runs") / f"{Path(given.model).name}_bfcl-{given.category}{'-smoke' if given.smoke else ''}"
+    results = given.results or (RESULTS if given.model == "smollm2" and not given.smoke else out / "table.md")
     torch.set_num_threads(given.threads)
 
     options = {"category": given.category}
-    settings = Config.preset("smollm2", "bfcl") | {"model": "smollm2", "suite": "bfcl", "suite_options": options, "seed": given.seed}
+    settings = Config.preset(given.model, "bfcl") | {"model": given.model, "suite": "bfcl", "suite_options": options, "seed": given.seed}
     settings |= {"demos": given.demos, "demo_epochs": given.demo_epochs, "updates": given.updates, "episodes": given.episodes}
     settings |= {"max_steps": given.max_steps} if given.max_steps else {}
     # The table plays its own held-out tasks: those of the run itself would be paid for and not looked at.
@@ -200,7 +201,7 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/smollm2_bfcl.py", *sys.argv[1:]])
     text = "\n".join(
         [
-            f"# SmolLM2-135M on BFCL, {given.category}",
+            f"# {'SmolLM2-135M' if given.model == 'smollm2' else given.model} on BFCL, {given.category}",
             "",
             *(["SMOKE RUN: it shows the layout and proves nothing.", ""] if given.smoke else []),
             f"Made by `{command}`. {len(tasks)} of the {len(suite)} held-out tasks, played greedily, at most",
