@@ -83,6 +83,8 @@ class Config:
     """Discount per step, not per token."""
     lam: float = 0.9
     """λ of the step-level GAE."""
+    negative: float = 1.0
+    """Weight of negative advantages, in [0, 1]; see ``crediting.py``."""
     clip: float = 0.2
     kl: float = 0.01
     """Weight of the KL divergence to the policy after the warm start."""
@@ -136,7 +138,7 @@ class Config:
         for name in ("episodes", "group", "epochs", "minibatches", "demo_batch", "max_new_tokens", "token_budget", "eval_episodes", "eval_width"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("gamma", "lam", "lr_end", "demo_mistakes"):
+        for name in ("gamma", "lam", "lr_end", "demo_mistakes", "negative"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
         for name in ("budget_steps", "budget_tokens"):

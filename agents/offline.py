@@ -193,7 +193,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             started = time.perf_counter()
             run.cool_down(optimizer)
             picked = _as_of_now(run.lm, _draw(data, config, run.rng), config)
-            credited = anchored(run.lm, assign_credit(picked, config.gamma, config.lam, config.credit), run.reference, config)
+            credited = anchored(run.lm, assign_credit(picked, config.gamma, config.lam, config.credit, config.negative), run.reference, config)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
             run.encoded(picked, 1 + config.epochs + bool(config.kl))
             about = summarize(picked)

@@ -84,7 +84,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             trajectories = in_hindsight(trajectories, envs[0].shaper)
             run.played(trajectories)
             played = time.perf_counter()
-            credited = assign_credit(trajectories, config.gamma, config.lam, config.credit)
+            credited = assign_credit(trajectories, config.gamma, config.lam, config.credit, config.negative)
             credited = anchored(run.lm, credited, run.reference, config)
             learnt = improve(run.lm, optimizer, credited, config, run.rng)
             run.encoded(trajectories, config.epochs + bool(config.kl))

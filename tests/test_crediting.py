@@ -44,6 +44,13 @@ def test_each_scheme_fits_the_tokens(name: str) -> None:
     assert [one.tolist() for one in data.returns] == [one.tolist() for one in assign_credit(MADE, 1.0, 0.9).returns]
 
 
+@pytest.mark.parametrize("name", sorted(set(CREDIT) - {"rloo", "grpo", "gigpo"}))  # in MADE, every group agrees: all is 0
+def test_negative_advantages_can_count_less(name: str) -> None:
+    whole, less = (np.concatenate(assign_credit(MADE, 1.0, 0.9, name, negative).advantages) for negative in (1.0, 0.25))
+    assert (whole < 0).any() and (whole > 0).any()
+    np.testing.assert_allclose(less, np.where(whole < 0, 0.25 * whole, whole))
+
+
 def test_tokens_get_the_advantage_of_their_step() -> None:
     data = assign_credit(MADE, 1.0, 1.0)
     got = data.token_advantages([0, 1], data.batch([0, 1]))
