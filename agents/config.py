@@ -13,15 +13,18 @@ from .credit import CREDIT
 
 __all__ = ["ALGORITHM_SETTINGS", "Config"]
 
+_PLAIN: dict[str, Any] = {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01}
+"""One pass over each batch, good and bad actions alike, held to the policy of the warm start."""
+
 ALGORITHM_SETTINGS: dict[str, dict[str, Any]] = {
-    "ppo-final": {"shaper": "final"},
-    "step-reinforce": {"lam": 1.0, "value_passes": 0},
-    "rloo": {"credit": "rloo", "group": 8, "value_passes": 0},
-    "grpo": {"credit": "grpo", "group": 8, "value_passes": 0},
-    "gigpo": {"credit": "gigpo", "group": 8, "value_passes": 0},
-    "rft": {"epochs": 2},
-    "eto": {"group": 8, "lr": 2e-4},
-    "archer": {"lam": 0.0, "value_passes": 0},
+    "ppo-final": {"shaper": "final", "lam": 0.9},
+    "step-reinforce": {"lam": 1.0, "value_passes": 0, **_PLAIN},
+    "rloo": {"credit": "rloo", "group": 8, "value_passes": 0, **_PLAIN},
+    "grpo": {"credit": "grpo", "group": 8, "value_passes": 0, **_PLAIN},
+    "gigpo": {"credit": "gigpo", "group": 8, "value_passes": 0, **_PLAIN},
+    "rft": {"lr": 4e-4},
+    "eto": {"group": 8, "lr": 4e-4, "epochs": 1},
+    "archer": {"lam": 0.0, "value_passes": 0, **_PLAIN},
 }
 """What an algorithm sets differently from the defaults. Those that share the loop of ``step-ppo`` are nothing but this."""
 
@@ -65,14 +68,14 @@ class Config:
 
     data: str = ""
     """The file of trajectories that ``step-ppo-offline`` learns from; see ``offline.py``."""
-    updates: int = 60
+    updates: int = 45
     """Updates of the policy; each plays ``episodes`` new episodes."""
     episodes: int = 128
-    epochs: int = 1
+    epochs: int = 2
     """Passes over the episodes of an update."""
     minibatches: int = 8
     """Optimizer steps per pass."""
-    lr: float = 8e-4
+    lr: float = 3e-4
     lr_end: float = 0.1
     """What is left of ``lr`` at the last update, as a share; it falls in a straight line."""
     credit: str = "step"
@@ -81,14 +84,14 @@ class Config:
     """Episodes of the same task within an update; schemes that compare episodes need 2 or more."""
     gamma: float = 1.0
     """Discount per step, not per token."""
-    lam: float = 0.9
-    """λ of the step-level GAE."""
-    negative: float = 1.0
+    lam: float = 0.5
+    """λ of the step-level GAE. Where every step has a reward of its own, little is to be waited for, and a small λ has less variance."""
+    negative: float = 0.3
     """Weight of negative advantages, in [0, 1]; see ``crediting.py``."""
     clip: float = 0.2
-    kl: float = 0.01
+    kl: float = 0.0
     """Weight of the KL divergence to the policy after the warm start."""
-    entropy: float = 0.01
+    entropy: float = 0.0
     value_passes: int = 20
     """Passes of the value head over the steps of an update: it is small, and its features are computed once. 0: no critic."""
     max_grad_norm: float = 1.0
@@ -161,7 +164,7 @@ class Config:
             settings |= {"suite_options": {}, "demo_options": {}}
         if model != "tiny":
             # A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small.
-            settings |= {"lora_rank": 8, "entropy": 0.0, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_mistakes": 0.0, "demo_batch": 4}
+            settings |= {"lora_rank": 8, "entropy": 0.0, "kl": 0.01, "lr": 1e-4, "demo_lr": 2e-4, "demos": 8, "demo_mistakes": 0.0, "demo_batch": 4}
             settings |= {"episodes": 4, "epochs": 1, "minibatches": 1}
             settings |= {"max_new_tokens": 48, "token_budget": 4096, "eval_episodes": 4, "eval_width": 4, "updates": 20}
             settings["group"] = min(4, settings.get("group", 1))

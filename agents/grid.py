@@ -44,7 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "w/o step credit": {"algo": "step-ppo", "credit": "trajectory"},
     "SC only": {"algo": "step-ppo", "shaper_options": {"beta": 0.0}},
     "Con only": {"algo": "step-ppo", "shaper_options": {"alpha": 0.0}},
-    "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95},
+    "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0},
 }
 """Row of the table -> settings. The ablation without step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
 

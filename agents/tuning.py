@@ -40,25 +40,26 @@ VALIDATION: dict[str, Any] = {"split": "train", "size": 11_000, "slice": [10_000
 Knobs = Mapping[str, Sequence[Any]]
 """Setting -> values, the default first. ``algo_options.beta`` is the entry ``"beta"`` of ``algo_options``."""
 
-_RATES = [8e-4, 4e-4, 1.6e-3]
-_ACTOR_CRITIC: Knobs = {"lr": _RATES, "lam": [0.9, 1.0], "entropy": [0.01, 0.03]}
-_GROUPS: Knobs = {"lr": _RATES, "group": [8, 4], "entropy": [0.01, 0.03]}
+_RATES = [3e-4, 1.5e-4, 6e-4]
+_PLAIN_RATES = [8e-4, 4e-4, 1.6e-3]
+_GROUPS: Knobs = {"lr": _PLAIN_RATES, "group": [8, 4], "negative": [1.0, 0.3]}
+_DENSE: Knobs = {"lr": _RATES, "lam": [0.5, 0.9], "negative": [0.3, 1.0]}
 
 KNOBS: dict[str, Knobs] = {
     "SFT": {"demo_lr": [2e-3, 1e-3, 4e-3], "demo_epochs": [1, 2], "demo_batch": [16, 8]},
-    "RFT": {"lr": [8e-4, 2e-4, 4e-4], "epochs": [2, 1], "algo_options.shortest": [False, True]},
-    "PPO (final)": _ACTOR_CRITIC,
-    "ETO": {"lr": [2e-4, 1e-4, 4e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [1.0, 0.2]},
-    "ArCHer": {"lr": _RATES, "algo_options.critic_lr": [1e-3, 3e-3], "algo_options.tau": [0.1, 0.3]},
-    "REINFORCE": {"lr": _RATES, "kl": [0.01, 0.03], "entropy": [0.01, 0.03]},
+    "RFT": {"lr": [4e-4, 2e-4, 8e-4], "epochs": [2, 1], "algo_options.shortest": [False, True]},
+    "PPO (final)": {"lr": _RATES, "lam": [0.9, 1.0], "negative": [0.3, 1.0]},
+    "ETO": {"lr": [4e-4, 2e-4, 1e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [1.0, 0.2]},
+    "ArCHer": {"lr": _PLAIN_RATES, "algo_options.critic_lr": [1e-3, 3e-3], "algo_options.tau": [0.1, 0.3]},
+    "REINFORCE": {"lr": _PLAIN_RATES, "kl": [0.01, 0.0], "negative": [1.0, 0.3]},
     "RLOO": _GROUPS,
     "GRPO": _GROUPS,
     "GiGPO": _GROUPS,
-    "StepTool": _ACTOR_CRITIC,
-    "w/o step credit": {"lr": _RATES, "kl": [0.01, 0.03], "entropy": [0.01, 0.03]},
-    "SC only": _ACTOR_CRITIC,
-    "Con only": _ACTOR_CRITIC,
-    "reference credit": {"lr": _RATES, "kl": [0.01, 0.03], "entropy": [0.01, 0.03]},
+    "StepTool": _DENSE,
+    "w/o step credit": {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]},
+    "SC only": _DENSE,
+    "Con only": _DENSE,
+    "reference credit": {"lr": _RATES, "epochs": [2, 1], "negative": [1.0, 0.3]},
 }
 """Row of the table -> its knobs: three learning rates, and two values of two knobs that act in this method."""
 

@@ -27,7 +27,7 @@ from steptool_agents.trajectory import read_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 
 CONFIG = Config(
-    suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5
+    suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5, kl=0.01
 )
 FILES = {"config.json", "metrics.jsonl", "warm_start.safetensors", "checkpoints", "trajectories.jsonl", "report.json", "learning_curve.png"}
 
