@@ -25,6 +25,7 @@ ALGORITHM_SETTINGS: dict[str, dict[str, Any]] = {
     "rft": {"lr": 4e-4},
     "eto": {"group": 8, "lr": 4e-4, "epochs": 1},
     "archer": {"lam": 0.0, "value_passes": 0, **_PLAIN},
+    "step-ppo-offline": {"kl": 0.01},
 }
 """What an algorithm sets differently from the defaults. Those that share the loop of ``step-ppo`` are nothing but this."""
 
