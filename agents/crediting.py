@@ -52,7 +52,7 @@ class Credited:
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
     """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and whiten them over the batch.
 
-    Negative advantages then count ``negative`` times. What a policy learns from a bad action is to do anything else, nonsense
+    Negative advantages are then multiplied by ``negative``, in [0, 1]. What a policy learns from a bad action is to do anything else, nonsense
     included; what it learns from a good one is what to do. Source of the asymmetry: Arnal et al., "Asymmetric REINFORCE for
     off-Policy Reinforcement Learning" (arXiv 2506.20520), which lowers the baseline to the same end.
 

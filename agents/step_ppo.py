@@ -3,9 +3,10 @@
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
 
-The same loop with other settings is ``ppo-final`` (``shaper="final"``), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
+The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
 ``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHM_SETTINGS`` in ``config.py``.
 
+What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective).
 What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
 those of the sampling; nothing is rendered or tokenized again.
 """
