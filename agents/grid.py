@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.tasks import TaskSuite, make_suite
 
-from .config import Config
+from .config import CHAINS, Config
 from .robustness import RATES, Faulty
 
-__all__ = ["METHODS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
+__all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
 
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},
@@ -48,6 +48,12 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Row of the table -> settings. The ablation without step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
 
+TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
+"""What a table trains and tests on unless told otherwise: where all tasks are shallow, most methods solve nearly all of them."""
+
+SPLITS: dict[str, dict[str, Any]] = {"held-out": {}, "deeper": {"split": "compositions"}}
+"""The splits of ``worlds``: tasks like those of training, and tasks of one or two calls more than the deepest of those."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -58,7 +64,7 @@ class Spec:
     seeds: list[int] = field(default_factory=lambda: [0])
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of all runs."""
-    splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {"held-out": {}, "horizon": {"depth": [1, 6]}})
+    splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(own) for name, own in SPLITS.items()})
     """Name -> keywords of the suite over those of training, and ``"slice": [first, last]`` for a part of it; the split is ``test``
     unless they name another."""
     searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
@@ -75,6 +81,8 @@ class Spec:
             raise InvalidArgument(f"unknown method {method!r}; this grid has: {', '.join(self.methods)}")
         own = {**self.settings, **self.methods[method]}
         preset = Config.preset(own.get("model", "tiny"), own.get("suite", "worlds"), own.get("algo", "step-ppo"))
+        if own.get("suite", "worlds") == "worlds":
+            preset["suite_options"] = dict(TASKS)
         return Config.from_dict({**preset, **own, "seed": seed})
 
 
