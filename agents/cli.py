@@ -200,7 +200,7 @@ def table(
     """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
     from steptool_env.errors import UnknownName
 
-    from .grid import METHODS, Spec, run_grid
+    from .grid import METHODS, SPLITS, Spec, run_grid
 
     console = make_console(json_)
     failed: list[Path] = []
@@ -214,7 +214,9 @@ def table(
 
             methods = tuned(read_settings(settings), METHODS)
         chosen = {name: own for name, own in methods.items() if not method or name in method}
-        spec = Spec(chosen, list(range(seeds)), pairs(set_, "--set"), searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
+        own = pairs(set_, "--set")
+        splits = SPLITS if own.get("suite", "worlds") == "worlds" else {"held-out": {}}
+        spec = Spec(chosen, list(range(seeds)), own, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
         failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
     from .table import as_markdown, build, write
 

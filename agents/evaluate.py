@@ -13,14 +13,14 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument
 from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import ToolCall
+from steptool_env.types import ToolCall, Transition
 
 from .policy import Policy
 from .rollout import rollout
 from .statistics import bootstrap, pass_all, pass_any
 from .trajectory import Trajectory, in_hindsight
 
-__all__ = ["Report", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "summarize"]
+__all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
     success = np.array([trajectory.success for trajectory in trajectories])
     steps = [step for trajectory in trajectories for step in trajectory.steps]
     errors = np.array([bool(step.transition.result.error) for step in steps])
-    contributed = np.array([_contributed(step.transition) for step in steps])
+    useful = np.array([contributed(step.transition) for step in steps])
     interval = bootstrap(success)
     recalls, overheads = _against(trajectories, oracle or {})
     groups: dict[str, list[float]] = {}
@@ -120,7 +120,7 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
         success_low=interval.low,
         success_high=interval.high,
         call_success=float(1 - errors.mean()),
-        call_accuracy=float(contributed.mean()),
+        call_accuracy=float(useful.mean()),
         steps=len(steps) / len(trajectories),
         reward=float(np.mean(rewards)) if rewards else None,
         unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
@@ -208,7 +208,8 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]
     return {name: {str(k): float(np.mean([rate(n, sum(each), k) for each in solved.values()])) for k in range(1, n + 1)} for name, rate in rates.items()}
 
 
-def _contributed(transition: Any) -> bool:
+def contributed(transition: Transition) -> bool:
+    """Return whether a call did something for the task: it raised the progress, or was a ``finish`` that solved the task."""
     if transition.outcome is not None and transition.terminated:
         return bool(transition.outcome.solved >= 1.0)
     return bool(transition.progress > transition.progress_before)

@@ -12,7 +12,7 @@ from steptool_env.errors import InvalidArgument
 
 from .episodes import Floats
 
-__all__ = ["Interval", "bootstrap", "paired", "pass_all", "pass_any"]
+__all__ = ["Interval", "bootstrap", "paired", "paired_shares", "pass_all", "pass_any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,44 @@ def paired(one: ArrayLike, other: ArrayLike, *, resamples: int = 2000, seed: int
     if a.shape != b.shape:
         raise InvalidArgument(f"paired values must have the same shape (seeds, tasks), got {a.shape} and {b.shape}")
     return bootstrap(a - b, resamples=resamples, seed=seed)
+
+
+def paired_shares(one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the difference ``one - other`` of two shares with its interval, paired on the same tasks and seeds.
+
+    A share is taken over all events of a seed, such as the calls of all its episodes, then averaged over seeds; long episodes count
+    for more, unlike in a mean over tasks. Tasks and seeds are drawn as in ``bootstrap``, the same ones for both.
+
+    Args:
+        one: How many events of each task had it, and how many there were; each (tasks,) or (seeds, tasks).
+        other: The same shapes, the same tasks and seeds in the same order.
+        resamples: As for ``bootstrap``.
+        seed: As for ``bootstrap``.
+
+    Raises:
+        InvalidArgument: The shapes differ, or a seed has no event at all.
+
+    >>> paired_shares(([1, 3], [2, 4]), ([1, 1], [2, 2])).mean  # 4 of 6 against 2 of 4
+    0.16666666666666663
+    """
+    counts = [_table(values) for pair in (one, other) for values in pair]
+    if len({each.shape for each in counts}) > 1:
+        raise InvalidArgument(f"counts must have the same shape (seeds, tasks), got {', '.join(str(each.shape) for each in counts)}")
+    if not all(each.sum(axis=1).all() for each in counts[1::2]):
+        raise InvalidArgument("a share needs events, got a seed without any")
+    (seeds, tasks), rng = counts[0].shape, np.random.default_rng(seed)
+
+    def difference(drawn: Floats) -> Floats:
+        """(resamples, seeds) from how often each task was drawn, (resamples, tasks)."""
+        hit, all_, other_hit, other_all = (drawn @ each.T for each in counts)
+        with np.errstate(invalid="ignore"):  # a resample without any event has no share
+            return np.asarray(hit / all_ - other_hit / other_all)
+
+    drawn = np.stack([np.bincount(rng.integers(tasks, size=tasks), minlength=tasks) for _ in range(resamples)]).astype(np.float64)
+    per_seed = difference(drawn)
+    means = np.take_along_axis(per_seed, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return Interval(float(difference(np.ones((1, tasks))).mean()), float(low), float(high))
 
 
 def pass_any(plays: int, solved: int, k: int) -> float:

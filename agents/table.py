@@ -14,9 +14,9 @@ import numpy as np
 
 from steptool_env.errors import CheckpointError
 
-from .evaluate import held_out, oracle_calls, summarize
+from .evaluate import contributed, held_out, oracle_calls, summarize
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
-from .statistics import bootstrap, paired
+from .statistics import bootstrap, paired, paired_shares
 from .trajectory import Trajectory, read_jsonl
 
 __all__ = ["as_csv", "as_markdown", "build", "write"]
@@ -86,6 +86,15 @@ def _solved(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | No
     return np.array([[one.success for one in played if depths is None or one.task.tags.get("depth") in depths] for played in episodes])
 
 
+def _useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(seeds, tasks) each: the calls that contributed, and all calls, of the tasks of some depths only if given."""
+    counts = [
+        [(sum(contributed(step.transition) for step in one.steps), len(one.steps)) for one in played if depths is None or one.task.tags.get("depth") in depths]
+        for played in episodes
+    ]
+    return np.array(counts)[:, :, 0], np.array(counts)[:, :, 1]
+
+
 def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
     found = []
     for (method, split, name), episodes in played.items():
@@ -95,7 +104,9 @@ def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Traject
         for what, depths in (("all", None), ("depth >= 4", range(4, 100))):
             one, other = _solved(ours, depths), _solved(episodes, depths)
             if one.size:
-                found.append({"against": method, "split": split, "search": name, "tasks": what, **asdict(paired(one, other))})
+                of_calls = paired_shares(_useful(ours, depths), _useful(episodes, depths))
+                row = {"against": method, "split": split, "search": name, "tasks": what, **asdict(paired(one, other))}
+                found.append(row | {f"accuracy_{end}": value for end, value in asdict(of_calls).items()})
     return found
 
 
@@ -134,10 +145,12 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     if table["differences"]:
         rows = []
         for one in table["differences"]:
-            mean, low, high = (f"{100 * one[end]:+.1f}" for end in ("mean", "low", "high"))
-            rows.append([one["against"], f"{one['search']}, {one['split']}", one["tasks"], f"{mean} ({low} to {high})"])
-        lines += ["", f"{REFERENCE_ROW} less each method, points of success, paired on tasks and seeds:", ""]
-        lines += _grid(["method", "", "tasks", "difference"], rows)
+            points = [
+                "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * one[f"{of}{end}"] for end in ("mean", "low", "high"))) for of in ("", "accuracy_")
+            ]
+            rows.append([one["against"], f"{one['search']}, {one['split']}", one["tasks"], *points])
+        lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds:", ""]
+        lines += _grid(["method", "", "tasks", "success", "call accuracy"], rows)
     if table["horizon"]:
         lines += ["", "Success by depth, per cent:", "", *_grid(*_by_depth(table["horizon"]))]
     if table["robustness"]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steptool_agents.statistics import bootstrap, paired, pass_all, pass_any
+from steptool_agents.statistics import Interval, bootstrap, paired, paired_shares, pass_all, pass_any
 from steptool_env.errors import InvalidArgument
 
 
@@ -47,6 +47,20 @@ def test_the_interval_holds_the_mean_and_is_the_same_again(values: list[float], 
     assert found == bootstrap(values, resamples=400, seed=seed)
 
 
+def test_shares_by_hand() -> None:
+    # Seed 0: 3 of 4 calls against 1 of 4; seed 1: 2 of 4 against 4 of 8. The differences ½ and 0; a mean over tasks would be another.
+    found = paired_shares(([[3, 0], [1, 1]], [[3, 1], [1, 3]]), ([[1, 0], [0, 4]], [[2, 2], [4, 4]]))
+    assert found.mean == pytest.approx(0.25)
+    assert found.low <= 0.25 <= found.high
+    # All tasks alike: resampling tasks changes nothing, and one seed leaves nothing else to resample.
+    assert paired_shares(([1, 1, 1], [2, 2, 2]), ([1, 1, 1], [4, 4, 4])) == Interval(0.25, 0.25, 0.25)
+    # With one call per task a share is a mean over tasks, and the intervals agree up to chance.
+    rng = np.random.default_rng(0)
+    one, other = rng.random((2, 3, 80)) < [[[0.8]], [[0.4]]]
+    by_task, by_call = paired(one, other), paired_shares((one, np.ones((3, 80))), (other, np.ones((3, 80))))
+    assert [by_call.mean, by_call.low, by_call.high] == pytest.approx([by_task.mean, by_task.low, by_task.high], abs=0.02)
+
+
 def test_pass_rates_by_hand() -> None:
     # 4 plays, 2 solved. Of the 6 pairs, 1 has none solved and 1 has both: 5/6 and 1/6.
     assert pass_any(4, 2, 2) == pytest.approx(5 / 6)
@@ -55,7 +69,10 @@ def test_pass_rates_by_hand() -> None:
     assert (pass_any(4, 1, 4), pass_all(4, 3, 4)) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("call", [lambda: pass_any(4, 5, 1), lambda: pass_all(4, 1, 5), lambda: bootstrap([]), lambda: paired([1.0], [1.0, 0.0])])
+SHARES = [lambda: paired_shares(([1, 1], [1, 1]), ([1], [1])), lambda: paired_shares(([[1], [0]], [[1], [0]]), ([[1], [1]], [[1], [1]]))]
+
+
+@pytest.mark.parametrize("call", [lambda: pass_any(4, 5, 1), lambda: pass_all(4, 1, 5), lambda: bootstrap([]), lambda: paired([1.0], [1.0, 0.0]), *SHARES])
 def test_mistakes(call: object) -> None:
     with pytest.raises(InvalidArgument, match=r"got"):
         call()  # type: ignore[operator]

@@ -57,6 +57,8 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     (against,) = (one for one in made["differences"] if one["tasks"] == "all")
     assert (against["against"], against["mean"]) == ("SFT", 5 / 8)
     assert against["low"] <= 5 / 8 <= against["high"]
+    # Episodes of one call each, a finish that contributes where it solves: the share of calls is the share of tasks.
+    assert against["accuracy_mean"] == pytest.approx(5 / 8)
     by_depth = [one for one in made["horizon"] if one["method"] == "StepTool"]
     assert sum(one["mean"] * one["tasks"] for one in by_depth) == pytest.approx(3.0)  # 6 of 8 over two seeds of 4 tasks
 
@@ -68,7 +70,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     text = as_markdown(made)
     assert "| method | greedy, held-out |" in text
     assert "| StepTool | 100.0 (100 to 100) / 0.0 |" in text
-    assert "+75.0" in text
+    assert "+75.0 (" in text
     assert as_csv(made).splitlines()[0].startswith("method,split,search,success_low")
     assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(made))
 
@@ -83,6 +85,15 @@ def test_the_curve_under_faults(tmp_path: Path) -> None:
     text = as_markdown(made)
     assert "| method | 0 % | 12.5 % | 40 % |" in text
     assert "| StepTool | 100.0 (100 to 100) | 50.0 (" in text
+
+
+def test_a_table_is_about_tasks_of_many_depths_and_deeper_ones() -> None:
+    made = Spec()
+    config = made.config("StepTool", 0)
+    depths = {name: {suite_of(made, config, name)[k].tags["depth"] for k in range(60)} for name in made.splits}
+    assert depths == {"held-out": {1, 2, 3, 4, 5, 6}, "deeper": {7, 8}}
+    assert Spec(settings={"suite_options": {"level": 3}}).config("SFT", 0).suite_options == {"level": 3}
+    assert Spec(settings={"suite": "bfcl"}).config("SFT", 0).suite_options == {}
 
 
 def test_splits_may_be_slices() -> None:
