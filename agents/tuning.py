@@ -47,7 +47,7 @@ _DENSE: Knobs = {"lr": _RATES, "lam": [0.5, 0.9], "negative": [0.3, 1.0]}
 
 KNOBS: dict[str, Knobs] = {
     "SFT": {"demo_lr": [2e-3, 1e-3, 4e-3], "demo_epochs": [1, 2], "demo_batch": [16, 8]},
-    "RFT": {"lr": [4e-4, 2e-4, 8e-4], "epochs": [2, 1], "algo_options.shortest": [False, True]},
+    "RFT": {"lr": [4e-4, 2e-4, 8e-4], "epochs": [2, 1], "group": [1, 4]},
     "PPO (final)": {"lr": _RATES, "lam": [0.9, 1.0], "negative": [0.3, 1.0]},
     "ETO": {"lr": [4e-4, 2e-4, 1e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [1.0, 0.2]},
     "ArCHer": {"lr": _PLAIN_RATES, "algo_options.critic_lr": [1e-3, 3e-3], "algo_options.tau": [0.1, 0.3]},
