@@ -12,6 +12,7 @@ import typer
 
 from .cli_options import EpisodeBar, Json, Level, Option, Set, ShaperOption, Split, make_console, pairs
 from .cli_tasks import audit, demonstrations, play, suites
+from .cli_view import view
 
 __all__ = ["app", "main"]
 
@@ -230,7 +231,7 @@ def table(
         raise typer.Exit(1)
 
 
-for command in (audit, table, play, demonstrations, suites):  # --help lists them in this order
+for command in (audit, table, play, view, demonstrations, suites):  # --help lists them in this order
     app.command()(command)
 
 

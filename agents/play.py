@@ -13,9 +13,10 @@ from rich.text import Text
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import did_you_mean
-from steptool_env.types import ToolCall
+from steptool_env.rendering import printable
+from steptool_env.types import Outcome, ToolCall
 
-__all__ = ["play", "read_call"]
+__all__ = ["counted", "earned", "play", "read_call", "verdict"]
 
 HELP = """Type a call: a tool's name and its arguments, such as
   get_order O12                    values in the order of the arguments
@@ -149,17 +150,33 @@ def show_step(env: StepToolEnv, reward: float, total: float, info: Mapping[str, 
     """Print what a call returned, and the parts of its reward."""
     assert env.episode is not None
     result = env.episode[-1].result
-    console.print(Text(result.content, style="red" if result.error else ""))
-    parts = ", ".join(f"{name} {value:+.3f}" for name, value in info["reward_parts"].items())
+    console.print(Text(printable(result.content), style="red" if result.error else ""))
     left = (env.max_steps or env.task.max_steps) - len(env.episode)
-    console.print(f"[dim]reward {reward:+.3f} ({parts}); so far {total:+.3f}; progress {info['progress']:.0%}; {left} calls left[/]")
+    console.print(Text(f"{earned(reward, info['reward_parts'], total, info['progress'])}; {left} calls left", style="dim"))
+
+
+def earned(reward: float, parts: Mapping[str, float], total: float, progress: float) -> str:
+    """Return in words what a step earned: its reward with the parts, the sum so far, and the progress after it."""
+    named = ", ".join(f"{name} {value:+.3f}" for name, value in parts.items())
+    return f"reward {reward:+.3f}{f' ({named})' if named else ''}; so far {total:+.3f}; progress {progress:.0%}"
 
 
 def show_end(env: StepToolEnv, total: float, console: Console) -> None:
     """Print the verdict."""
     assert env.episode is not None
-    outcome = env.episode[-1].outcome
-    solved = outcome is not None and outcome.solved >= 1.0
-    reason = outcome.reason if outcome is not None else ""
-    text = f"{'Solved' if solved else 'Not solved'}: {reason}. {len(env.episode)} calls, {total:+.3f} in all."
-    console.print(Text(text, style="bold green" if solved else "bold red"))
+    console.print(verdict(env.episode[-1].outcome, len(env.episode), total))
+
+
+def verdict(outcome: Outcome | None, calls: int, total: float | None) -> Text:
+    """Return how an episode ended, in words; None stands for an episode without an end, and for a reward that is missing."""
+    solved = outcome.solved if outcome is not None else 0.0
+    said = "Solved" if solved >= 1.0 else f"Solved in part ({solved:.2f})" if solved > 0.0 else "Not solved"
+    if outcome is not None and outcome.reason:
+        said += f": {outcome.reason}"
+    text = f"{said}. {counted(calls, 'call')}, {'reward missing' if total is None else f'{total:+.3f} in all'}."
+    return Text(printable(text), style="bold green" if solved >= 1.0 else "bold red")
+
+
+def counted(count: int, word: str) -> str:
+    """Return ``"1 call"``, ``"2 calls"``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -9,6 +9,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from steptool_env.types import Message, Transition
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["HEIGHT", "MODES", "WIDTH", "Renderer"]
+__all__ = ["HEIGHT", "MODES", "WIDTH", "Renderer", "printable", "shortened"]
 
 MODES = ("ansi", "human", "rgb_array")
 """Every ``render_mode``."""
@@ -71,7 +72,7 @@ class Renderer:
             raise MissingExtra("render_mode='rgb_array'", "pillow", "pip install 'steptool-env[video]'") from None
         font: Any = ImageFont.load_default(_FONT)
         columns = int((WIDTH - 2 * _MARGIN) / max(font.getlength("abcdefghij") / 10, 1.0))
-        rows = [(style, row) for style, line in _lines(episode, rewards, ended) for row in textwrap.wrap(_printable(line), columns, subsequent_indent="      ")]
+        rows = [(style, row) for style, line in _lines(episode, rewards, ended) for row in textwrap.wrap(printable(line), columns, subsequent_indent="      ")]
         room = (HEIGHT - 2 * _MARGIN) // _LINE
         image = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
         draw = ImageDraw.Draw(image)
@@ -100,21 +101,25 @@ def _role(role: str) -> str:
 
 
 def _line(message: Message) -> str:
-    content = message.content
-    if len(content) > _MAX_CHARS:
-        content = f"{content[:_MAX_CHARS]} … [{len(content)} characters]"
-    return f"{message.role:>9}: {content}"
+    return f"{message.role:>9}: {shortened(message.content)}"
+
+
+def shortened(text: str) -> str:
+    """Return the text, or of one of more than 600 characters both ends: a model reasons first and calls last."""
+    if len(text) <= _MAX_CHARS:
+        return text
+    return f"{text[: _MAX_CHARS * 2 // 3]} … [{len(text)} characters] … {text[-_MAX_CHARS // 3 :]}"
 
 
 def _styled(style: str, line: str) -> Text:
     from rich.text import Text
 
-    return Text(_printable(line), style=_STYLES[style])
+    return Text(printable(line), style=_STYLES[style])
 
 
-def _printable(line: str) -> str:
-    # What a tool returns may hold terminal commands; only line breaks and tabs pass.
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in line)
+def printable(text: str) -> str:
+    """Return the text without what would command a terminal or cannot be encoded: only line breaks, tabs and spaces of all kinds pass."""
+    return "".join(char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else "\ufffd" for char in text)
 
 
 def _ansi(lines: Sequence[tuple[str, str]]) -> str:

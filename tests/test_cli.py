@@ -52,7 +52,7 @@ def test_help(run: Any) -> None:
     assert all(command in out for command in ("train", "eval", "suites"))
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "suites", "table"])
+@pytest.mark.parametrize("command", ["train", "eval", "suites", "table", "view"])
 def test_help_for_a_command(run: Any, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0

@@ -32,10 +32,10 @@ AGENTS = [
         *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
         *("rollout", "room", "schedule", "served", "sharding", "tiny", "tiny_pretraining"),
     },
-    {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates"},
+    {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"},
     {"__init__"},
     {"grid", "table", "tuning"},
-    {"cli", "cli_options", "cli_tasks", "__main__"},
+    {"cli", "cli_options", "cli_tasks", "cli_view", "__main__"},
 ]
 ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}
 SHARED = {("rft", "sft"), ("eto", "step_ppo"), ("archer", "step_ppo")}

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
+from toy import Counter, Counting
 
-from steptool_agents.play import hint, play, read_call
-from steptool_env import StepToolEnv, ToolCall
+from steptool_agents.play import hint, play, read_call, verdict
+from steptool_env import Outcome, StepToolEnv, Task, Tool, ToolCall, Toolkit
 from steptool_env.tasks.worlds import Worlds
 
 
@@ -41,6 +42,27 @@ def test_mistakes_are_told_and_one_can_leave() -> None:
     result, shown = run(["get_nothing", "finish a b c", "finish {", "get_customer X99", "quit"])
     assert result["quit"] and result["success"] == 0.0
     assert "There is no tool 'get_nothing'" in shown and "is too much" in shown and "not JSON" in shown
+
+
+def test_a_tool_cannot_send_commands_to_the_terminal() -> None:
+    class Rude(Counting):
+        def toolkit(self, task: Task) -> Toolkit:
+            return Toolkit([Tool("rude", "", {"type": "object"}, lambda: "\x1b[2J[bold]")], Counter())
+
+    _, shown = run(["rude", "quit"], StepToolEnv(Rude()))
+    assert "\x1b" not in shown and "\ufffd[2J[bold]\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("outcome", "total", "said"),
+    [
+        (Outcome(1.0, "right"), 1.5, "Solved: right. 1 call, +1.500 in all."),
+        (Outcome(0.5), -0.25, "Solved in part (0.50). 1 call, -0.250 in all."),
+        (None, None, "Not solved. 1 call, reward missing."),
+    ],
+)
+def test_verdicts(outcome: Outcome | None, total: float | None, said: str) -> None:
+    assert verdict(outcome, 1, total).plain == said
 
 
 TOOLS = {

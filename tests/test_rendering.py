@@ -13,7 +13,7 @@ from toy import Counting
 
 from steptool_env import StepToolEnv, Tool, Toolkit
 from steptool_env.errors import ResetNeeded
-from steptool_env.rendering import HEIGHT, MODES, WIDTH
+from steptool_env.rendering import HEIGHT, MODES, WIDTH, printable, shortened
 
 Make = Callable[..., StepToolEnv]
 ADD = {"name": "add", "arguments": {"amount": 1}}
@@ -100,6 +100,16 @@ def test_a_tool_cannot_send_commands_to_the_terminal(make_env: Make, mode: str) 
     else:
         assert (picture.dtype, picture.ndim) == (np.uint8, 3)
         assert picture.std() > 0
+
+
+def test_what_is_printable() -> None:
+    assert printable("é😀 \t\n\u00a0\u3000") == "é😀 \t\n\u00a0\u3000"
+    assert printable("\x1b[2J\x00\x07\r\u202e\ud800") == "\ufffd[2J" + 5 * "\ufffd"  # an escape, a bell, a change of direction, a lone surrogate
+
+
+def test_a_long_text_keeps_both_ends() -> None:
+    assert shortened("x" * 600) == "x" * 600
+    assert shortened("a" * 400 + "x" + "z" * 200) == "a" * 400 + " … [601 characters] … " + "z" * 200
 
 
 def test_a_copy_renders_like_its_origin(make_env: Make) -> None:
