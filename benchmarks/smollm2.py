@@ -70,16 +70,17 @@ SUITES = {
     "worlds": Plan(
         title="generated worlds, level {level}",
         flags={"level": None, "depth": None},
-        sizes={"tasks": 200, "demos": 300, "demo_epochs": 2, "updates": 40, "episodes": 32},
-        # One step of the preset's 1e-4 per update moved the policy little in 30 updates of bfcl.
-        settings={"lr": 3e-4, "minibatches": 2},
-        seconds=(1.0, 2.0),
+        sizes={"tasks": 200, "demos": 300, "demo_epochs": 1, "updates": 28, "episodes": 32},
+        # At the preset's 2e-4 the loss fell from 0.7 to 0.6 nats a token over 40 demonstrations, at 1e-3 to 0.1 over 60. One step of 1e-4
+        # per update moved the policy little in 30 updates of bfcl. Without KL there is no pass of the reference policy, a fifth of the time.
+        settings={"demo_lr": 1e-3, "lr": 3e-4, "minibatches": 2, "kl": 0.0, "eval_width": 50},
+        seconds=(1.5, 1.6),
     ),
     "bfcl": Plan(
         title="BFCL, {category}",
         flags={"category": "base"},
         sizes={"tasks": 20, "demos": 32, "demo_epochs": 1, "updates": 20, "episodes": 4},
-        settings={},
+        settings={"eval_width": 16},
         seconds=(15.0, 10.0),
     ),
 }
@@ -109,7 +110,7 @@ def configure(given: argparse.Namespace) -> Config:
     settings |= {name: getattr(given, name) for name in own.sizes if name != "tasks"}
     settings |= {"max_steps": given.max_steps} if given.max_steps is not None else {}
     # The table plays its own held-out tasks: those of the runs themselves would be paid for and not looked at.
-    settings |= {"eval_episodes": 1, "eval_width": max(1, min(16, given.tasks))}
+    settings |= {"eval_episodes": 1, "eval_width": max(1, min(own.settings["eval_width"], given.tasks))}
     return Config.from_dict(settings | pairs(given.set, "--set"))
 
 

@@ -47,6 +47,7 @@ def test_the_settings_are_those_of_the_preset_with_the_options_on_top() -> None:
     config = configure("worlds")
     assert (config.suite_options, config.demo_options, config.max_new_tokens) == (preset.suite_options, preset.demo_options, preset.max_new_tokens)
     assert (config.demos, config.demo_epochs, config.updates, config.episodes) == (300, 2, 40, 32)
+    assert configure("worlds", tasks=7).eval_width == 7
     config = configure("worlds", level=1, depth=[2, 2], option=['families=["lookup"]', "tools=3"], set=["lr=0.5", "updates=7"], max_steps=4)
     assert config.suite_options == {"level": 1, "depth": [2, 2], "families": ["lookup"], "tools": 3}
     assert (config.lr, config.updates, config.max_steps) == (0.5, 7, 4)
