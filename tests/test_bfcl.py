@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import getcontext
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from benchmark_files import load
 
 from steptool_env import StepToolEnv, Task, ToolCall, ToolCallSpace, make_suite
 from steptool_env.errors import DataError, MissingExtra, UnknownName
@@ -23,16 +23,6 @@ from steptool_env.tasks.bfcl import CATEGORIES, Bfcl
 
 MakeEnv = Callable[..., StepToolEnv]
 Turns = list[list[ToolCall]]
-
-
-def load(name: str) -> Any:
-    """Return a benchmark as a module: the official verdict is asked for in one place."""
-    path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 needs_bfcl = pytest.mark.skipif(

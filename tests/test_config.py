@@ -10,6 +10,7 @@ import pytest
 
 from steptool_agents.config import Config
 from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.tasks.worlds import LEVELS, Worlds
 
 
 def test_settings_survive_json() -> None:
@@ -67,9 +68,16 @@ def test_presets_are_settings(model: str, suite: str) -> None:
     assert (config.lora_rank > 0) == (model != "tiny")
 
 
-def test_demonstrations_leave_something_to_be_found() -> None:
-    config = Config()
-    assert max(config.demo_options["depth"]) < max(config.suite_options["depth"])
+@pytest.mark.parametrize("model", ["tiny", "smollm2"])
+def test_demonstrations_leave_something_to_be_found(model: str) -> None:
+    config = Config.from_dict(Config.preset(model, "worlds"))
+    assert max(config.demo_options["depth"]) < Worlds(**config.suite_options).dials.depth[1]
+
+
+def test_a_pretrained_model_reads_whole_records_of_all_domains() -> None:
+    config = Config.from_dict(Config.preset("smollm2", "worlds"))
+    dials = Worlds(**config.suite_options).dials
+    assert (dials.replies, dials.domains, dials.depth) == ("record", LEVELS[2].domains, (1, 4))
 
 
 def test_the_options_of_one_suite_do_not_reach_another() -> None:
