@@ -32,7 +32,7 @@ from .batching import collate, micro_batches
 from .credit import normalize, step_returns
 from .crediting import Credited
 from .critic import ValueHead, explained_variance, mean_over_first
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .losses import value_loss
 from .step_ppo import anchored, improve, make_optimizer
 from .trajectory import Trajectory

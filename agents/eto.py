@@ -25,7 +25,7 @@ import torch
 from . import distributed, sharding
 from .batching import collate, length, micro_batches
 from .episodes import Floats
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .losses import action_logprobs, dpo
 from .step_ppo import reference_logprobs, scaled
 from .trajectory import Trajectory

@@ -29,7 +29,7 @@ from peft import PeftModel
 from steptool_env.errors import InvalidArgument, Unavailable
 
 from .chat import ChatClient, Failure
-from .lm import LanguageModel
+from .language_model import LanguageModel
 
 __all__ = ["HandOver"]
 

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
 
-from .lm import LanguageModel
+from .language_model import LanguageModel
 
 __all__ = ["MODELS", "load_model"]
 

@@ -34,7 +34,7 @@ from .config import Config
 from .critic import mean_over_first
 from .demonstrations import written
 from .evaluate import Report, summarize
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .losses import action_logprobs
 from .prompts import Prompts
 from .run import Run

@@ -27,7 +27,7 @@ from steptool_env.types import Malformed, Message, Observation, Unanswered
 
 from .chat import ChatClient, Failure
 from .handover import HandOver
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .prompts import Prompts, make_prompts
 from .trajectory import Generation
 

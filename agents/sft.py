@@ -16,7 +16,7 @@ import torch
 
 from . import distributed, sharding
 from .batching import collate, length, micro_batches
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .losses import action_logprobs
 from .trajectory import Trajectory
 

@@ -31,7 +31,7 @@ from .crediting import Credited, assign_credit
 from .critic import explained_variance, fit_values, mean_over_first
 from .episodes import Floats
 from .evaluate import Report, measure
-from .lm import LanguageModel
+from .language_model import LanguageModel
 from .losses import action_logprobs, kl_k2, ppo_clip
 from .profiling import metrics as profile_metrics
 from .run import Run

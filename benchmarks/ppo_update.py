@@ -33,7 +33,8 @@ from train_speed import trajectory
 
 from steptool_agents.batching import collate, length
 from steptool_agents.config import Config
-from steptool_agents.lm import LanguageModel, LMPolicy
+from steptool_agents.language_model import LanguageModel
+from steptool_agents.lm import LMPolicy
 from steptool_agents.models import load_model
 from steptool_agents.profiling import metrics, rows
 from steptool_agents.rollout import rollout

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from steptool_agents.engine import Engine, Limits
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 from steptool_agents.models import load_model
 
 ROOT = Path(__file__).parent.parent

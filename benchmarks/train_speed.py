@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 
 from steptool_agents.batching import collate, length, micro_batches
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 from steptool_agents.losses import action_logprobs
 from steptool_agents.models import load_model
 from steptool_agents.recompute import recompute

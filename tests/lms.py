@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from steptool_agents.lm import LanguageModel, LMPolicy
+from steptool_agents.language_model import LanguageModel
+from steptool_agents.lm import LMPolicy
 from steptool_agents.models import TINY, load_model
 from steptool_agents.trajectory import Generation, Step, Trajectory
 from steptool_env.types import Malformed, Message, Observation, Outcome, Task, ToolCall, ToolResult, Transition
 
 torch.set_num_threads(1)
+
+KINDS = ("tiny", "llama", "gpt2")
+WORDS = "The order of Ann is A17 and the product 4711 was sent to Berlin by the clerk of room 12".split()
 
 TOOLS = '[{"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}}]'
 
@@ -82,6 +88,44 @@ def from_scratch(lm: LanguageModel, ids: Sequence[int], temperature: float = 1.0
     out = lm.model(input_ids=torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False)
     hidden = out.hidden_states[-1][0].float()  # (L, H)
     return torch.log_softmax(out.logits[0].float() / temperature, dim=-1), lm.value_head(hidden, hidden[:first].mean(0).expand_as(hidden))
+
+
+def chatter(rng: random.Random, longest: int = 60) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, longest)))
+
+
+def play(policy: LMPolicy, seed: int = 0) -> list[Talk]:
+    """Play episodes that join, end, pause and change places, with observations of very different lengths."""
+    rng = random.Random(seed)
+    everything: list[Talk] = []
+    running: list[Talk] = []
+    for _ in range(7):
+        while len(running) < 4:
+            running.append(Talk(chatter(rng)))
+            everything.append(running[-1])
+        rng.shuffle(running)
+        act(policy, running)
+        for talk in running:
+            talk.answer(chatter(rng))
+        running = [talk for talk in running if rng.random() > 0.3]
+    assert len(everything) > 6
+    assert max(len(talk.generations) for talk in everything) > 2
+    return everything
+
+
+def check(lm: LanguageModel, talks: list[Talk], temperature: float) -> None:
+    """What was sampled has the log-probabilities and values that the plain model gives; at temperature 0 nothing was likelier."""
+    for talk in talks:
+        logprobs, values = from_scratch(lm, talk.ids, temperature or 1.0, len(talk.generations[0].prompt_ids))
+        place = 0
+        for one in talk.generations:
+            place += len(one.prompt_ids)
+            assert one.value == pytest.approx(values[place - 1].item(), abs=1e-4)
+            for token, logprob in zip(one.token_ids, one.logprobs, strict=True):
+                assert logprob == pytest.approx(logprobs[place - 1, token].item(), abs=1e-4)
+                if temperature == 0:
+                    assert logprobs[place - 1].max().item() == pytest.approx(logprob, abs=1e-4)
+                place += 1
 
 
 def trajectory(

@@ -8,7 +8,7 @@ from lms import language_model
 from torch import Tensor
 
 from steptool_agents.cache import SlotCache
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from lms import from_scratch, language_model
-from test_lm import KINDS
+from lms import KINDS, from_scratch, language_model
 
 from steptool_agents.engine import Engine, Limits
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 
 WIDEST = 10**9
 

@@ -29,8 +29,8 @@ AGENTS = [
     {"arrays", "config", "credit", "episodes", "group_credit", "losses", "profiling", "reference_credit", "statistics", "trajectory"},
     {
         *("attention", "batching", "beginnings", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
-        *("distributed", "engine", "handover", "judge", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute", "remote", "report"),
-        *("rollout", "room", "schedule", "served", "sharding", "tiny", "tiny_pretraining"),
+        *("distributed", "engine", "handover", "judge", "language_model", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute"),
+        *("remote", "report", "rollout", "room", "schedule", "served", "sharding", "stop_texts", "tiny", "tiny_pretraining"),
     },
     {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"},
     {"__init__"},

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from steptool_agents.config import Config
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 from steptool_agents.models import load_model
 from steptool_env.errors import InvalidArgument
 

@@ -22,7 +22,7 @@ from steptool_agents.chat import ChatClient
 from steptool_agents.config import Config
 from steptool_agents.evaluate import summarize
 from steptool_agents.handover import HandOver, export
-from steptool_agents.lm import LanguageModel
+from steptool_agents.language_model import LanguageModel
 from steptool_agents.losses import action_logprobs
 from steptool_agents.metrics import read_metrics
 from steptool_agents.models import load_model

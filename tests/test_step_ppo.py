@@ -12,7 +12,8 @@ import torch
 from lms import Talk, act, from_scratch, language_model, trajectory
 
 from steptool_agents.config import Config
-from steptool_agents.lm import LanguageModel, LMPolicy
+from steptool_agents.language_model import LanguageModel
+from steptool_agents.lm import LMPolicy
 from steptool_agents.step_ppo import Credited, _optimizer_step, assign_credit, improve, reference_logprobs
 from steptool_agents.trajectory import Trajectory
 
