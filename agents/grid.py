@@ -81,7 +81,7 @@ class Spec:
             raise InvalidArgument(f"unknown method {method!r}; this grid has: {', '.join(self.methods)}")
         own = {**self.settings, **self.methods[method]}
         preset = Config.preset(own.get("model", "tiny"), own.get("suite", "worlds"), own.get("algo", "step-ppo"))
-        if own.get("suite", "worlds") == "worlds":
+        if own.get("suite", "worlds") == "worlds" and "suite_options" not in preset:  # a pretrained model has tasks of its own
             preset["suite_options"] = dict(TASKS)
         return Config.from_dict({**preset, **own, "seed": seed})
 

@@ -11,6 +11,7 @@ from lms import TINY  # noqa: F401  # sets one thread
 from test_evaluate import episode
 
 from steptool_agents import cli, grid, table
+from steptool_agents.config import PRETRAINED_CHAINS
 from steptool_agents.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid, suite_of
 from steptool_agents.table import as_csv, as_markdown, build, write
 from steptool_agents.trajectory import read_jsonl, write_jsonl
@@ -93,6 +94,7 @@ def test_a_table_is_about_tasks_of_many_depths_and_deeper_ones() -> None:
     depths = {name: {suite_of(made, config, name)[k].tags["depth"] for k in range(60)} for name in made.splits}
     assert depths == {"held-out": {1, 2, 3, 4, 5, 6}, "deeper": {7, 8}}
     assert Spec(settings={"suite_options": {"level": 3}}).config("SFT", 0).suite_options == {"level": 3}
+    assert Spec(settings={"model": "smollm2"}).config("SFT", 0).suite_options == PRETRAINED_CHAINS
     assert Spec(settings={"suite": "bfcl"}).config("SFT", 0).suite_options == {}
 
 
