@@ -1,7 +1,7 @@
 """A grid of runs: methods × seeds, each cell a process of its own. What is finished is never done again; what was killed resumes.
 
     <out>/spec.json                                   what the grid is made of
-    <out>/cells/<method>-<seed>/run/                  the run's folder, see run.py
+    <out>/cells/<method>-<seed>/run/                  the run's folder, see run_folder.py
                                 evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
                                 evaluations/<split>-greedy-faults-<per cent>.…   the same with tools that fail now and then
                                 log.txt               what the process wrote
@@ -213,7 +213,7 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
 def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
     from .evaluate import held_out
     from .lm import LMPolicy
-    from .run import load_policy
+    from .run_policies import load_policy
     from .search import search
     from .trajectory import write_jsonl
 
