@@ -55,7 +55,7 @@ def train(
 
     out = out or Path("runs") / f"{Path(algo).stem.replace(':', '-')}-{Path(model).name}-{suite}-{seed}"
     if resume:
-        from .run import read_config
+        from .run_folder import read_config
 
         config = read_config(out)
         if updates is not None:
@@ -130,7 +130,7 @@ def evaluate(
     width, max_steps = 64, None
     actor: Policy
     if run is not None:
-        from .run import load_policy
+        from .run_policies import load_policy
 
         actor, config = load_policy(run)
         if suite in (None, config.suite):

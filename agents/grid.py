@@ -1,7 +1,7 @@
 """A grid of runs: methods × seeds, each cell a process of its own. What is finished is never done again; what was killed resumes.
 
     <out>/spec.json                                   what the grid is made of
-    <out>/cells/<method>-<seed>/run/                  the run's folder, see run.py
+    <out>/cells/<method>-<seed>/run/                  the run's folder, see run_folder.py
                                 evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
                                 evaluations/<split>-greedy-faults-<per cent>.…   the same with tools that fail now and then
                                 log.txt               what the process wrote
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -200,20 +199,20 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
 
 def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
     """Copy the warm start of the supervised cell, if it is the same: only what comes after it differs."""
+    from .run_folder import copy_warm_start
+
     for method in spec.methods:
         other = spec.config(method, config.seed)
-        source = cell_folder(out, method, config.seed) / "run" / "warm_start.safetensors"
         names = [name for name in config.as_dict() if name.startswith("demo")] + ["model", "suite", "suite_options", "call_format", "lora_rank"]
         equal = all(getattr(other, name) == getattr(config, name) for name in names)
-        if other.algo == "sft" and config.algo != "sft" and equal and source.exists() and not (run / source.name).exists():
-            run.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, run / source.name)
+        if other.algo == "sft" and config.algo != "sft" and equal:
+            copy_warm_start(cell_folder(out, method, config.seed) / "run", run)
 
 
 def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
     from .evaluate import held_out
     from .lm import LMPolicy
-    from .run import load_policy
+    from .run_policies import load_policy
     from .search import search
     from .trajectory import write_jsonl
 

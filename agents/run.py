@@ -1,40 +1,30 @@
-"""``Run``: one training run and its folder. What every algorithm shares: setting up, showing progress, saving, resuming.
+"""``Run``: one training run. What every algorithm shares: setting up, playing, counting, saving, resuming, evaluating.
 
-    runs/<name>/config.json              the settings
-                metrics.jsonl, events…   what was measured, update by update
-                warm_start.safetensors   the policy after the warm start: what the KL term refers to
-                checkpoints/             the newest ones; a killed run resumes from the last complete update
-                trajectories.jsonl       the held-out episodes played after training
-                report.json, learning_curve.png
+What it writes lies in the run's folder, see ``run_folder.py``.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import CheckpointError, InvalidArgument, NotSupported, UnknownName
+from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from . import distributed, sharding
 from .batching import length
-from .chat import ChatClient
 from .checkpoint import (
-    CONFIG_FILE,
     claim_run,
     flatten_optimizer,
     list_checkpoints,
@@ -47,24 +37,17 @@ from .checkpoint import (
     unprefixed,
 )
 from .config import Config
-from .demonstrations import DemonstrationPolicy
 from .evaluate import Report, evaluate, held_out, summarize
-from .handover import HandOver
-from .lm import LMPolicy
-from .metrics import Metrics, read_metrics
-from .models import load_model
-from .report import learning_curve
+from .metrics import Metrics
 from .rollout import rollout
+from .run_folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
+from .run_policies import greedy_policy, training_model, training_policy
 from .schedule import learning_rate, set_learning_rate, share_done
-from .served import ServedPolicy
-from .sft import fit
-from .trajectory import Trajectory, write_jsonl
+from .trajectory import Trajectory
+from .warm_start import imitate_oracle
 
-__all__ = ["Run", "load_policy", "read_config"]
+__all__ = ["Run"]
 
-WARM_START = "warm_start.safetensors"
-SERVER_TIMEOUT = 600.0
-"""Seconds for one answer of a server: an action behind a full queue, or the loading of a large model's weights."""
 _APART = 1_000_003
 """Between the seeds of two processes' sampling."""
 
@@ -102,23 +85,14 @@ class Run:
         except InvalidArgument as fault:
             raise InvalidArgument(f"for the demonstrations (demo_options={self.config.demo_options}): {fault}") from fault
         self.suite("test")
-        self.lm = load_model(
-            self.config.model,
-            seed=self.config.seed,
-            lora_rank=self.config.lora_rank,
-            bfloat16=self.config.bfloat16,
-            recompute=self.config.gradient_checkpointing,
-        )
-        if self.config.sharded and distributed.world() > 1:
-            self.lm.shard()
-        self.lm.eval()
+        self.lm = training_model(self.config)
         # Dropout in the warm start draws from the global generator.
-        torch.manual_seed(self.config.seed + _APART * distributed.rank())
-        self.policy = self._policy()
+        torch.manual_seed(self._sampling_seed)
+        self.policy = training_policy(self.lm, self.config, out, seed=self._sampling_seed)
         self.rng = np.random.default_rng(self.config.seed)
         self.reference: dict[str, Tensor] = {}
         if not resume and distributed.is_main():
-            _write_json(out / CONFIG_FILE, self.config.as_dict())
+            write_config(out, self.config)
         self.metrics: Metrics | None = None
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
@@ -144,18 +118,9 @@ class Run:
         """What the progress bar calls the algorithm."""
         return Path(self.config.algo).stem
 
-    def _policy(self) -> LMPolicy | ServedPolicy:
-        """Return what plays: this process, or servers."""
-        config, seed = self.config, self.config.seed + _APART * distributed.rank()
-        common: dict[str, Any] = {"temperature": config.temperature, "max_new_tokens": config.max_new_tokens, "seed": seed}
-        if not config.servers:
-            budgets = {"token_budget": config.token_budget, "cache_budget": config.cache_budget}
-            return LMPolicy(self.lm, config.call_format, **common, **budgets, constrained=config.constrained)
-        if distributed.world() > 1:
-            raise NotSupported("several training processes cannot share servers yet: start one process, or leave servers empty")
-        clients = [ChatClient(endpoint.strip(), timeout=SERVER_TIMEOUT) for endpoint in config.servers.split(",")]
-        handover = HandOver(clients, config.server_folder or self.out / "handover", config.server_model or config.model)
-        return ServedPolicy(self.lm, handover, config.call_format, **common)
+    @property
+    def _sampling_seed(self) -> int:
+        return self.config.seed + _APART * distributed.rank()
 
     # ---------------------------------------------------------------- tasks
     def suite(self, split: str, **options: Any) -> TaskSuite:
@@ -227,49 +192,19 @@ class Run:
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
         """Fit the model to oracle demonstrations, or load what was fitted before this run was resumed."""
-        path = self.out / WARM_START
-        known = path.is_file()
+        known = has_warm_start(self.out)
         distributed.wait()  # nobody may look for it once the main process writes it
         if known:
-            self._load(_read_weights(path))
+            load_weights(self.lm, read_warm_start(self.out), self.out)
         else:
             if self.config.demos and self.config.demo_epochs:
-                self._imitate()
+                suite = self.suite("train", **self.config.demo_options)
+                self.state["warm_loss"] = imitate_oracle(self.lm, self.policy, suite, self.config, self.progress)
             weights = sharding.joined(self.lm.trainable())
             if distributed.is_main():
-                unfinished = path.with_suffix(".tmp")
-                safetensors.torch.save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, unfinished)
-                os.replace(unfinished, path)
+                write_warm_start(self.out, weights)
             distributed.wait()
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
-
-    def _imitate(self) -> None:
-        config = self.config
-        bar = self.progress.add_task("warm start", total=None, note="playing demonstrations")
-        # Not drawn from self.rng: a run that is resumed after its warm start does not come by here.
-        rng = np.random.default_rng([config.seed, 1])
-        suite, count = self.suite("train", **config.demo_options), config.demos
-        tasks = (rng.permutation(len(suite))[:count] if count <= len(suite) else rng.integers(len(suite), size=count)).tolist()
-        # Imitation looks at no reward.
-        envs = [StepToolEnv(suite, "final", max_steps=config.max_steps) for _ in range(min(64, count))]
-        # Played once, for all processes.
-        demonstrations = distributed.gather(rollout(DemonstrationPolicy(self.policy, config.demo_mistakes, rng), envs, tasks) if distributed.is_main() else [])
-
-        def show(done: int, total: int, loss: float) -> None:
-            self.progress.update(bar, completed=done, total=total, note=f"loss {loss:.3f}")
-
-        loss = fit(
-            self.lm,
-            demonstrations,
-            epochs=config.demo_epochs,
-            lr=config.demo_lr,
-            batch=config.demo_batch,
-            token_budget=config.token_budget,
-            max_grad_norm=config.max_grad_norm,
-            seed=config.seed,
-            on_step=show,
-        )
-        self.state["warm_loss"] = loss
 
     # ---------------------------------------------------------------- saving and resuming
     def open(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -277,19 +212,19 @@ class Run:
         extra: dict[str, Tensor] = {}
         if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
-            self._load(unprefixed("model", tensors))
+            load_weights(self.lm, unprefixed("model", tensors), self.out)
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
             extra = unprefixed("extra", tensors)
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
             if not distributed.is_main():  # the checkpoint holds the main process's generator
-                self.policy.generator.manual_seed(self.config.seed + _APART * distributed.rank() + self.update)
+                self.policy.generator.manual_seed(self._sampling_seed + self.update)
         distributed.wait()
         if not distributed.is_main():
             return extra
         if self.resume:  # it may have got more updates; the next --resume must know
-            _write_json(self.out / CONFIG_FILE, self.config.as_dict())
+            write_config(self.out, self.config)
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
         return extra
 
@@ -321,9 +256,6 @@ class Run:
     def _sources(self) -> dict[str, Any]:
         return {"tasks": self.rng, "sampling": self.policy.generator}
 
-    def _load(self, weights: dict[str, Tensor]) -> None:
-        _load_weights(self.lm, weights, self.out)
-
     # ---------------------------------------------------------------- evaluation
     def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
         """Play held-out tasks greedily; the report is kept in ``state`` under the label, so that a resumed run has it."""
@@ -338,8 +270,7 @@ class Run:
             self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
 
         config = self.config
-        policy = LMPolicy(self.lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
-        mine = distributed.share(tasks)
+        policy, mine = greedy_policy(self.lm, config), distributed.share(tasks)
         with self.lm.whole():
             report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
         if distributed.world() > 1:
@@ -359,12 +290,8 @@ class Run:
             **self.spent,
             "seconds": round(time.perf_counter() - self.started, 1),
         }
-        if not distributed.is_main():
-            return report
-        write_jsonl(self.out / "trajectories.jsonl", trajectories)
-        _write_json(self.out / "report.json", report)
-        if self.update:
-            learning_curve(read_metrics(self.out), report, self.out / "learning_curve.png")
+        if distributed.is_main():
+            write_report(self.out, report, trajectories)
         return report
 
 
@@ -373,58 +300,3 @@ def _shaper(config: Config) -> RewardShaper:
     if "gamma" in inspect.signature(shaper_factory(config.shaper)).parameters:
         options.setdefault("gamma", config.gamma)  # shaping with another discount than the learner's may change what is best
     return make_shaper(config.shaper, **options)
-
-
-def read_config(run: Path) -> Config:
-    """Return the settings of a run's folder; raises ``CheckpointError`` if it holds none or they are broken."""
-    try:
-        return Config.from_dict(json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise CheckpointError(f"{run} holds no run: it has no {CONFIG_FILE}") from None
-    except (ValueError, TypeError, LookupError) as fault:
-        raise CheckpointError(f"{run / CONFIG_FILE} cannot be read: {fault}") from fault
-
-
-def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Config]:
-    """Return the trained policy of a run, greedy, with its settings.
-
-    Args:
-        run: The run's folder.
-        warm_start: The policy before reinforcement learning instead.
-    """
-    config = read_config(run)
-    lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16)
-    if warm_start or not list_checkpoints(run):
-        if not (run / WARM_START).is_file():
-            raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
-        weights = _read_weights(run / WARM_START)
-    else:
-        weights = unprefixed("model", load_checkpoint(run)[1])
-    _load_weights(lm, weights, run)
-    lm.eval()
-    return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget), config
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as fault:
-        raise CheckpointError(f"{path} is corrupt: {fault}") from fault
-
-
-def _load_weights(lm: Any, weights: dict[str, Tensor], run: Path) -> None:
-    parameters = lm.trainable()
-    if set(parameters) != set(weights):
-        raise CheckpointError(f"the weights in {run} are not those of this model: {len(set(parameters) ^ set(weights))} names differ")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                shapes = f"{tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
-                raise CheckpointError(f"the weights in {run} are not those of this model: {name} has shape {shapes}")
-            parameter.copy_(sharding.share_like(weights[name], parameter))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    os.replace(unfinished, path)

@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +40,8 @@ from steptool_agents.lm import LMPolicy
 from steptool_agents.metrics import read_metrics
 from steptool_agents.models import load_model
 from steptool_agents.policy import OraclePolicy, Policy
-from steptool_agents.run import WARM_START, load_policy
+from steptool_agents.run_folder import copy_warm_start
+from steptool_agents.run_policies import load_policy
 from steptool_agents.trajectory import Generation, Trajectory, read_jsonl, write_jsonl
 from steptool_env import Observation, StepToolEnv, TaskSuite, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, StepToolError
@@ -163,10 +163,8 @@ def train(config: Config, run: Path, console: Console, begin: Path | None = None
         The run's report; its ``seconds`` are those of the start that ended the run.
     """
     if not (run / "report.json").is_file():
-        if begin is not None and not (run / WARM_START).is_file():
-            run.mkdir(parents=True, exist_ok=True)
-            shutil.copy(begin / WARM_START, run / f"{WARM_START}.copy")
-            os.replace(run / f"{WARM_START}.copy", run / WARM_START)
+        if begin is not None:
+            copy_warm_start(begin, run)
         load_algorithm(config.algo)(config, run, resume=(run / "config.json").is_file(), console=console)
     report: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
     return report

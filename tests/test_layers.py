@@ -30,9 +30,12 @@ AGENTS = [
     {
         *("attention", "batching", "beginnings", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
         *("distributed", "engine", "handover", "judge", "language_model", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute"),
-        *("remote", "report", "rollout", "room", "schedule", "served", "sharding", "stop_texts", "tiny", "tiny_pretraining"),
+        *("remote", "report", "rollout", "room", "run_folder", "run_policies", "schedule", "served", "sharding", "stop_texts", "tiny", "tiny_pretraining"),
     },
-    {"archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"},
+    {
+        *("archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"),
+        "warm_start",
+    },
     {"__init__"},
     {"grid", "table", "tuning"},
     {"cli", "cli_options", "cli_tasks", "cli_view", "__main__"},

@@ -21,7 +21,9 @@ from steptool_agents import load_algorithm
 from steptool_agents.checkpoint import list_checkpoints, load_checkpoint
 from steptool_agents.config import Config
 from steptool_agents.metrics import read_metrics
-from steptool_agents.run import Run, load_policy, read_config
+from steptool_agents.run import Run
+from steptool_agents.run_folder import read_config
+from steptool_agents.run_policies import load_policy
 from steptool_agents.step_ppo import train
 from steptool_agents.trajectory import read_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
@@ -135,7 +137,7 @@ def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("where", "call"),
     [
-        ("steptool_agents.run.fit", 1),  # in the warm start
+        ("steptool_agents.warm_start.fit", 1),  # in the warm start
         ("steptool_agents.run.evaluate", 1),  # in the evaluation before training
         ("steptool_agents.step_ppo.assign_credit", 1),  # in the first update
         ("steptool_agents.step_ppo.improve", 2),  # in the second one

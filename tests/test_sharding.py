@@ -15,7 +15,7 @@ from steptool_agents import sharding
 from steptool_agents.checkpoint import load_checkpoint
 from steptool_agents.config import Config
 from steptool_agents.metrics import read_metrics
-from steptool_agents.run import load_policy
+from steptool_agents.run_policies import load_policy
 from steptool_agents.step_ppo import train
 
 HERE = Path(__file__).parent
