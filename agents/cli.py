@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,7 @@ def evaluate(
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
     option: Option = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the episodes to this file, for `steptool view`.")] = None,
     json_: Json = False,
 ) -> None:
     """Play tasks and report success with a 95 % interval."""
@@ -127,12 +129,12 @@ def evaluate(
     if server is not None and model is None:
         raise InvalidArgument("--server needs --model NAME, the name of the model there")
     options: dict[str, Any] = {}
-    width, max_steps = 64, None
+    width, max_steps, temperature = 64, None, 0.0 if samples == 1 else 1.0
     actor: Policy
     if run is not None:
         from .run_policies import load_policy
 
-        actor, config = load_policy(run)
+        actor, config = load_policy(run, temperature=temperature, seed=seed)
         if suite in (None, config.suite):
             suite, options = config.suite, dict(config.suite_options)
         width, max_steps = config.eval_width, config.max_steps
@@ -146,18 +148,18 @@ def evaluate(
         from .remote import RemotePolicy
 
         assert model is not None
-        actor = RemotePolicy(ChatClient(server), model, call_format=call_format, temperature=0.0 if samples == 1 else 1.0)
+        actor = RemotePolicy(ChatClient(server), model, call_format=call_format, temperature=temperature)
     else:
         from .config import Config
-        from .lm import LMPolicy
         from .models import load_model
+        from .run_policies import played_policy
 
         assert model is not None
         preset = Config.from_dict(Config.preset(model, suite or "worlds"))
         lm = load_model(model, seed=seed, bfloat16=preset.bfloat16)
         lm.eval()
         width, max_steps = preset.eval_width, preset.max_steps
-        actor = LMPolicy(lm, call_format or "hermes", temperature=0.0, max_new_tokens=preset.max_new_tokens, token_budget=preset.token_budget)
+        actor = played_policy(lm, replace(preset, call_format=call_format or preset.call_format), temperature=temperature, seed=seed)
     options |= pairs(option, "--option")
     if level is not None:
         options["level"] = level
@@ -166,12 +168,16 @@ def evaluate(
     if faults:
         tasks = Faulty(tasks, faults, seed)
     indices = [index for index in held_out(tasks, episodes) for _ in range(samples)]
-    if samples > 1 and hasattr(actor, "temperature"):
-        actor.temperature = 1.0
     console = make_console(json_)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)  # now: after an hour of playing would be late to fail
 
     with console.status("") if json_ else EpisodeBar(console, len(indices)) as bar:
         report, played = play(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))
+    if out is not None:
+        from .trajectory import write_jsonl
+
+        write_jsonl(out, played)
     result = {"suite": tasks.name, "split": split.value, "options": options, **report.as_dict()}
     if samples > 1:
         result |= pass_rates(played)
@@ -183,6 +189,8 @@ def evaluate(
     console.print(table({"before": None, "after": result}))
     for name in ("pass@k", "pass^k") if samples > 1 else ():
         console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
+    if out is not None:
+        console.print(f"Saved {len(played)} episodes; look at them with: steptool view {out}", highlight=False, soft_wrap=True)
 
 
 def table(

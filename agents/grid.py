@@ -211,15 +211,12 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
 
 def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
     from .evaluate import held_out
-    from .lm import LMPolicy
-    from .run_policies import load_policy
+    from .run_policies import load_policy, played_policy
     from .search import search
     from .trajectory import write_jsonl
 
     policy, _ = load_policy(run)
-    sampler = LMPolicy(
-        policy.lm, config.call_format, temperature=1.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget, seed=config.seed
-    )
+    sampler = played_policy(policy.lm, config, temperature=1.0, seed=config.seed)
     suite = suite_of(spec, config, one.split)
     started = time.perf_counter()
     tasks = held_out(suite, spec.tasks)

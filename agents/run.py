@@ -41,7 +41,7 @@ from .evaluate import Report, evaluate, held_out, summarize
 from .metrics import Metrics
 from .rollout import rollout
 from .run_folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
-from .run_policies import greedy_policy, training_model, training_policy
+from .run_policies import played_policy, training_model, training_policy
 from .schedule import learning_rate, set_learning_rate, share_done
 from .trajectory import Trajectory
 from .warm_start import imitate_oracle
@@ -270,7 +270,7 @@ class Run:
             self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
 
         config = self.config
-        policy, mine = greedy_policy(self.lm, config), distributed.share(tasks)
+        policy, mine = played_policy(self.lm, config), distributed.share(tasks)
         with self.lm.whole():
             report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
         if distributed.world() > 1:

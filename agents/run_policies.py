@@ -1,4 +1,4 @@
-"""The policies of a run, by its settings: the one that plays in training, the greedy one that is evaluated, the one that its folder keeps."""
+"""The policies of a run, by its settings: the one that plays in training, the one that is evaluated, the one that its folder keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .models import load_model
 from .run_folder import load_weights, read_config, read_warm_start
 from .served import ServedPolicy
 
-__all__ = ["greedy_policy", "load_policy", "training_model", "training_policy"]
+__all__ = ["load_policy", "played_policy", "training_model", "training_policy"]
 
 SERVER_TIMEOUT = 600.0
 """Seconds for one answer of a server: an action behind a full queue, or the loading of a large model's weights."""
@@ -61,17 +61,27 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
     return ServedPolicy(lm, handover, config.call_format, **common)
 
 
-def greedy_policy(lm: LanguageModel, config: Config) -> LMPolicy:
-    """Return the policy that always takes the most likely token; uses ``call_format, max_new_tokens, token_budget``."""
-    return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
+def played_policy(lm: LanguageModel, config: Config, *, temperature: float = 0.0, seed: int = 0) -> LMPolicy:
+    """Return the policy that is evaluated.
+
+    Args:
+        lm: The model.
+        config: Uses ``call_format, max_new_tokens, token_budget``.
+        temperature: 0 always takes the most likely token.
+        seed: Of the sampling.
+    """
+    common: dict[str, Any] = {"max_new_tokens": config.max_new_tokens, "token_budget": config.token_budget}
+    return LMPolicy(lm, config.call_format, temperature=temperature, seed=seed, **common)
 
 
-def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Config]:
-    """Return the trained policy of a run, greedy, with its settings.
+def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0, seed: int = 0) -> tuple[LMPolicy, Config]:
+    """Return the trained policy of a run, greedy unless told otherwise, with its settings.
 
     Args:
         run: The run's folder.
         warm_start: The policy before reinforcement learning instead.
+        temperature: 0 always takes the most likely token.
+        seed: Of the sampling.
 
     Raises:
         CheckpointError: The folder holds no run, no weights yet, or broken ones.
@@ -81,4 +91,4 @@ def load_policy(run: Path, *, warm_start: bool = False) -> tuple[LMPolicy, Confi
     newest = not warm_start and list_checkpoints(run)
     load_weights(lm, unprefixed("model", load_checkpoint(run)[1]) if newest else read_warm_start(run), run)
     lm.eval()
-    return greedy_policy(lm, config), config
+    return played_policy(lm, config, temperature=temperature, seed=seed), config

@@ -15,6 +15,7 @@ import pytest
 from servers import Reply, Request, oracle_chat, serving
 
 from steptool_agents import cli
+from steptool_agents.trajectory import read_jsonl
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"demos": 8, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 3, "max_new_tokens": 12, "max_steps": 3, "epochs": 1}
@@ -65,6 +66,25 @@ def test_plays_of_the_same_task_and_tools_that_fail(run: Any) -> None:
     assert (code, found["suite"], found["episodes"]) == (0, "worlds", 10)
     assert found["call_success"] < 1.0
     assert found["pass^k"]["2"] <= found["pass@k"]["1"] <= found["pass@k"]["2"]
+
+
+def test_a_model_samples_what_it_plays_more_than_once(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "played" / "episodes.jsonl"
+    options = ("--model", "tiny", "--level", 1, "--episodes", 3, "--samples", 4)
+    code, out, err = run("eval", *options, "--out", file)
+    assert (code, err) == (0, "")
+    assert "pass@k: 1:" in out
+    assert "steptool view" in out
+    played = read_jsonl(file)
+    assert len(played) == 12
+    texts = [[step.generation.text for step in one.steps] for one in played if one.task.id == played[0].task.id]
+    assert len(texts) == 4
+    assert any(one != texts[0] for one in texts), "greedy play would be the same every time"
+    code, again, _ = run("eval", *options, "--json")
+    found = json.loads(again)
+    assert (code, found["episodes"], found["success"]) == (0, 12, sum(one.success for one in played) / 12)
+    code, out, _ = run("view", file, "--json")
+    assert (code, json.loads(out)["summary"]["episodes"]) == (0, 12)
 
 
 def test_suites(run: Any) -> None:
