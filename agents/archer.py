@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from . import distributed
 from .batching import collate, micro_batches
 from .credit import normalize, step_returns
-from .crediting import Credited
+from .crediting import Credited, lessened
 from .critic import ValueHead, explained_variance, mean_over_first
 from .language_model import LanguageModel
 from .losses import value_loss
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from .config import Config
 
-__all__ = ["Critics", "Turns", "encode", "fit_critics", "train"]
+__all__ = ["Critics", "Turns", "credit_turns", "encode", "fit_critics", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             newest = encode(run.lm, trajectories, run.reference, config)
             buffer = newest if buffer is None else buffer.joined(newest, max(options["capacity"], len(newest)))
             learnt = fit_critics(critics, optimizer, buffer, newest, config.gamma, run.rng, passes=options["critic_passes"], tau=options["tau"])
-            credited, learnt["explained_variance"] = _credit(critics, newest, trajectories, config.gamma)
+            credited, learnt["explained_variance"] = credit_turns(critics, newest, trajectories, config)
             run.encoded(trajectories)
             if run.update >= options["warmup"]:
                 credited = anchored(run.lm, credited, run.reference, config)
@@ -222,13 +222,21 @@ def fit_critics(
     return {"q_loss": float(means[0]), "v_loss": float(means[1])}
 
 
-def _credit(critics: Critics, newest: Turns, trajectories: Sequence[Trajectory], gamma: float) -> tuple[Credited, float]:
-    """Return the trajectories with the critics' advantages, whitened, and the share of the returns' variance that V explains."""
+def credit_turns(critics: Critics, newest: Turns, trajectories: Sequence[Trajectory], config: Config) -> tuple[Credited, float]:
+    """Return the trajectories with the critics' advantages, whitened, and the share of the returns' variance that V explains.
+
+    Args:
+        critics: Whose advantages these are.
+        newest: The steps of the trajectories.
+        trajectories: What was played.
+        config: Uses ``gamma, negative``.
+    """
     advantages, values = (one.double().cpu().numpy() for one in critics.advantages(newest))
     live = np.concatenate([~one.masked for one in trajectories])
-    returns = [step_returns(one.rewards, gamma) for one in trajectories]
+    returns = [step_returns(one.rewards, config.gamma) for one in trajectories]
     borders = np.cumsum([len(one) for one in returns])[:-1]
-    credited = Credited(list(trajectories), np.split(normalize(advantages, live), borders), returns)
+    white = lessened(normalize(advantages, live), config.negative)
+    credited = Credited(list(trajectories), np.split(white, borders), returns)
     return credited, explained_variance(values[live], np.concatenate(returns)[live])
 
 

@@ -24,7 +24,7 @@ ALGORITHM_SETTINGS: dict[str, dict[str, Any]] = {
     "gigpo": {"credit": "gigpo", "group": 8, "value_passes": 0, **_PLAIN},
     "rft": {"lr": 4e-4},
     "eto": {"group": 8, "lr": 4e-4, "epochs": 1},
-    "archer": {"lam": 0.0, "value_passes": 0, **_PLAIN},
+    "archer": {"lam": 0.0, "value_passes": 0, **_PLAIN, "lr": 2e-4},
     "step-ppo-offline": {"kl": 0.01},
 }
 """What an algorithm sets differently from the defaults. Those that share the loop of ``step-ppo`` are nothing but this."""

@@ -19,7 +19,7 @@ from .credit import CREDIT, NORMALIZED, normalize, step
 from .episodes import Episodes, Floats
 from .trajectory import Trajectory
 
-__all__ = ["Credited", "as_episodes", "assign_credit", "states"]
+__all__ = ["Credited", "as_episodes", "assign_credit", "lessened", "states"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,23 @@ class Credited:
         return torch.from_numpy(flat.astype(np.float32)).to(batch.advantages.device)
 
 
+def lessened(advantages: Floats, negative: float) -> Floats:
+    """Return advantages, the negative ones multiplied by ``negative``, in [0, 1].
+
+    What a policy learns from a bad action is to do anything else, nonsense included; what it learns from a good one is what to do.
+    Source of the asymmetry: Arnal et al., "Asymmetric REINFORCE for off-Policy Reinforcement Learning" (arXiv 2506.20520), which
+    lowers the baseline to the same end.
+
+    >>> lessened(np.array([-2.0, 0.0, 2.0]), 0.25).tolist()
+    [-0.5, 0.0, 2.0]
+    """
+    return np.where(advantages < 0.0, negative * advantages, advantages)
+
+
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
     """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and whiten them over the batch.
 
-    Negative advantages are then multiplied by ``negative``, in [0, 1]. What a policy learns from a bad action is to do anything else, nonsense
-    included; what it learns from a good one is what to do. Source of the asymmetry: Arnal et al., "Asymmetric REINFORCE for
-    off-Policy Reinforcement Learning" (arXiv 2506.20520), which lowers the baseline to the same end.
+    Negative advantages are then multiplied by ``negative``, see ``lessened``.
 
     The step budget is part of the task, so a truncated episode ends like any other, with no value beyond it; only
     after an infrastructure fault, which says nothing about the state, the last value stands for what was cut off.
@@ -74,7 +85,7 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, 
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
     white = np.where(live, flat, 0.0) if credit in NORMALIZED else normalize(flat, live)
-    white = np.where(white < 0.0, negative * white, white)
+    white = lessened(white, negative)
     returns = (step(episodes, gamma, lam) + episodes.values)[episodes.live]
     sizes = episodes.lengths if advantages.ndim == 2 else episodes.tokens.sum(axis=1)
     return Credited(

@@ -50,7 +50,7 @@ KNOBS: dict[str, Knobs] = {
     "RFT": {"lr": [4e-4, 2e-4, 8e-4], "epochs": [2, 1], "group": [1, 4]},
     "PPO (final)": {"lr": _RATES, "lam": [0.9, 1.0], "negative": [0.3, 1.0]},
     "ETO": {"lr": [4e-4, 2e-4, 1e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [1.0, 0.2]},
-    "ArCHer": {"lr": _PLAIN_RATES, "algo_options.critic_lr": [1e-3, 3e-3], "algo_options.tau": [0.1, 0.3]},
+    "ArCHer": {"lr": [2e-4, 1e-4, 4e-4], "algo_options.critic_lr": [1e-3, 3e-3], "negative": [1.0, 0.3]},
     "REINFORCE": {"lr": _PLAIN_RATES, "kl": [0.01, 0.0], "negative": [1.0, 0.3]},
     "RLOO": _GROUPS,
     "GRPO": _GROUPS,

@@ -11,7 +11,7 @@ import torch
 from lms import language_model, trajectory
 
 from steptool_agents import ALGORITHMS, load_algorithm
-from steptool_agents.archer import Critics, Turns, encode, fit_critics
+from steptool_agents.archer import Critics, Turns, credit_turns, encode, fit_critics
 from steptool_agents.checkpoint import load_checkpoint
 from steptool_agents.config import ALGORITHM_SETTINGS, Config
 from steptool_agents.eto import pair_up, prefer
@@ -114,6 +114,18 @@ def test_the_critics_learn_what_a_call_is_worth() -> None:
     advantages, values = critics.advantages(turns[:3])
     assert advantages.tolist() == pytest.approx([0.5, -0.5, 0.0], abs=0.2)
     assert values.tolist() == pytest.approx([0.5, 0.5, 0.45], abs=0.15)
+
+
+def test_bad_turns_can_count_less() -> None:
+    lm = language_model()
+    made = [trajectory([((10, 11), (12, 13)), ((14,), (15,))], [0.5, 1.0]), trajectory([((10,), (12,)), ((16,), (17,))], [0.0, 2.0])]
+    turns = encode(lm, made, {}, Config())
+    critics = Critics(turns.state.shape[1])
+    for head in critics.q:
+        torch.nn.init.normal_(head.value.weight, generator=torch.Generator().manual_seed(3))
+    whole, less = (np.concatenate(credit_turns(critics, turns, made, Config(negative=negative))[0].advantages) for negative in (1.0, 0.25))
+    assert (whole.min() < 0.0) and (whole.max() > 0.0)
+    assert less.tolist() == pytest.approx([one if one > 0 else one / 4 for one in whole])
 
 
 def test_the_buffer_forgets_the_oldest() -> None:
