@@ -105,6 +105,8 @@ class Config:
     """0 trains all weights."""
     bfloat16: bool | None = None
     """Forward passes in bfloat16; None: for pretrained models where the processor is faster with it."""
+    device: str = "auto"
+    """Where the model is: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"``: on a card if there is one, but ``tiny`` on the processor."""
     token_budget: int = 2048
     """Most tokens in one forward pass; bounds memory, changes no result."""
     cache_budget: int = 262_144

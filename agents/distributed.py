@@ -27,12 +27,16 @@ __all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "rank", 
 T = TypeVar("T")
 
 
-def start() -> None:
-    """Join the other processes, if this one was started beside others; may be called again."""
+def start(*, cpu: bool) -> None:
+    """Join the other processes, if this one was started beside others; may be called again.
+
+    Args:
+        cpu: Whether the model is on the processor: cards exchange tensors in another way.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=cpu)
 
 
 def world() -> int:
@@ -97,8 +101,7 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world() == 1 or not every:
         return
     has = torch.tensor([float(one.grad is not None) for one in every])
-    device = every[0].device if torch.cuda.is_available() else torch.device("cpu")
-    has = has.to(device)
+    has = has.to(every[0].device)
     dist.all_reduce(has)
     some = [one for one, count in zip(every, has.tolist(), strict=True) if count]
     if not some:

@@ -67,6 +67,8 @@ class LanguageModel(nn.Module):
         """The projection's weight in bfloat16, and which weight that was."""
         self._recomputed: list[nn.Module] = []
         self._check_head(base)
+        if bfloat16:
+            self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
 
     @property
@@ -82,7 +84,8 @@ class LanguageModel(nn.Module):
         """Return the last hidden states (B, L, H) in float32 for token ids (B, L)."""
         options.setdefault("use_cache", False)
         for layer in self._recomputed:
-            layer.training = True  # the layer alone: only then it recomputes, and its dropout stays as it is
+            # The layer alone: only then it recomputes, and its dropout stays as it is. Not while playing: it would do without the cache.
+            layer.training = torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             return self._parts[0](input_ids=ids, **options).last_hidden_state.float()  # type: ignore[no-any-return]
 
@@ -150,6 +153,15 @@ class LanguageModel(nn.Module):
             if nothing.requires_grad:
                 nothing.backward()
         sharding.reshard(self)
+
+    def _round_frozen(self) -> None:
+        """Keep the frozen matrices of the layers in bfloat16, in which autocast would have them for every product anew.
+
+        The products are the same to the last bit. Embeddings stay: the sums along the layers are in float32, and begin with them.
+        """
+        for module in self._parts[0].modules():
+            if isinstance(module, nn.Linear) and not any(own.requires_grad for own in module.parameters()):
+                module.to(torch.bfloat16)
 
     @torch.no_grad()
     def _check_head(self, base: Any) -> None:

@@ -18,7 +18,7 @@ from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
 
 from .language_model import LanguageModel
 
-__all__ = ["MODELS", "load_model"]
+__all__ = ["MODELS", "load_model", "pick_device"]
 
 MODELS = ("tiny", "smollm2")
 """The names that need no download; every other name is a folder or a model of the hub."""
@@ -28,7 +28,7 @@ TINY = Path(__file__).parent / "tiny"
 
 
 def load_model(
-    name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool | str = False, device: str = "cpu"
+    name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool | str = False, device: str = "auto"
 ) -> LanguageModel:
     """Load a model with its tokenizer.
 
@@ -39,14 +39,16 @@ def load_model(
         bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
             the device is faster with it.
         recompute: Gradient checkpointing, see ``recompute.py``.
-        device: A torch device.
+        device: A torch device, or ``"auto"``, see ``pick_device``.
 
     Raises:
+        InvalidArgument: There is no such device, or a value does not fit.
         UnknownName: The name is neither known, nor a folder, nor a model that the hub can give.
         MissingExtra: ``smollm2`` without its package.
     """
     if lora_rank < 0:
         raise InvalidArgument(f"lora_rank must be 0 (train all weights) or positive, got {lora_rank}")
+    place = pick_device(device, name)
     model: Any
     model, tokenizer = _pretrained(name)
     if lora_rank:
@@ -56,14 +58,41 @@ def load_model(
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
             torch.manual_seed(seed)
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(device)
+    half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LanguageModel(model.to(device), tokenizer, bfloat16=half, recompute=recompute)
+        return LanguageModel(model.to(place), tokenizer, bfloat16=half, recompute=recompute)
 
 
-def _likes_bfloat16(device: str) -> bool:
-    if device.startswith("cuda"):
+def pick_device(device: str, model: str) -> torch.device:
+    """Return the device of that name.
+
+    Args:
+        device: As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …; or ``"auto"``: a CUDA card if there is one,
+            and of several processes on a machine, each another one. ``tiny`` stays on the processor then: its passes are too
+            small for a card.
+        model: The name of the model.
+
+    Raises:
+        InvalidArgument: torch knows no such device, or this machine has none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() and model != "tiny" else "cpu"
+    try:
+        place = torch.device(device)
+        if place.type == "cuda" and place.index is None and torch.cuda.is_available():
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # as accelerate numbers the processes of a machine
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as fault:
+        cards = torch.cuda.device_count()
+        raise InvalidArgument(
+            f"device {device!r} cannot be used here: {str(fault).splitlines()[0]} This machine has {cards} CUDA cards; device=auto takes what there is"
+        ) from fault
+    return place
+
+
+def _likes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     # AVX512-BF16 or AMX; without them bfloat16 is emulated, and slower than float32.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -39,6 +39,7 @@ from .checkpoint import (
 from .config import Config
 from .evaluate import Report, evaluate, held_out, summarize
 from .metrics import Metrics
+from .models import pick_device
 from .rollout import rollout
 from .run_folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
 from .run_policies import played_policy, training_model, training_policy
@@ -66,7 +67,7 @@ class Run:
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
-        distributed.start()
+        distributed.start(cpu=pick_device(config.device, config.model).type == "cpu")
         if distributed.is_main():
             claim_run(out, resume)
         distributed.wait()
@@ -215,7 +216,7 @@ class Run:
             load_weights(self.lm, unprefixed("model", tensors), self.out)
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
-            extra = unprefixed("extra", tensors)
+            extra = {name: tensor.to(self.lm.device) for name, tensor in unprefixed("extra", tensors).items()}
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
             if not distributed.is_main():  # the checkpoint holds the main process's generator

@@ -28,9 +28,16 @@ def training_model(config: Config) -> LanguageModel:
     """Return the model that is to learn, with the weights that it begins with; of several processes, each may hold a part of them.
 
     Args:
-        config: Uses ``bfloat16, gradient_checkpointing, lora_rank, model, seed, sharded``.
+        config: Uses ``bfloat16, device, gradient_checkpointing, lora_rank, model, seed, sharded``.
     """
-    lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16, recompute=config.gradient_checkpointing)
+    lm = load_model(
+        config.model,
+        seed=config.seed,
+        lora_rank=config.lora_rank,
+        bfloat16=config.bfloat16,
+        recompute=config.gradient_checkpointing,
+        device=config.device,
+    )
     if config.sharded and distributed.world() > 1:
         lm.shard()
     lm.eval()
@@ -74,7 +81,7 @@ def played_policy(lm: LanguageModel, config: Config, *, temperature: float = 0.0
     return LMPolicy(lm, config.call_format, temperature=temperature, seed=seed, **common)
 
 
-def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0, seed: int = 0) -> tuple[LMPolicy, Config]:
+def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0, seed: int = 0, device: str = "auto") -> tuple[LMPolicy, Config]:
     """Return the trained policy of a run, greedy unless told otherwise, with its settings.
 
     Args:
@@ -82,12 +89,13 @@ def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0
         warm_start: The policy before reinforcement learning instead.
         temperature: 0 always takes the most likely token.
         seed: Of the sampling.
+        device: Where the model is put, see ``load_model``; it need not be the one that it was trained on.
 
     Raises:
         CheckpointError: The folder holds no run, no weights yet, or broken ones.
     """
     config = read_config(run)
-    lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16)
+    lm = load_model(config.model, seed=config.seed, lora_rank=config.lora_rank, bfloat16=config.bfloat16, device=device)
     newest = not warm_start and list_checkpoints(run)
     load_weights(lm, unprefixed("model", load_checkpoint(run)[1]) if newest else read_warm_start(run), run)
     lm.eval()

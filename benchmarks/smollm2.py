@@ -2,6 +2,8 @@
 
     python benchmarks/smollm2.py                                             # generated worlds; writes benchmarks/results/, resumes when killed
     python benchmarks/smollm2.py --level 1 --option 'families=["lookup"]' --set lr=1e-4
+    python benchmarks/smollm2.py --level 3 --updates 5 --episodes 512 --set minibatches=16 --set token_budget=16384 \\
+        --set cache_budget=2000000 --set eval_width=200 --results benchmarks/results/smollm2_gpu.md  # on a card, which it finds by itself
     python benchmarks/smollm2.py --suite bfcl --category simple --tasks 80 --demos 96
     python benchmarks/smollm2.py --smoke                                     # two tasks, one update: shows the layout, proves nothing
 
@@ -38,7 +40,7 @@ from steptool_agents.evaluate import evaluate, held_out, oracle_calls
 from steptool_agents.grid import write_json
 from steptool_agents.lm import LMPolicy
 from steptool_agents.metrics import read_metrics
-from steptool_agents.models import load_model
+from steptool_agents.models import load_model, pick_device
 from steptool_agents.policy import OraclePolicy, Policy
 from steptool_agents.run_folder import copy_warm_start
 from steptool_agents.run_policies import load_policy
@@ -137,7 +139,7 @@ def rows(config: Config, out: Path) -> list[Row]:
     """Return the rows in the order in which they are played; the warm start comes before the last but one, training before the last."""
 
     def zero_shot() -> Policy:
-        lm = load_model(config.model, seed=config.seed, bfloat16=config.bfloat16)
+        lm = load_model(config.model, seed=config.seed, bfloat16=config.bfloat16, device=config.device)
         lm.eval()
         return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
 
@@ -296,6 +298,8 @@ def main() -> None:
     titles = {row.key: row.title for row in table}
     times = {row.key: _seconds(out, row) for row in table if row.model}
     budget = f"at most {config.max_steps} calls per episode" if config.max_steps else "with the tasks' own budgets of calls"
+    place = pick_device(config.device, config.model)
+    machine = torch.cuda.get_device_name(place) if place.type == "cuda" else f"{given.threads} threads of the processor"
     playing = sum(seconds for seconds, _ in times.values())
     text = "\n".join(
         [
@@ -305,7 +309,7 @@ def main() -> None:
             f"Made by `{shlex.join(['python', 'benchmarks/smollm2.py', *sys.argv[1:]])}`. {len(tasks)} of the {len(suite)} held-out",
             f"tasks, played greedily, {budget} for every row. Trained on the train part: {config.demos} demonstrations, {config.demo_epochs} times, then",
             f"{config.updates} updates of {config.episodes} episodes, {config.epochs * min(config.minibatches, config.episodes)} optimizer steps each, "
-            f"learning rate {config.lr:g}, seed {config.seed}.",
+            f"learning rate {config.lr:g}, seed {config.seed}; on {machine}.",
             f"Tasks: {shown(config.suite_options)}{f'; demonstrations: {shown(config.demo_options)}' if config.demo_options else ''}. Means over tasks with",
             "bootstrap 95 % intervals over tasks (where all tasks agree the interval is a point, which says little about other tasks).",
             "",

@@ -43,7 +43,7 @@ def preferred():
     return measured, {{name: one.grad.clone() for name, one in lm.trainable().items() if one.grad is not None}}
 
 others = [(one, one()) for one in (imitated, preferred)]
-distributed.start()
+distributed.start(cpu=True)
 assert distributed.world() == 2
 for one, (measured, expected) in others:
     again, found = one()
@@ -85,7 +85,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
 
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    distributed.start()
+    distributed.start(cpu=True)
     assert (distributed.world(), distributed.rank(), distributed.is_main()) == (1, 0, True)
     assert distributed.share([1, 2, 3]) == distributed.gather([1, 2, 3]) == [1, 2, 3]
     assert distributed.add_numbers({"a": 1.5}) == {"a": 1.5}

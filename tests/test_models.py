@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from steptool_agents.models import MODELS, TINY, cache_folder, load_model
+from steptool_agents.models import MODELS, TINY, cache_folder, load_model, pick_device
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
 
 
@@ -89,3 +89,22 @@ def test_adapters_follow_the_seed() -> None:
 def test_a_negative_rank() -> None:
     with pytest.raises(InvalidArgument, match="lora_rank must be 0"):
         load_model("tiny", lora_rank=-1)
+
+
+def test_the_device_that_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto", "smollm2") == pick_device("auto", "tiny") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto", "tiny") == torch.device("cpu")
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)  # which asks whether the device is there
+    assert pick_device("auto", "smollm2") == torch.device("cuda:0")
+    assert pick_device("cuda:3", "tiny") == torch.device("cuda:3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert pick_device("auto", "smollm2") == pick_device("cuda", "tiny") == torch.device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["banana", "cuda:77", "cuda:x"])
+def test_a_device_that_is_not_there(name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"device '{name}' cannot be used here.*CUDA cards; device=auto takes what there is") as caught:
+        load_model("tiny", device=name)
+    assert "\n" not in str(caught.value)

@@ -12,8 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from steptool_agents.config import Config
+from steptool_agents.evaluate import evaluate
 from steptool_agents.language_model import LanguageModel
+from steptool_agents.lm import LMPolicy
 from steptool_agents.models import load_model
+from steptool_env import make_suite
 from steptool_env.errors import InvalidArgument
 
 
@@ -64,6 +67,18 @@ def test_large_products_and_attention_run_once_and_what_is_cheap_twice(rank: int
         assert found.keys() == gradients[False].keys()
         for name, one in gradients[False].items():
             torch.testing.assert_close(found[name], one, atol=1e-4, rtol=1e-3)
+
+
+def test_playing_keeps_its_cache() -> None:
+    """After a pass with gradients, too: transformers leaves the cache out of a layer that recomputes."""
+    suite, written = make_suite("worlds", level=1, split="test"), []
+    for way in (False, "selective", True):
+        lm = load_model("tiny", recompute=way)
+        lm.eval()
+        lm.hidden(torch.arange(2, 12)[None]).sum().backward()
+        _, played = evaluate(LMPolicy(lm, temperature=0.0, max_new_tokens=12), suite, range(3), max_steps=2, width=3)
+        written.append([[step.generation.token_ids for step in one.steps] for one in played])
+    assert written[0] == written[1] == written[2]
 
 
 def test_unknown_ways_are_refused() -> None:

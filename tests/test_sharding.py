@@ -56,7 +56,7 @@ for options in ({}, {"recompute": True}, {"lora_rank": 4, "recompute": "selectiv
     data = assign_credit(sampled(lm), 1.0, 0.95)
     # At most one sequence in a pass: of three, one process has two, and the other goes along. And all at once.
     alone.append((lm, data, {budget: gradients(lm, data, replace(CONFIG, token_budget=budget)) for budget in (1, 10_000)}))
-distributed.start()
+distributed.start(cpu=True)
 assert distributed.world() == 2
 
 for lm, data, expected in alone:
@@ -118,7 +118,7 @@ for name, one in flatten_optimizer(fresh)[0].items():
 """
 
 RUNS = """
-distributed.start()
+distributed.start(cpu=True)
 tiny = Config.from_dict({tiny!r})
 load_algorithm("step-ppo")(tiny, out / "whole")
 load_algorithm("step-ppo")(replace(tiny, sharded=True), out / "sharded")
