@@ -55,7 +55,7 @@ KNOBS: dict[str, Knobs] = {
     "RLOO": _GROUPS,
     "GRPO": _GROUPS,
     "GiGPO": _GROUPS,
-    "StepTool": {"lr": _RATES, "shaper_options.alpha": [0.1, 0.02], "shaper_options.beta": [0.5, 1.0]},
+    "StepTool": _DENSE,
     "w/o step credit": {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]},
     "SC only": _DENSE,
     "Con only": _DENSE,
