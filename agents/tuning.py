@@ -29,7 +29,7 @@ from .config import ALGORITHM_SETTINGS
 from .grid import METHODS, Spec, cell_folder, evaluations, run_grid, write_json
 from .trajectory import read_jsonl
 
-__all__ = ["KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned", "with_knobs"]
+__all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned", "with_knobs"]
 
 TRIALS = 6
 SEED = 1000
@@ -62,6 +62,9 @@ KNOBS: dict[str, Knobs] = {
     "reference credit": {"lr": _RATES, "epochs": [2, 1], "negative": [1.0, 0.3]},
 }
 """Row of the table -> its knobs: three learning rates, and two values of two knobs that act in this method."""
+
+ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "SC only", "Con only", "reference credit"), "StepTool")
+"""Row -> the method it leaves something out of, whose settings it takes where none were searched for it."""
 
 
 def search_settings(
@@ -150,6 +153,8 @@ def with_knobs(settings: Mapping[str, Any], knobs: Mapping[str, Any]) -> dict[st
 def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the settings of every method with what a search has found for it; all begin with the warm start of the first supervised one.
 
+    An ablation that was not searched takes what was found for the whole method, except what it sets itself.
+
     Args:
         found: What ``search_settings`` returned.
         methods: Row -> settings.
@@ -157,11 +162,16 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
     Raises:
         UnknownName: Nothing was found for one of them.
     """
-    for name in methods:
-        if name not in found:
+    knobs: dict[str, dict[str, Any]] = {}
+    for name, own in methods.items():
+        if name in found:
+            knobs[name] = found[name]["knobs"]
+        elif ABLATED.get(name) in found:
+            knobs[name] = {knob: value for knob, value in found[ABLATED[name]]["knobs"].items() if knob not in own}
+        else:
             raise UnknownName("method of this search", name, found)
     warm = _warm_start(found, methods)
-    return {name: with_knobs({**warm, **own}, found[name]["knobs"]) for name, own in methods.items()}
+    return {name: with_knobs({**warm, **own}, knobs[name]) for name, own in methods.items()}
 
 
 def read_settings(path: Path) -> dict[str, Any]:

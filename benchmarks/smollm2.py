@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, nargs=2, metavar=("A", "B"), help="of worlds: fewest and most calls before finish (default: those of the level)")
     parser.add_argument("--category", help="of bfcl: base, simple, multiple … (default: base)")
     parser.add_argument("--option", action="append", metavar="NAME=VALUE", help="a keyword of the suite; may be repeated")
+    parser.add_argument("--train-option", action="append", metavar="NAME=VALUE", help="the same for the tasks of step-ppo alone; may be repeated")
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting of the runs, such as lr=1e-4; may be repeated")
     parser.add_argument("--model", default="smollm2", help="another model, such as tiny to see in a minute that all works (default: smollm2)")
     parser.add_argument("--tasks", type=int, help=f"held-out tasks ({default('tasks')})")
@@ -252,9 +253,12 @@ def main() -> None:
         vars(given).update(SMOKE)
     try:
         config = configure(given)
+        narrowed = pairs(given.train_option, "--train-option")
+        training = replace(config, suite_options={**config.suite_options, **narrowed})
         suite = make_suite(config.suite, **config.suite_options, split="test")
         # What the runs would find wrong, before anything is played.
-        make_suite(config.suite, **{**config.suite_options, **config.demo_options}, split="train")
+        for options in (config.demo_options, narrowed):
+            make_suite(config.suite, **{**config.suite_options, **options}, split="train")
     except StepToolError as fault:
         parser.error(str(fault))
     if not 1 <= given.tasks <= len(suite):
@@ -266,7 +270,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
 
     out.mkdir(parents=True, exist_ok=True)
-    wanted = {"tasks": given.tasks, "config": config.as_dict()}
+    wanted = {"tasks": given.tasks, "config": config.as_dict(), **({"training": narrowed} if narrowed else {})}
     if (spec := out / "spec.json").is_file():
         if json.loads(spec.read_text(encoding="utf-8")) != json.loads(json.dumps(wanted)):
             parser.error(f"{out} holds a table with other options; give another --out")
@@ -289,7 +293,7 @@ def main() -> None:
             reports[row.key] = train(replace(config, algo="sft"), out / "warm-start", console)
             to_learn = reports[row.key]["seconds"] / max(config.demos * config.demo_epochs, 1)
         elif row.key == "trained":
-            reports[row.key] = train(config, out / "train", console, begin=out / "warm-start")
+            reports[row.key] = train(training, out / "train", console, begin=out / "warm-start")
         played[row.key] = play(row, config, suite, tasks, out, say)
         if row.key in ("zero-shot", "warm-start"):
             seconds, episodes = _seconds(out, row)
@@ -301,6 +305,7 @@ def main() -> None:
     place = pick_device(config.device, config.model)
     machine = torch.cuda.get_device_name(place) if place.type == "cuda" else f"{given.threads} threads of the processor"
     playing = sum(seconds for seconds, _ in times.values())
+    told = [shown(config.suite_options), *(f"{who}: {shown(own)}" for who, own in (("demonstrations", config.demo_options), ("step-ppo", narrowed)) if own)]
     text = "\n".join(
         [
             f"# {'SmolLM2-135M' if given.model == 'smollm2' else given.model} on {title}",
@@ -310,7 +315,7 @@ def main() -> None:
             f"tasks, played greedily, {budget} for every row. Trained on the train part: {config.demos} demonstrations, {config.demo_epochs} times, then",
             f"{config.updates} updates of {config.episodes} episodes, {config.epochs * min(config.minibatches, config.episodes)} optimizer steps each, "
             f"learning rate {config.lr:g}, seed {config.seed}; on {machine}.",
-            f"Tasks: {shown(config.suite_options)}{f'; demonstrations: {shown(config.demo_options)}' if config.demo_options else ''}. Means over tasks with",
+            f"Tasks: {'; '.join(told)}. Means over tasks with",
             "bootstrap 95 % intervals over tasks (where all tasks agree the interval is a point, which says little about other tasks).",
             "",
             *main_table(titles, played, calls, {key: seconds / episodes for key, (seconds, episodes) in times.items()}),

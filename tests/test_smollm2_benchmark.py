@@ -161,10 +161,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
 @pytest.mark.usefixtures("threads")
 def test_a_run_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    run(monkeypatch, "--out", str(out))
+    options = ("--out", str(out), "--train-option", "depth=[2, 3]")
+    run(monkeypatch, *options)
     first, table = capsys.readouterr(), (out / "table.md").read_text(encoding="utf-8")
     assert first.out.strip() == table.strip()
     assert "tiny on generated worlds, level 2" in table and "SMOKE RUN" in table and "| success by depth |" in table
+    trained_on = {name: json.loads((out / name / "config.json").read_text(encoding="utf-8"))["suite_options"]["depth"] for name in ("warm-start", "train")}
+    assert trained_on == {"warm-start": [2, 4], "train": [2, 3]} and "; step-ppo: `depth=[2, 3]`. Means" in table
     assert (out / "warm-start" / "warm_start.safetensors").read_bytes() == (out / "train" / "warm_start.safetensors").read_bytes()
 
     # Killed after the training, in the last row, and after one of its two tasks.
@@ -172,7 +175,7 @@ def test_a_run_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_
     episodes = read_jsonl(out / "trained.jsonl")
     (out / "trained.jsonl").write_text((out / "trained.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8")
     (out / "table.md").unlink()
-    run(monkeypatch, "--out", str(out))
+    run(monkeypatch, *options)
     again = capsys.readouterr()
     assert (out / "train" / "report.json").stat().st_mtime_ns == weights
     assert "zero-shot: " not in again.err and "trained: 2 of 2" in again.err
@@ -182,7 +185,7 @@ def test_a_run_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_
 
     # Other options belong into another folder.
     with pytest.raises(SystemExit):
-        run(monkeypatch, "--out", str(out), "--seed", "1")
+        run(monkeypatch, *options, "--seed", "1")
     assert "holds a table with other options" in capsys.readouterr().err
 
 

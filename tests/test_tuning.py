@@ -64,6 +64,17 @@ def test_all_begin_with_the_same_warm_start() -> None:
         tuned(found, {"ETO": METHODS["ETO"]})
 
 
+def test_an_ablation_takes_what_was_found_for_the_whole_method_except_what_it_sets_itself() -> None:
+    found: dict[str, Any] = {"StepTool": {"knobs": {"lr": 2.0, "lam": 0.5, "negative": 0.3}}}
+    made = tuned(found, {name: METHODS[name] for name in ("SC only", "reference credit")})
+    assert made["SC only"] == {"algo": "step-ppo", "shaper_options": {"beta": 0.0}, "lr": 2.0, "lam": 0.5, "negative": 0.3}
+    assert made["reference credit"] == {**METHODS["reference credit"], "lr": 2.0}
+    with pytest.raises(UnknownName, match="'Con only'"):
+        tuned({"SFT": {"knobs": {}}}, {"Con only": METHODS["Con only"]})
+    own = {**found, "SC only": {"knobs": {"lr": 3.0}}}
+    assert tuned(own, {"SC only": METHODS["SC only"]})["SC only"]["lr"] == 3.0
+
+
 def test_a_search(tmp_path: Path) -> None:
     methods = {name: METHODS[name] for name in ("SFT", "RFT")}
     knobs = {"SFT": {"demo_lr": [1e-3, 2e-3]}, "RFT": {"lr": [1e-3]}}
