@@ -41,6 +41,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "GiGPO": {"algo": "gigpo"},
     "StepTool": {"algo": "step-ppo"},
     "w/o step credit": {"algo": "step-ppo", "credit": "trajectory"},
+    "token credit": {"algo": "step-ppo", "credit": "token", "lam": 0.95},
+    "bilevel credit": {"algo": "step-ppo", "credit": "bilevel", "lam": 0.95},
     "SC only": {"algo": "step-ppo", "shaper_options": {"beta": 0.0}},
     "Con only": {"algo": "step-ppo", "shaper_options": {"alpha": 0.0}},
     "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0},

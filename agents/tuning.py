@@ -44,6 +44,7 @@ _RATES = [3e-4, 1.5e-4, 6e-4]
 _PLAIN_RATES = [8e-4, 4e-4, 1.6e-3]
 _GROUPS: Knobs = {"lr": _PLAIN_RATES, "group": [8, 4], "negative": [1.0, 0.3]}
 _DENSE: Knobs = {"lr": _RATES, "lam": [0.5, 0.9], "negative": [0.3, 1.0]}
+_FINE: Knobs = {"lr": _RATES, "lam": [0.95, 1.0], "negative": [0.3, 1.0]}  # λ acts once per token here
 
 KNOBS: dict[str, Knobs] = {
     "SFT": {"demo_lr": [2e-3, 1e-3, 4e-3], "demo_epochs": [1, 2], "demo_batch": [16, 8]},
@@ -57,6 +58,8 @@ KNOBS: dict[str, Knobs] = {
     "GiGPO": _GROUPS,
     "StepTool": _DENSE,
     "w/o step credit": {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]},
+    "token credit": _FINE,
+    "bilevel credit": _FINE,
     "SC only": _DENSE,
     "Con only": _DENSE,
     "reference credit": {"lr": _RATES, "epochs": [2, 1], "negative": [1.0, 0.3]},
