@@ -217,12 +217,11 @@ def table(
         for name in method or ():
             if name not in METHODS:
                 raise UnknownName("method", name, METHODS)
-        methods = METHODS
+        chosen = {name: own for name, own in METHODS.items() if not method or name in method}
         if settings is not None:
             from .tuning import read_settings, tuned
 
-            methods = tuned(read_settings(settings), METHODS)
-        chosen = {name: own for name, own in methods.items() if not method or name in method}
+            chosen = tuned(read_settings(settings), chosen)
         own = pairs(set_, "--set")
         splits = SPLITS if own.get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), own, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)

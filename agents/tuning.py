@@ -116,7 +116,7 @@ def search_settings(
     supervised, others = ({name: own for name, own in chosen.items() if (own.get("algo") == "sft") is wanted} for wanted in (True, False))
     found = _stage(replace(base, methods=_cells(supervised, known, trials)), supervised, known, trials, out / "supervised", **run)
     cells = tuned(found, supervised)  # so that the grid fits the warm start once
-    base = replace(base, settings={**base.settings, **_warm_start(found, supervised)})
+    base = replace(base, settings={**base.settings, **_warm_start(found)})
     found |= _stage(replace(base, methods=cells | _cells(others, known, trials)), others, known, trials, out / "others", **run)
     write_json(out / "settings.json", found)
     return found
@@ -154,7 +154,8 @@ def with_knobs(settings: Mapping[str, Any], knobs: Mapping[str, Any]) -> dict[st
 
 
 def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the settings of every method with what a search has found for it; all begin with the warm start of the first supervised one.
+    """Return the settings of every method with what a search has found for it; all begin with the warm start of the first supervised
+    method of the search, also where that is not among them.
 
     An ablation that was not searched takes what was found for the whole method, except what it sets itself.
 
@@ -173,7 +174,7 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
             knobs[name] = {knob: value for knob, value in found[ABLATED[name]]["knobs"].items() if knob not in own}
         else:
             raise UnknownName("method of this search", name, found)
-    warm = _warm_start(found, methods)
+    warm = _warm_start(found)
     return {name: with_knobs({**warm, **own}, knobs[name]) for name, own in methods.items()}
 
 
@@ -188,9 +189,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _warm_start(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    supervised = [name for name, own in methods.items() if own.get("algo") == "sft"]
-    return dict(found[supervised[0]]["knobs"]) if supervised else {}
+def _warm_start(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found for the first supervised method; its knobs are all about demonstrations."""
+    supervised = [one["knobs"] for one in found.values() if one["knobs"] and all(knob.startswith("demo_") for knob in one["knobs"])]
+    return dict(supervised[0]) if supervised else {}
 
 
 def _cells(methods: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, Knobs], trials: int) -> dict[str, dict[str, Any]]:

@@ -60,6 +60,7 @@ def test_all_begin_with_the_same_warm_start() -> None:
     found: dict[str, Any] = {"SFT": {"knobs": {"demo_lr": 1.0}}, "RFT": {"knobs": {"lr": 2.0}}}
     made = tuned(found, {name: METHODS[name] for name in found})
     assert made == {"SFT": {"demo_lr": 1.0, "algo": "sft"}, "RFT": {"demo_lr": 1.0, "algo": "rft", "lr": 2.0}}
+    assert tuned(found, {"RFT": METHODS["RFT"]}) == {"RFT": made["RFT"]}, "also where the supervised row is left out"
     with pytest.raises(UnknownName, match="unknown method of this search 'ETO'"):
         tuned(found, {"ETO": METHODS["ETO"]})
 
