@@ -50,6 +50,7 @@ __all__ = [
     "warm_up_critic",
 ]
 
+
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
     """Warm-start a policy, improve it update by update, and evaluate it on held-out tasks before and after.
 

@@ -41,7 +41,7 @@ Knobs = Mapping[str, Sequence[Any]]
 """Setting -> values, the default first. ``algo_options.beta`` is the entry ``"beta"`` of ``algo_options``."""
 
 _RATES = [3e-4, 1.5e-4, 6e-4]
-_PLAIN_RATES = [8e-4, 4e-4, 1.6e-3]
+_PLAIN_RATES = [8e-4, 4e-4, 2e-4]
 _GROUPS: Knobs = {"lr": _PLAIN_RATES, "group": [8, 4], "negative": [1.0, 0.3]}
 _DENSE: Knobs = {"lr": _RATES, "lam": [0.5, 0.9], "negative": [0.3, 1.0]}
 _FINE: Knobs = {"lr": _RATES, "lam": [0.95, 1.0], "negative": [0.3, 1.0]}  # λ acts once per token here
