@@ -5,7 +5,7 @@
 Plays groups of episodes with the policy of each run, sampled, on training tasks of its suite, with the shaper ``steptool``. In a group
 whose episodes all end the same, returns still differ by the small rewards of the steps. Shown is which share of the sum of |A| over all
 steps lies there: ``rloo`` keeps the scale of the returns; ``grpo`` and ``gigpo`` divide by the standard deviation of the group, so
-that a difference of a few hundredths counts as much there as the verdict does elsewhere. Half a minute a run.
+that a difference of a few hundredths counts as much there as the verdict does elsewhere. A minute a run.
 """
 
 from __future__ import annotations
