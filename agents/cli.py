@@ -118,11 +118,11 @@ def evaluate(
     """Play tasks and report success with a 95 % interval."""
     from steptool_env.errors import InvalidArgument, UnknownName
     from steptool_env.tasks import make_suite
+    from steptool_env.tasks.wrapped import Faulty
 
     from .evaluate import evaluate as play
     from .evaluate import held_out, pass_rates
     from .policy import OraclePolicy, Policy, RandomPolicy
-    from .robustness import Faulty
 
     if (run is not None) + (policy is not None) + (model is not None) != 1:
         raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")

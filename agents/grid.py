@@ -23,11 +23,14 @@ from typing import Any, NamedTuple
 
 from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.tasks import TaskSuite, make_suite
+from steptool_env.tasks.wrapped import Faulty
 
 from .config import CHAINS, Config
-from .robustness import RATES, Faulty
 
 __all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
+"""Of the robustness curve: shares of calls that fail."""
 
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},

@@ -33,7 +33,7 @@ AGENTS = [
         *("remote", "report", "rollout", "room", "run_folder", "run_policies", "schedule", "served", "sharding", "stop_texts", "tiny", "tiny_pretraining"),
     },
     {
-        *("archer", "eto", "evaluate", "export", "offline", "rft", "robustness", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"),
+        *("archer", "eto", "evaluate", "export", "offline", "rft", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"),
         "warm_start",
     },
     {"__init__"},

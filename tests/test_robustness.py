@@ -7,9 +7,9 @@ from toy import Counting
 
 from steptool_agents.evaluate import evaluate
 from steptool_agents.policy import OraclePolicy
-from steptool_agents.robustness import Faulty
-from steptool_env import StepToolEnv
+from steptool_env import StepToolEnv, make_suite
 from steptool_env.errors import InvalidArgument
+from steptool_env.tasks.wrapped import Faulty
 
 
 def test_no_fault_changes_nothing() -> None:
@@ -51,5 +51,18 @@ def test_snapshots_hold_the_faults_to_come() -> None:
 
 
 def test_a_rate_out_of_range() -> None:
-    with pytest.raises(InvalidArgument, match=r"rate must lie in \[0, 1\], got 1.5"):
+    with pytest.raises(InvalidArgument, match=r"rate must lie in \[0, 1\] .* got 1.5"):
         Faulty(Counting(), 1.5)
+
+
+@pytest.mark.parametrize(("suite", "options"), [("jsonl", {}), ("bfcl", {"category": "base"}), ("bfcl", {"category": "simple"}), ("agentdojo", {})])
+def test_every_suite_can_fail(suite: str, options: dict[str, str]) -> None:
+    """Graders look at the toolkit that their suite made, whatever stands in front of it."""
+    report, _ = evaluate(OraclePolicy(), Faulty(make_suite(suite, **options), 0.3), list(range(8)))
+    assert report.call_success < 1.0
+
+
+def test_an_unknown_tool_is_the_models_mistake() -> None:
+    env = StepToolEnv(Faulty(Counting(), 1.0))
+    env.reset(options={"task": 0})
+    assert env.step({"name": "ad", "arguments": {}})[4]["tool_error"] == "unknown_tool"

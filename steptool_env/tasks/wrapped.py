@@ -1,15 +1,16 @@
-"""``WithTools``: any suite with its toolkits wrapped: recorded, slower, failing."""
+"""``WithTools``: any suite with its toolkits wrapped: recorded, slower, failing. ``Faulty`` is the one whose calls fail now and then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tools.faults import FaultyToolkit
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.tools.wrapped import WrappedToolkit
 from steptool_env.types import Outcome, Task, ToolCall
 
-__all__ = ["WithTools"]
+__all__ = ["Faulty", "WithTools"]
 
 
 class WithTools(TaskSuite):
@@ -37,7 +38,7 @@ class WithTools(TaskSuite):
     def toolkit(self, task: Task) -> Toolkit:
         made = self.inner.toolkit(task)
         outer = self.wrap(task, made)
-        vars(outer)["made_by_suite"] = made
+        outer.made = made
         return outer
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
@@ -53,8 +54,30 @@ class WithTools(TaskSuite):
         return self.inner.progress(task, _unwrapped(episode))
 
 
+class Faulty(WithTools):
+    """A suite whose tools fail now and then: the call is not executed, and the agent reads that it may try again.
+
+    Which calls fail depends on the seed, the task, the call and how often it was made, not on what else runs; see ``FaultyToolkit``.
+
+    Args:
+        suite: Any suite.
+        rate: Share of calls that fail, in [0, 1]. ``finish`` never fails.
+        seed: The same seed fails the same calls.
+    """
+
+    def __init__(self, suite: TaskSuite, rate: float, seed: int = 0) -> None:
+        FaultyToolkit.check(rate)
+        super().__init__(suite, self._failing)
+        self.rate, self.seed = rate, seed
+
+    def _failing(self, task: Task, toolkit: Toolkit) -> FaultyToolkit:
+        return FaultyToolkit(toolkit, rate=self.rate, seed=f"{self.seed}/{task.id}")
+
+
 def _unwrapped(episode: Episode) -> Episode:
     """Return the episode as the suite within knows it: with the toolkit that it made."""
-    view = Episode(episode.task, vars(episode.toolkit)["made_by_suite"], episode.transitions)
+    outer = episode.toolkit
+    assert isinstance(outer, WrappedToolkit)
+    view = Episode(episode.task, outer.made, episode.transitions)
     view.messages, view.memory = episode.messages, episode.memory
     return view

@@ -24,7 +24,7 @@ __all__ = ["FaultyToolkit"]
 _KINDS = {
     "unavailable": "Error: {name} is unavailable: a simulated failure of the service.",
     "timeout": "Error: {name} timed out: a simulated failure.",
-    "tool_failed": "Error: {name} failed: a simulated failure.",
+    "tool_failed": "Error: {name} failed: the service did not answer; try again.",
 }
 
 
@@ -48,13 +48,18 @@ class FaultyToolkit(WrappedToolkit):
     """
 
     def __init__(self, inner: Toolkit, *, rate: float = 0.0, error: str = "tool_failed", latency: float = 0.0, seed: int | str = 0) -> None:
-        if not 0 <= rate <= 1 or not 0 <= latency < float("inf"):
-            raise InvalidArgument(f"rate must lie in [0, 1] and latency be seconds from 0, got {rate!r} and {latency!r}")
+        self.check(rate, latency)
         if error not in _KINDS:
             raise InvalidArgument(f"error must be one of {', '.join(_KINDS)}, got {error!r}")
         super().__init__(inner)
         self.rate, self.error, self.latency, self.seed = rate, error, latency, seed
         self.faults = _State()
+
+    @staticmethod
+    def check(rate: float, latency: float = 0.0) -> None:
+        """Raise ``InvalidArgument`` if the rate is no share or the latency no time."""
+        if not 0 <= rate <= 1 or not 0 <= latency < float("inf"):
+            raise InvalidArgument(f"rate must lie in [0, 1] and latency be seconds from 0, got {rate!r} and {latency!r}")
 
     @property
     def injected(self) -> Counter[str]:
@@ -62,8 +67,8 @@ class FaultyToolkit(WrappedToolkit):
         return self.faults.injected
 
     def execute(self, call: ToolCall) -> ToolResult:
-        if call.name == "finish":
-            return self.inner.execute(call)
+        if call.name == "finish" or not isinstance(call.name, str) or call.name not in self.inner:
+            return self.inner.execute(call)  # a tool that does not exist cannot fail: that is the model's mistake
         if self.latency:
             time.sleep(self.latency)
         if self.rate and self._fails(call):

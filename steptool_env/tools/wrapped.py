@@ -21,6 +21,8 @@ class WrappedToolkit(Toolkit):
 
     def __init__(self, inner: Toolkit) -> None:
         self.inner = inner
+        self.made = inner
+        """The toolkit that the suite made, which its grading looks at; ``inner`` may be another wrapper around it."""
         self.max_result_chars = inner.max_result_chars
 
     @property
