@@ -9,7 +9,7 @@ from typing import Any
 
 from steptool_env.errors import InvalidArgument, UnknownName
 
-from .credit import CREDIT
+from .credit.schemes import CREDIT
 
 __all__ = ["ALGORITHM_SETTINGS", "Config"]
 

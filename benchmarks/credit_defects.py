@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steptool_agents.credit import CREDIT
-from steptool_agents.episodes import Episodes, Floats
+from steptool_agents.credit.episodes import Episodes, Floats
+from steptool_agents.credit.schemes import CREDIT
 
 PICTURE = Path(__file__).parents[1] / "docs" / "credit.png"
 CALLS, TOKENS = 4, 20

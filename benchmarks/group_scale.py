@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from steptool_agents.credit import CREDIT
-from steptool_agents.crediting import as_episodes
-from steptool_agents.rollout import rollout
-from steptool_agents.run_policies import load_policy
+from steptool_agents.credit.schemes import CREDIT
+from steptool_agents.learning.advantages import as_episodes
+from steptool_agents.rollouts.collect import rollout
+from steptool_agents.runs.policies import load_policy
 from steptool_agents.trajectory import Trajectory
 from steptool_env.env import StepToolEnv
 from steptool_env.rewards import make_shaper

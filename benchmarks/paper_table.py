@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steptool_agents.grid import METHODS, Spec, run_grid
-from steptool_agents.table import as_markdown, build, write
-from steptool_agents.tuning import TRIALS, read_settings, search_settings, tuned
+from steptool_agents.experiments.grid import METHODS, Spec, run_grid
+from steptool_agents.experiments.table import as_markdown, build, write
+from steptool_agents.experiments.tuning import TRIALS, read_settings, search_settings, tuned
 
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
 

@@ -31,14 +31,15 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from train_speed import trajectory
 
-from steptool_agents.batching import collate, length
 from steptool_agents.config import Config
-from steptool_agents.language_model import LanguageModel
-from steptool_agents.lm import LMPolicy
-from steptool_agents.models import load_model
-from steptool_agents.profiling import metrics, rows
-from steptool_agents.rollout import rollout
-from steptool_agents.step_ppo import assign_credit, improve, make_optimizer, reference_logprobs
+from steptool_agents.learning.advantages import assign_credit
+from steptool_agents.learning.batches import collate, length
+from steptool_agents.learning.policy_gradient import improve, make_optimizer, reference_logprobs
+from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.loading import load_model
+from steptool_agents.parallel.profiling import metrics, rows
+from steptool_agents.policies.local import LMPolicy
+from steptool_agents.rollouts.collect import rollout
 from steptool_agents.trajectory import Trajectory
 from steptool_env.env import StepToolEnv
 from steptool_env.tasks import make_suite

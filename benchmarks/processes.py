@@ -27,9 +27,9 @@ def work(share: int, episodes: int, ready: Any, done: Any) -> None:
     import torch
 
     from steptool_agents.config import Config
-    from steptool_agents.lm import LMPolicy
-    from steptool_agents.models import load_model
-    from steptool_agents.rollout import rollout
+    from steptool_agents.models.loading import load_model
+    from steptool_agents.policies.local import LMPolicy
+    from steptool_agents.rollouts.collect import rollout
     from steptool_env.env import StepToolEnv
     from steptool_env.tasks import make_suite
 

@@ -30,9 +30,10 @@ from typing import Any
 
 import torch
 
-from steptool_agents.engine import Engine, Limits
-from steptool_agents.language_model import LanguageModel
-from steptool_agents.models import load_model
+from steptool_agents.generation.admission import Limits
+from steptool_agents.generation.engine import Engine
+from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.loading import load_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "rollout_speed.md"

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from steptool_agents.sb3 import SB3_ALGORITHMS, SuccessCallback, evaluate, make_envs, make_model
+from steptool_agents.interop.sb3 import SB3_ALGORITHMS, SuccessCallback, evaluate, make_envs, make_model
 
 RESULTS = Path(__file__).parent / "results" / "sb3_zoo.md"
 DIALS: dict[str, Any] = {"suite": "worlds", "families": ("lookup", "change"), "domains": ("shop", "travel", "clinic"), "faults": 0, "lookalikes": 0}

@@ -34,16 +34,16 @@ from rich.console import Console
 from smollm2_tables import by_depth, changes, costs, main_table, shown
 
 from steptool_agents import load_algorithm
-from steptool_agents.cli_options import pairs
+from steptool_agents.cli.options import pairs
 from steptool_agents.config import Config
-from steptool_agents.evaluate import evaluate, held_out, oracle_calls
-from steptool_agents.grid import write_json
-from steptool_agents.lm import LMPolicy
-from steptool_agents.metrics import read_metrics
-from steptool_agents.models import load_model, pick_device
-from steptool_agents.policy import OraclePolicy, Policy
-from steptool_agents.run_folder import copy_warm_start
-from steptool_agents.run_policies import load_policy
+from steptool_agents.experiments.grid import write_json
+from steptool_agents.models.loading import load_model, pick_device
+from steptool_agents.policies.base import OraclePolicy, Policy
+from steptool_agents.policies.local import LMPolicy
+from steptool_agents.rollouts.evaluate import evaluate, held_out, oracle_calls
+from steptool_agents.runs.folder import copy_warm_start
+from steptool_agents.runs.policies import load_policy
+from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.trajectory import Generation, Trajectory, read_jsonl, write_jsonl
 from steptool_env import Observation, StepToolEnv, TaskSuite, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, StepToolError

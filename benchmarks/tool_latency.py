@@ -19,8 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from steptool_agents.policy import OraclePolicy
-from steptool_agents.rollout import rollout
+from steptool_agents.policies.base import OraclePolicy
+from steptool_agents.rollouts.collect import rollout
 from steptool_agents.trajectory import Generation
 from steptool_env import Observation, StepToolEnv, make_suite
 from steptool_env.tasks.wrapped import WithTools

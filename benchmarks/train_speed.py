@@ -28,11 +28,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from steptool_agents.batching import collate, length, micro_batches
-from steptool_agents.language_model import LanguageModel
-from steptool_agents.losses import action_logprobs
-from steptool_agents.models import load_model
-from steptool_agents.recompute import recompute
+from steptool_agents.learning.batches import collate, length, micro_batches
+from steptool_agents.learning.losses import action_logprobs
+from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.loading import load_model
+from steptool_agents.models.recompute import recompute
 from steptool_agents.trajectory import Generation, Step, Trajectory
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
 

@@ -70,7 +70,7 @@ SHAPERS: dict[str, str | Callable[..., RewardShaper]] = {
     "hindsight": Hindsight,
     "monte-carlo": "steptool_env.monte_carlo:MonteCarlo",
     "paper-rules": PaperRules,
-    "paper-judge": "steptool_agents.judge:PaperJudge",
+    "paper-judge": "steptool_agents.servers.judge:PaperJudge",
     "step-cost": final_and_step_cost,
     "format": final_and_format,
     "repetition": final_and_repetition,

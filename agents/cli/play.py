@@ -1,0 +1,163 @@
+"""``steptool play``: a person solves a task in the terminal, and sees what every call earns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steptool_env.env import StepToolEnv
+from steptool_env.errors import did_you_mean
+from steptool_env.rendering import printable
+from steptool_env.types import ToolCall
+
+from ..show.words import earned, verdict
+
+__all__ = ["play", "read_call"]
+
+HELP = """Type a call: a tool's name and its arguments, such as
+  get_order O12                    values in the order of the arguments
+  get_order order_id=O12           or by name
+  finish answer="Ada"              ends the episode; give_up=true declines the task
+Further commands: tools (the list again), task (the request again), hint (the solution's next call), quit."""
+_WORD = re.compile(r"""(?:[^\s"']|"(?:[^"\\]|\\.)*"|'[^']*')+""")
+
+
+def play(env: StepToolEnv, task: int | str | None, seed: int, console: Console, ask: Callable[[], str]) -> dict[str, Any]:
+    """Let a person play one episode; return what became of it.
+
+    Args:
+        env: Whose tasks are played.
+        task: Index or id of the task; None draws one.
+        seed: Draws the task.
+        console: Where everything is shown.
+        ask: Returns the next line that was typed; raises ``EOFError`` when there is none.
+
+    Returns:
+        ``task_id``, ``success``, ``steps``, ``reward``, ``hints`` and ``quit``.
+    """
+    _, info = env.reset(seed=seed, options=None if task is None else {"task": task})
+    assert env.episode is not None
+    show_task(env, console)
+    show_tools(env, console)
+    console.print(HELP, markup=False, highlight=False, style="dim")
+    total, hints, ended = 0.0, 0, False
+    while not ended:
+        try:
+            line = ask().strip()
+        except (EOFError, KeyboardInterrupt):
+            line = "quit"
+        match line:
+            case "":
+                continue
+            case "quit" | "exit":
+                break
+            case "help" | "?":
+                console.print(HELP, markup=False, highlight=False, style="dim")
+            case "tools":
+                show_tools(env, console)
+            case "task":
+                show_task(env, console)
+            case "hint":
+                hints += 1
+                console.print(hint(env), markup=False, style="cyan")
+            case _:
+                call = read_call(line, env.episode.toolkit.parameters)
+                if isinstance(call, str):
+                    console.print(call, markup=False, style="yellow")
+                    continue
+                _, reward, terminated, truncated, info = env.step(call)
+                total += reward
+                ended = terminated or truncated
+                show_step(env, reward, total, info, console)
+    if ended:
+        show_end(env, total, console)
+    return {"task_id": env.task.id, "success": info["success"], "steps": len(env.episode), "reward": total, "hints": hints, "quit": not ended}
+
+
+def read_call(line: str, tools: Mapping[str, Mapping[str, Any]]) -> ToolCall | str:
+    """Read a typed call; return what is wrong with it, in words, if it cannot be read.
+
+    Values without a name go to the arguments in the order of the schema. Values are JSON where the schema does not want text.
+    """
+    name, _, rest = line.partition(" ")
+    if name not in tools:
+        return f"There is no tool {name!r}.{did_you_mean(name, tools)} Type tools for the list, help for more."
+    properties: Mapping[str, Any] = tools[name].get("properties", {})
+    if rest.strip().startswith("{"):
+        try:
+            return ToolCall(name, json.loads(rest))
+        except ValueError as fault:
+            return f"The arguments are not JSON: {fault}"
+    arguments: dict[str, Any] = {}
+    for word in _WORD.findall(rest):
+        key, equals, value = word.partition("=")
+        if not equals or key not in properties:
+            left = [one for one in properties if one not in arguments]
+            if not left:
+                return f"{name} takes {len(properties)} arguments: {', '.join(properties) or 'none'}; {word!r} is too much."
+            key, value = left[0], word
+        arguments[key] = _value(value, properties[key])
+    return ToolCall(name, arguments)
+
+
+def _value(text: str, schema: Mapping[str, Any]) -> Any:
+    plain = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    if schema.get("type", "string") == "string":
+        return plain
+    try:
+        return json.loads(text)
+    except ValueError:
+        return plain
+
+
+def show_task(env: StepToolEnv, console: Console) -> None:
+    """Print the request and how many calls it may take."""
+    budget = env.max_steps or env.task.max_steps
+    console.print(f"\n[dim]{env.task.id}, at most {budget} calls[/]")
+    console.print(Text(env.task.instruction, style="bold"))
+
+
+def show_tools(env: StepToolEnv, console: Console) -> None:
+    """Print the tools on offer with their arguments."""
+    assert env.episode is not None
+    view = Table(box=None, pad_edge=False)
+    for column in ("tool", "arguments", "what it does"):
+        view.add_column(column)
+    for name, one in env.episode.toolkit.items():
+        required = one.parameters.get("required", ())
+        arguments = []
+        for argument, schema in one.parameters.get("properties", {}).items():
+            choices = f" ({'|'.join(map(str, schema['enum']))})" if "enum" in schema else ""
+            arguments.append(f"{argument}{choices}" if argument in required else f"[{argument}{choices}]")
+        view.add_row(Text(name, style="green"), Text(", ".join(arguments)), Text(one.description, style="dim"))
+    console.print(view)
+
+
+def hint(env: StepToolEnv) -> str:
+    """Return the solution's next call as one would type it."""
+    solution = env.solution() if env.suite.has_solution else []
+    if not solution:
+        return "The task cannot be solved any more." if env.suite.has_solution else "This suite knows no solutions."
+    values = " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in solution[0].arguments.items())
+    return f"{solution[0].name} {values}".strip()
+
+
+def show_step(env: StepToolEnv, reward: float, total: float, info: Mapping[str, Any], console: Console) -> None:
+    """Print what a call returned, and the parts of its reward."""
+    assert env.episode is not None
+    result = env.episode[-1].result
+    console.print(Text(printable(result.content), style="red" if result.error else ""))
+    left = (env.max_steps or env.task.max_steps) - len(env.episode)
+    console.print(Text(f"{earned(reward, info['reward_parts'], total, info['progress'])}; {left} calls left", style="dim"))
+
+
+def show_end(env: StepToolEnv, total: float, console: Console) -> None:
+    """Print the verdict."""
+    assert env.episode is not None
+    console.print(verdict(env.episode[-1].outcome, len(env.episode), total))

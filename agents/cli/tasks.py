@@ -1,0 +1,131 @@
+"""The commands of ``steptool`` about tasks and rewards: ``audit``, ``play``, ``demonstrations``, ``suites``. None needs a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Level, Option, ShaperOption, make_console, pairs
+
+__all__ = ["audit", "demonstrations", "play", "suites"]
+
+
+def audit(
+    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, or module:factory.")] = "steptool",
+    shaper_option: ShaperOption = None,
+    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    level: Level = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays.")] = 50,
+    gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="The discount of the learner, per step.")] = 1.0,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Overrides the tasks' step budgets.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds what the policies draw.")] = 0,
+    option: Option = None,
+    json_: Json = False,
+) -> None:
+    """Let an oracle, noisy oracles and cheap tricks play, and fail (exit 1) if the reward ranks them wrongly."""
+    from steptool_env.audit import audit as run_audit
+
+    options = pairs(option, "--option") | ({} if level is None else {"level": level})
+    console = make_console(json_)
+    with console.status("") as status:
+        found = run_audit(
+            suite,
+            shaper,
+            episodes=episodes,
+            gamma=gamma,
+            max_steps=max_steps,
+            seed=seed,
+            shaper_options=pairs(shaper_option, "--shaper-option"),
+            on_policy=lambda name: status.update(f"{name} plays"),
+            **options,
+        )
+    if json_:
+        print(json.dumps(found.as_dict()))
+    else:
+        from ..show.tables import audit_table
+
+        console.print(audit_table(found))
+        for fault in found.faults:
+            console.print(f"- {fault}", markup=False, highlight=False)
+        console.print("[bold green]passed" if found.passed else "[bold red]failed")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def play(
+    suite: Annotated[str, typer.Option(help="Where the task comes from; see `steptool suites`.")] = "worlds",
+    level: Level = None,
+    split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "train",
+    task: Annotated[str | None, typer.Option(help="Index or id of the task; drawn by default.")] = None,
+    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, or module:factory.")] = "steptool",
+    seed: Annotated[int, typer.Option(help="Draws the task.")] = 0,
+    option: Option = None,
+    json_: Json = False,
+) -> None:
+    """Solve a task yourself: call its tools, and see what every call earns."""
+    from rich.console import Console
+
+    from steptool_env.env import StepToolEnv
+
+    from .play import play as play_task
+
+    options = pairs(option, "--option") | ({} if level is None else {"level": level})
+    env = StepToolEnv(suite, shaper, split=split, **options)
+    chosen = int(task) if task is not None and task.isdecimal() else task
+    console = Console(stderr=json_)
+    result = play_task(env, chosen, seed, console, lambda: console.input("[bold]> [/]"))
+    if json_:
+        print(json.dumps(result))
+
+
+def demonstrations(
+    out: Annotated[Path, typer.Option(help="The file, one JSON object a line.")],
+    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    level: Level = None,
+    count: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1000,
+    noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability of a random call instead of the right one, at every step.")] = 0.0,
+    most_depth: Annotated[int | None, typer.Option(min=1, help="Cover only tasks of at most this depth.")] = None,
+    deeper: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the deeper tasks that is covered nevertheless.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seeds the noise.")] = 0,
+    option: Option = None,
+    json_: Json = False,
+) -> None:
+    """Write demonstrations in the conversational form with tool calls that datasets and TRL read."""
+    from rich.progress import Progress
+
+    from steptool_env.tasks import make_suite
+
+    from ..rollouts.demonstrations import demonstrations as demonstrate
+    from ..rollouts.demonstrations import export
+
+    options = pairs(option, "--option") | ({} if level is None else {"level": level})
+    lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
+    with Progress(console=make_console(json_)) as progress:
+        bar = progress.add_task("demonstrating", total=count)
+        written = export(lines, out, lambda done: progress.update(bar, completed=done))
+    if json_:
+        print(json.dumps({"file": str(out), "episodes": written}))
+    else:
+        make_console(False).print(f"{written} episodes written to {out}")
+
+
+def suites(json_: Json = False) -> None:
+    """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
+    from rich.table import Table
+
+    from steptool_env.tasks.catalogue import describe
+
+    found = describe()
+    if json_:
+        print(json.dumps(found))
+        return
+    view = Table()
+    for column in ("suite", "tasks", "nothing solves", "licence", "about"):
+        view.add_column(column)
+    for one in found:
+        about = str(one["about"]) if not one["install"] else f"not installed: {one['install']}"
+        view.add_row(str(one["suite"]), str(one["size"]), str(one["floor"]), str(one["licence"]), about)
+    make_console(False).print(view)

@@ -1,0 +1,252 @@
+"""A grid of runs: methods × seeds, each cell a process of its own. What is finished is never done again; what was killed resumes.
+
+<out>/spec.json                                   what the grid is made of
+<out>/cells/<method>-<seed>/run/                  the run's folder, see run_folder.py
+                            evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
+                            evaluations/<split>-greedy-faults-<per cent>.…   the same with tools that fail now and then
+                            log.txt               what the process wrote
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.tasks import TaskSuite, make_suite
+from steptool_env.tasks.wrapped import Faulty
+
+from ..config import CHAINS, Config
+
+__all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
+"""Of the robustness curve: shares of calls that fail."""
+
+METHODS: dict[str, dict[str, Any]] = {
+    "SFT": {"algo": "sft"},
+    "RFT": {"algo": "rft"},
+    "PPO (final)": {"algo": "ppo-final"},
+    "ETO": {"algo": "eto"},
+    "ArCHer": {"algo": "archer"},
+    "REINFORCE": {"algo": "step-reinforce"},
+    "RLOO": {"algo": "rloo"},
+    "GRPO": {"algo": "grpo"},
+    "GiGPO": {"algo": "gigpo"},
+    "StepTool": {"algo": "step-ppo"},
+    "w/o step credit": {"algo": "step-ppo", "credit": "trajectory"},
+    "token credit": {"algo": "step-ppo", "credit": "token", "lam": 0.95},
+    "bilevel credit": {"algo": "step-ppo", "credit": "bilevel", "lam": 0.95},
+    "SC only": {"algo": "step-ppo", "shaper_options": {"beta": 0.0}},
+    "Con only": {"algo": "step-ppo", "shaper_options": {"alpha": 0.0}},
+    "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0},
+}
+"""Row of the table -> settings. The ablation without step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
+
+TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
+"""What a table trains and tests on unless told otherwise: where all tasks are shallow, most methods solve nearly all of them."""
+
+SPLITS: dict[str, dict[str, Any]] = {"held-out": {}, "deeper": {"split": "compositions"}}
+"""The splits of ``worlds``: tasks like those of training, and tasks of one or two calls more than the deepest of those."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a grid is made of; JSON in, JSON out."""
+
+    methods: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(METHODS))
+    """Row -> settings that differ from ``settings``."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of all runs."""
+    splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(own) for name, own in SPLITS.items()})
+    """Name -> keywords of the suite over those of training, and ``"slice": [first, last]`` for a part of it; the split is ``test``
+    unless they name another."""
+    searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
+    faults: list[float] = field(default_factory=lambda: [rate for rate in RATES if rate])
+    """Shares of calls that fail; under each of them the tasks of the first split are played greedily."""
+    tasks: int = 200
+    """Tasks of each split."""
+    budget: int = 30
+    """Calls of the model per task, for every search."""
+
+    def config(self, method: str, seed: int) -> Config:
+        """Return the settings of a cell."""
+        if method not in self.methods:
+            raise InvalidArgument(f"unknown method {method!r}; this grid has: {', '.join(self.methods)}")
+        own = {**self.settings, **self.methods[method]}
+        preset = Config.preset(own.get("model", "tiny"), own.get("suite", "worlds"), own.get("algo", "step-ppo"))
+        if own.get("suite", "worlds") == "worlds" and "suite_options" not in preset:  # a pretrained model has tasks of its own
+            preset["suite_options"] = dict(TASKS)
+        return Config.from_dict({**preset, **own, "seed": seed})
+
+
+def cell_folder(out: Path, method: str, seed: int) -> Path:
+    """Return where a cell lives."""
+    return out / "cells" / f"{re.sub('[^a-z0-9]+', '-', method.lower()).strip('-')}-{seed}"
+
+
+def read_spec(out: Path) -> Spec:
+    """Return the spec of a grid's folder; raises ``CheckpointError`` if it holds none."""
+    try:
+        return Spec(**json.loads((out / "spec.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as fault:
+        raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({fault})") from fault
+
+
+class Evaluation(NamedTuple):
+    """What is played with a trained policy, and where its episodes go."""
+
+    split: str
+    search: str
+    faults: float
+    """Share of calls that fail."""
+    folder: Path
+
+    @property
+    def episodes(self) -> Path:
+        """Where the episodes go."""
+        return self.folder / f"{self._name}.jsonl"
+
+    @property
+    def costs(self) -> Path:
+        """Where it says what they cost; written last, so that it says that all is there."""
+        return self.folder / f"{self._name}.json"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.split}-{self.search}" + (f"-faults-{100 * self.faults:g}" if self.faults else "")
+
+
+def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
+    """Return everything that is played with the policy of a cell, those with failing tools last."""
+    where = folder / "evaluations"
+    plain = [Evaluation(split, name, 0.0, where) for split in spec.splits for name in spec.searches]
+    return plain + [Evaluation(next(iter(spec.splits)), "greedy", rate, where) for rate in spec.faults]
+
+
+def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
+    """Return the tasks of a split."""
+    options = {**config.suite_options, "split": "test", **spec.splits[split]}
+    part = options.pop("slice", None)
+    suite: Any = make_suite(config.suite, **options)
+    chosen: TaskSuite = suite if part is None else suite[slice(*part)]
+    return chosen
+
+
+def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
+    """Run every cell that is not finished; return the folders of those that failed, whose ``log.txt`` says why.
+
+    The supervised cells come first: the others of their seed begin with the same warm start and take it from them.
+
+    Args:
+        spec: The grid. A folder that has another one already is refused.
+        out: Where to.
+        processes: Cells at a time, one thread each.
+        on_cell: Called with method, seed and ``"done"``, ``"failed"`` or ``"was done"``.
+
+    Raises:
+        CheckpointError: ``out`` holds another grid.
+    """
+    for method in spec.methods:  # mistakes show before anything is written
+        spec.config(method, 0)
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "spec.json").exists():
+        if asdict(read_spec(out)) != asdict(spec):
+            raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
+    else:
+        write_json(out / "spec.json", asdict(spec))
+
+    def one(cell: tuple[str, int]) -> Path | None:
+        folder = cell_folder(out, *cell)
+        state = "was done"
+        if not _finished(spec, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "log.txt", "ab") as log:
+                command = [sys.executable, "-m", "steptool_agents.experiments.grid", str(out), cell[0], str(cell[1])]
+                threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+            state = "failed" if code else "done"
+        if on_cell is not None:
+            on_cell(*cell, state)
+        return folder if state == "failed" else None
+
+    failed: list[Path | None] = []
+    with ThreadPoolExecutor(processes) as pool:
+        for supervised in (True, False):
+            cells = [(method, seed) for seed in spec.seeds for method in spec.methods if (spec.config(method, seed).algo == "sft") is supervised]
+            failed += pool.map(one, cells)
+    return [folder for folder in failed if folder is not None]
+
+
+def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
+    """Train one cell, or go on with it, and play what has not been played."""
+    from ..algorithms import load_algorithm
+
+    config, folder = spec.config(method, seed), cell_folder(out, method, seed)
+    run = folder / "run"
+    if not (run / "report.json").exists():
+        _take_warm_start(spec, out, config, run)
+        load_algorithm(config.algo)(config, run, resume=(run / "config.json").exists())
+    for one in evaluations(spec, folder):
+        if not one.costs.exists():
+            _play(spec, config, run, one)
+
+
+def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
+    """Copy the warm start of the supervised cell, if it is the same: only what comes after it differs."""
+    from ..runs.folder import copy_warm_start
+
+    for method in spec.methods:
+        other = spec.config(method, config.seed)
+        names = [name for name in config.as_dict() if name.startswith("demo")] + ["model", "suite", "suite_options", "call_format", "lora_rank"]
+        equal = all(getattr(other, name) == getattr(config, name) for name in names)
+        if other.algo == "sft" and config.algo != "sft" and equal:
+            copy_warm_start(cell_folder(out, method, config.seed) / "run", run)
+
+
+def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
+    from ..rollouts.evaluate import held_out
+    from ..rollouts.search import search
+    from ..runs.policies import load_policy, played_policy
+    from ..trajectory import write_jsonl
+
+    policy, _ = load_policy(run)
+    sampler = played_policy(policy.lm, config, temperature=1.0, seed=config.seed)
+    suite = suite_of(spec, config, one.split)
+    started = time.perf_counter()
+    tasks = held_out(suite, spec.tasks)
+    options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.max_steps, "parallel": config.eval_width}
+    # The same faults for every method: seeded by the seed of the cell.
+    found = search(one.search, {True: policy, False: sampler}, Faulty(suite, one.faults, config.seed) if one.faults else suite, tasks, **options)
+    cost = {what: sum(getattr(each, what) for each in found) / len(found) for what in ("calls", "env_steps", "tokens")}
+    one.folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(one.episodes, [each.trajectory for each in found])
+    write_json(one.costs, {**cost, "seconds": time.perf_counter() - started})
+
+
+def _finished(spec: Spec, folder: Path) -> bool:
+    return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON, whole or not at all."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    run_cell(read_spec(Path(sys.argv[1])), Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,233 @@
+"""The paper's table from a grid's folder: every number is computed from the stored episodes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steptool_env.errors import CheckpointError
+
+from ..rollouts.evaluate import contributed, held_out, oracle_calls, summarize
+from ..rollouts.statistics import bootstrap, paired, paired_shares
+from ..trajectory import Trajectory, read_jsonl
+from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
+
+__all__ = ["as_csv", "as_markdown", "build", "write"]
+
+REFERENCE_ROW = "StepTool"
+"""The method that every other one is compared with."""
+MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_oracle", "hallucinated", "repeated")
+
+
+def build(out: Path) -> dict[str, Any]:
+    """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``horizon`` (success by
+    depth), ``robustness`` (success by the share of calls that fail).
+
+    Only methods whose cells are all finished are in it; ``missing`` names the others.
+
+    Raises:
+        CheckpointError: The folder holds no grid, or no finished method.
+    """
+    spec = read_spec(out)
+    played: dict[tuple[str, str, str], list[list[Trajectory]]] = {}
+    failing: dict[tuple[str, float], list[list[Trajectory]]] = {}
+    missing, rows = [], []
+    for method in spec.methods:
+        files = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
+        if not all(one.costs.exists() for cell in files for one in cell):
+            missing.append(method)
+            continue
+        reports = [_read(cell_folder(out, method, seed) / "run" / "report.json") for seed in spec.seeds]
+        for which, one in enumerate(files[0]):
+            episodes = [read_jsonl(cell[which].episodes) for cell in files]
+            if one.search == "greedy" and one.split == next(iter(spec.splits)):
+                failing[method, one.faults] = episodes
+            if not one.faults:
+                costs = [_read(cell[which].costs) for cell in files]
+                played[method, one.split, one.search] = episodes
+                rows.append(_row(spec, method, one.split, one.search, episodes, reports, costs))
+    if not rows:
+        raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
+    curves = {"horizon": _horizon(played), "robustness": _robustness(failing) if spec.faults else []}
+    return {"seeds": spec.seeds, "rows": rows, "differences": _differences(played), **curves, "missing": missing, "spec": asdict(spec)}
+
+
+def _row(
+    spec: Spec,
+    method: str,
+    split: str,
+    name: str,
+    episodes: Sequence[Sequence[Trajectory]],
+    reports: Sequence[Mapping[str, Any]],
+    costs: Sequence[Mapping[str, float]],
+) -> dict[str, Any]:
+    config = spec.config(method, spec.seeds[0])
+    suite = suite_of(spec, config, split)
+    oracle = oracle_calls(suite, held_out(suite, spec.tasks))
+    measured = [summarize(one, oracle) for one in episodes]
+    interval = bootstrap(_solved(episodes))
+    row: dict[str, Any] = {"method": method, "split": split, "search": name, "success_low": interval.low, "success_high": interval.high}
+    for measure in MEASURES:
+        values = [getattr(one, measure) for one in measured]
+        row[measure] = None if None in values else float(np.mean(values))
+    row |= {f"train_{what}": float(np.mean([one[what] for one in reports])) for what in ("seconds", "env_steps", "model_tokens")}
+    return row | {f"eval_{what}": float(np.mean([one[what] for one in costs])) for what in ("calls", "env_steps", "tokens", "seconds")}
+
+
+def _solved(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> np.ndarray:
+    """(seeds, tasks) the verdicts, of the tasks of some depths only if given."""
+    return np.array([[one.success for one in played if depths is None or one.task.tags.get("depth") in depths] for played in episodes])
+
+
+def _useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(seeds, tasks) each: the calls that contributed, and all calls, of the tasks of some depths only if given."""
+    counts = [
+        [(sum(contributed(step.transition) for step in one.steps), len(one.steps)) for one in played if depths is None or one.task.tags.get("depth") in depths]
+        for played in episodes
+    ]
+    return np.array(counts)[:, :, 0], np.array(counts)[:, :, 1]
+
+
+def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    found = []
+    for (method, split, name), episodes in played.items():
+        ours = played.get((REFERENCE_ROW, split, name))
+        if ours is None or method == REFERENCE_ROW:
+            continue
+        for what, depths in (("all", None), ("depth >= 4", range(4, 100))):
+            one, other = _solved(ours, depths), _solved(episodes, depths)
+            if one.size:
+                of_calls = paired_shares(_useful(ours, depths), _useful(episodes, depths))
+                row = {"against": method, "split": split, "search": name, "tasks": what, **asdict(paired(one, other))}
+                found.append(row | {f"accuracy_{end}": value for end, value in asdict(of_calls).items()})
+    return found
+
+
+def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    found = []
+    for (method, split, name), episodes in played.items():
+        depths = sorted({depth for one in episodes[0] if isinstance(depth := one.task.tags.get("depth"), int)})
+        for depth in depths:
+            solved = _solved(episodes, [depth])
+            found.append({"method": method, "split": split, "search": name, "depth": depth, "tasks": solved.shape[1], **asdict(bootstrap(solved))})
+    return found
+
+
+def _robustness(failing: Mapping[tuple[str, float], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    return [{"method": method, "faults": rate, **asdict(bootstrap(_solved(episodes)))} for (method, rate), episodes in failing.items()]
+
+
+def as_markdown(table: Mapping[str, Any]) -> str:
+    """Return the table in the layout of the paper: methods down, splits and searches across; then costs, differences and curves."""
+    columns = list(dict.fromkeys((row["search"], row["split"]) for row in table["rows"]))
+    methods = list(dict.fromkeys(row["method"] for row in table["rows"]))
+    cell = {(row["method"], row["search"], row["split"]): row for row in table["rows"]}
+    lines = [f"Success / recall of the needed tools, in per cent, with the 95 % interval of success. Seeds: {', '.join(map(str, table['seeds']))}.", ""]
+    lines += _grid(
+        ["method", *(f"{name}, {split}" for name, split in columns)],
+        [[method, *(_success(cell[method, name, split]) for name, split in columns)] for method in methods],
+    )
+    names = ["call success", "call accuracy", "steps / oracle", "hallucinated", "repeated", "train s", "train env steps", "train tokens", "calls", "tokens"]
+    keys = ["call_success", "call_accuracy", "steps_over_oracle", "hallucinated", "repeated"]
+    costs = ["train_seconds", "train_env_steps", "train_model_tokens", "eval_calls", "eval_tokens"]
+    details = []
+    for row in table["rows"]:
+        shares = ["-" if row[key] is None else f"{row[key]:.3f}" for key in keys]
+        details.append([row["method"], f"{row['search']}, {row['split']}", *shares, *(f"{row[key]:,.0f}" for key in costs)])
+    lines += ["", "Calls, and what training and (per task) playing cost:", "", *_grid(["method", "", *names], details)]
+    if table["differences"]:
+        rows = []
+        for one in table["differences"]:
+            points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * one[f"{of}{end}"] for end in ("mean", "low", "high"))) for of in ("", "accuracy_")]
+            rows.append([one["against"], f"{one['search']}, {one['split']}", one["tasks"], *points])
+        lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds:", ""]
+        lines += _grid(["method", "", "tasks", "success", "call accuracy"], rows)
+    if table["horizon"]:
+        lines += ["", "Success by depth, per cent:", "", *_grid(*_by_depth(table["horizon"]))]
+    if table["robustness"]:
+        lines += ["", "Success by the share of calls that fail, greedy, per cent with the 95 % interval:", "", *_grid(*_by_faults(table["robustness"]))]
+    if table["missing"]:
+        lines += ["", f"Not finished, and left out: {', '.join(table['missing'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(table: Mapping[str, Any]) -> str:
+    """Return the rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table["rows"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table["rows"])
+    return text.getvalue()
+
+
+def write(table: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write ``table.md``, ``table.csv``, ``table.json``, ``horizon.png`` and ``robustness.png``; return their paths."""
+    files = [out / f"table.{kind}" for kind in ("md", "csv", "json")]
+    for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
+        path.write_text(text, encoding="utf-8")
+    horizon = [({**one, "x": one["depth"]}, f"{one['search']}, {one['split']}") for one in table["horizon"]]
+    robustness = [({**one, "x": 100 * one["faults"]}, "greedy") for one in table["robustness"]]
+    for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
+        if points:
+            _picture(points, label, out / f"{name}.png")
+            files.append(out / f"{name}.png")
+    return files
+
+
+def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Path) -> None:
+    """Draw the mean of each point over its ``"x"``, one line per method, one panel per name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = list(dict.fromkeys(name for _, name in points))
+    methods = list(dict.fromkeys(point["method"] for point, _ in points))
+    colours = pyplot.get_cmap("tab20")
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.0 * len(panels) + 1.8, 3.8), layout="constrained", squeeze=False, sharey=True)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for place, method in enumerate(methods):
+            line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
+            colour, width = ("black", 2.4) if method == REFERENCE_ROW else (colours(place % 20), 1.2)
+            axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=colour, linewidth=width)
+        axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=sorted({point["x"] for point, name in points if name == panel}))
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("success")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _by_depth(horizon: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    depths = sorted({one["depth"] for one in horizon})
+    lines: dict[tuple[str, str], dict[int, str]] = {}
+    for one in horizon:
+        lines.setdefault((one["method"], f"{one['search']}, {one['split']}"), {})[one["depth"]] = f"{100 * one['mean']:.0f}"
+    return ["method", "", *map(str, depths)], [[*key, *(line.get(depth, "-") for depth in depths)] for key, line in lines.items()]
+
+
+def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rates = sorted({one["faults"] for one in robustness})
+    cells = {(one["method"], one["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * one[end] for end in ("mean", "low", "high"))) for one in robustness}
+    methods = dict.fromkeys(one["method"] for one in robustness)
+    return ["method", *(f"{100 * rate:g} %" for rate in rates)], [[method, *(cells.get((method, rate), "-") for rate in rates)] for method in methods]
+
+
+def _success(row: Mapping[str, Any]) -> str:
+    recall = "-" if row["recall"] is None else f"{100 * row['recall']:.1f}"
+    return f"{100 * row['success']:.1f} ({100 * row['success_low']:.0f} to {100 * row['success_high']:.0f}) / {recall}"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))

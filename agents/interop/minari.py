@@ -1,0 +1,71 @@
+"""Trajectories as a Minari data set."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from steptool_env.errors import InvalidArgument, MissingExtra
+from steptool_env.types import ToolCall
+
+from ..trajectory import Trajectory
+
+__all__ = ["to_minari"]
+
+
+def to_minari(trajectories: Sequence[Trajectory], dataset_id: str, *, description: str = "", **options: Any) -> Any:
+    """Write trajectories as a Minari data set (in Minari's own folder, ``MINARI_DATASETS_PATH``) and return it.
+
+    Observations are the transcript so far and actions the calls, both as ASCII JSON; rewards and ends are those of the
+    steps. Masked steps have reward 0 and ``infos["masked"]`` set.
+
+    Args:
+        trajectories: At least one.
+        dataset_id: Such as ``"steptool/worlds-v0"``.
+        description: Of the data set.
+        options: Further keywords of ``minari.create_dataset_from_buffers``.
+
+    Raises:
+        MissingExtra: The package minari is not installed.
+        InvalidArgument: There is nothing to write.
+    """
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as fault:
+        raise MissingExtra("a Minari data set", "minari", "pip install 'steptool-env[minari]'") from fault
+    if not trajectories:
+        raise InvalidArgument("a data set needs at least one trajectory")
+    buffers, longest = [], 1
+    for number, trajectory in enumerate(trajectories):
+        said = [["user", trajectory.task.instruction]]
+        observations, actions = [json.dumps(said)], []
+        for step in trajectory.steps:
+            action = step.transition.action
+            call = {"name": action.name, "arguments": dict(action.arguments)} if isinstance(action, ToolCall) else {"text": action.text}
+            actions.append(json.dumps(call))
+            said += [["assistant", actions[-1]], ["tool", step.transition.result.content]]
+            observations.append(json.dumps(said))
+        longest = max(longest, *map(len, observations), *map(len, actions))
+        masked = np.array([False, *trajectory.masked])
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                observations=observations,
+                actions=actions,
+                rewards=[float(one) for one in trajectory.rewards],
+                terminations=[step.transition.terminated for step in trajectory.steps],
+                truncations=[step.transition.truncated for step in trajectory.steps],
+                infos={"masked": masked},
+            )
+        )
+    space = gym.spaces.Text(longest, charset="".join(map(chr, range(32, 127))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it asks for an author and an address of the code; both are optional
+        about = description or None
+        return minari.create_dataset_from_buffers(dataset_id, buffers, observation_space=space, action_space=space, description=about, **options)

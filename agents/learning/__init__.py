@@ -1,0 +1,1 @@
+"""What algorithms share: passes of the model over trajectories, losses, advantages, the critic."""

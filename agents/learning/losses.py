@@ -1,0 +1,332 @@
+"""Losses and their ingredients: pure functions of tensors, one number per action token.
+
+N is the number of *action* tokens of a batch, gathered from all its sequences: observation, prompt and padding tokens
+never reach these functions, so that they can have no share in a loss or in its scale. Probabilities are computed in
+float32 whatever the dtype of the model. No function synchronises with the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from steptool_env.errors import InvalidArgument
+
+__all__ = ["action_logprobs", "dpo", "entropy", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
+
+CHUNK = 2**22
+"""Logits held at once. Buffers of this size are used again; larger ones the allocator gives back to the system and gets anew, page by page."""
+
+_LOWEST = -1e30
+"""Of a log-probability: finite, so that its product with a probability of 0 is 0, and with a gradient is no overflow."""
+
+
+def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target token.
+
+        log π(y_i) = z_i[y_i] - logsumexp_v z_i[v]
+
+    Args:
+        logits: (N, V) any floating dtype; at position i, what predicts ``targets[i]``. Divide by the sampling temperature
+            first if the policy sampled with one.
+        targets: (N,) int64 token ids.
+
+    Returns:
+        (N,) float32.
+
+    Raises:
+        InvalidArgument: The shapes do not fit.
+    """
+    _shapes("logits", logits, "targets", targets)
+    z = logits.float()
+    return z.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(z, dim=-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of each next-token distribution, in nats.
+
+        H_i = -Σ_v p_i[v]·log p_i[v] = logsumexp_v z_i[v] - Σ_v p_i[v]·z_i[v]
+
+    Args:
+        logits: (N, V) any floating dtype; -inf marks tokens that are ruled out.
+
+    Returns:
+        (N,) float32, in [0, log V].
+    """
+    z = logits.float()
+    # A ruled-out token has p = 0 and z = -inf; their product must be 0, also in the gradient.
+    return torch.logsumexp(z, dim=-1) - (torch.softmax(z, dim=-1) * z.masked_fill(z == -torch.inf, 0.0)).sum(-1)
+
+
+class _Projected(torch.autograd.Function):
+    """``token_logprobs`` and ``entropy`` of the same logits, with a backward pass in place.
+
+        ∂/∂z_v (g·log π(y) + h·H) = g·(1[v = y] - p_v) - h·p_v·(log p_v + H)
+
+    Left to autograd, each of a dozen operations would allocate (N, V) floats of its own, which takes longer than to fill them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
+        z = logits.float()
+        total = torch.logsumexp(z, dim=-1, keepdim=True)
+        logprobs = z.gather(-1, targets.unsqueeze(-1)).sub(total).squeeze(-1)
+        spread = z.new_zeros(0)
+        if with_entropy:
+            logp = (z - total).clamp_(min=_LOWEST)
+            spread = -logp.exp().mul_(logp).sum(-1)
+        ctx.save_for_backward(logits, targets, total, spread)
+        ctx.with_entropy = with_entropy
+        return logprobs, spread
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, total, spread = ctx.saved_tensors
+        of_logprobs = gradients[0].unsqueeze(-1)
+        # A ruled-out token has p = 0 and log p = -inf; their product must be 0.
+        logp = (logits.float() - total).clamp_(min=_LOWEST)
+        if ctx.with_entropy:
+            p = logp.exp()
+            found = logp.add_(spread.unsqueeze(-1)).mul_(-gradients[1].unsqueeze(-1)).sub_(of_logprobs).mul_(p)
+        else:
+            found = logp.exp_().mul_(-of_logprobs)
+        return found.scatter_add_(-1, targets.unsqueeze(-1), of_logprobs).to(logits.dtype), None, None
+
+
+@overload
+def action_logprobs(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[False] = ...
+) -> tuple[Tensor, None]: ...
+@overload
+def action_logprobs(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def action_logprobs(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = None, entropy: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities from hidden states, with the vocabulary projection on action positions only, and in chunks.
+
+    The (N, V) logits are never held at once: each chunk's are made, used and dropped, and made again in the backward pass
+    (gradient checkpointing), so that the peak is chunk·V instead of N·V floats. The result does not depend on ``chunk``.
+
+    Args:
+        hidden: (N, H) the states that predict the targets, that is, of the positions just *before* the action tokens.
+        head: Maps (n, H) to (n, V) logits, for example the model's ``lm_head``.
+        targets: (N,) int64 token ids.
+        chunk: Positions projected at once; by default so many that their logits take 16 MB.
+        entropy: Also return the entropies.
+
+    Returns:
+        (N,) float32 log-probabilities, and (N,) float32 entropies in nats, or None.
+
+    Raises:
+        InvalidArgument: The shapes do not fit, or ``chunk`` is less than 1.
+    """
+    _shapes("hidden", hidden, "targets", targets)
+    if chunk is not None and chunk < 1:
+        raise InvalidArgument(f"chunk must be at least 1, got {chunk}")
+
+    def project(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return _Projected.apply(head(h), y, entropy)  # type: ignore[no-any-return,no-untyped-call]
+
+    if chunk is None:
+        with torch.no_grad():
+            chunk = max(1, CHUNK // head(hidden[:1]).shape[-1])
+    again = torch.is_grad_enabled() and len(targets) > chunk
+    logprobs, entropies = [], []
+    for h, y in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):
+        logprob, spread = checkpoint(project, h, y, use_reentrant=False) if again else project(h, y)
+        logprobs.append(logprob)
+        entropies.append(spread)
+    return torch.cat(logprobs), torch.cat(entropies) if entropy else None
+
+
+def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, weight: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Clipped surrogate objective of PPO, negated, per token.
+
+        ρ_i = exp(log π(a_i) - log π_old(a_i))
+        loss_i = -min(ρ_i·A_i, clamp(ρ_i, 1-ε, 1+ε)·A_i)
+
+    Source: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), equation 7. At ρ = 1 the
+    gradient is the policy gradient, -A_i·∇log π(a_i). It is zero where clipping binds: ρ > 1+ε with A > 0, or ρ < 1-ε
+    with A < 0.
+
+    Args:
+        logprobs: (N,) log π(a_i) under the policy that is trained.
+        old_logprobs: (N,) log π_old(a_i) under the policy that sampled, as recorded then; no gradient flows into it.
+        advantages: (N,) A of the *step* that token i belongs to; no gradient flows into it.
+        clip: ε > 0.
+        weight: (N,) how much each token counts in the diagnostics; None: all the same. The loss is not weighted.
+
+    Returns:
+        (N,) loss to be minimised, and diagnostics without gradient, () each: ``"clip_fraction"``, the share of tokens with
+        ρ outside [1-ε, 1+ε], and ``"approx_kl"``, an estimate of KL(π_old‖π) in nats, never negative (see ``kl_k3``).
+
+    Raises:
+        InvalidArgument: The shapes differ, or ``clip`` is not positive.
+    """
+    _equal("logprobs", logprobs, old_logprobs=old_logprobs, advantages=advantages)
+    if not clip > 0:
+        raise InvalidArgument(f"clip must be positive, got {clip!r}")
+    old, advantages = old_logprobs.detach(), advantages.detach()
+    ratio = (logprobs - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    loss = -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+    with torch.no_grad():
+        counted = torch.ones_like(ratio) if weight is None else weight
+        outside = ((ratio - 1.0).abs() > clip).to(ratio.dtype)
+        diagnostics = {"clip_fraction": masked_mean(outside, counted), "approx_kl": masked_mean(kl_k3(old, logprobs), counted)}
+    return loss, diagnostics
+
+
+def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None, clip: float | None = None) -> Tensor:
+    """Squared error of the critic, per step, optionally clipped as in PPO.
+
+        loss_t = ½·(V_t - R_t)²
+        clipped: loss_t = ½·max((V_t - R_t)², (V_old + clamp(V_t - V_old, -c, c) - R_t)²)
+
+    Source of the clipped form: the PPO implementation of OpenAI Baselines (ppo2).
+
+    Args:
+        values: (T,) V_t of the critic that is trained.
+        returns: (T,) R_t = A_t + V_old,t; no gradient flows into it.
+        old_values: (T,) V of the critic at the time of the rollout; needed with ``clip``.
+        clip: c > 0, in units of return; None for the plain squared error.
+
+    Returns:
+        (T,) to be minimised.
+
+    Raises:
+        InvalidArgument: The shapes differ, ``clip`` is not positive, or comes without ``old_values``.
+    """
+    _equal("values", values, returns=returns)
+    returns = returns.detach()
+    error = (values - returns) ** 2
+    if clip is not None:
+        if old_values is None or not clip > 0:
+            raise InvalidArgument(f"clip must be positive and come with old_values, got clip={clip!r}, old_values of type {type(old_values).__name__}")
+        _equal("values", values, old_values=old_values)
+        old = old_values.detach()
+        error = torch.maximum(error, (old + (values - old).clamp(-clip, clip) - returns) ** 2)
+    return 0.5 * error
+
+
+def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """KL(π‖π_ref) as a loss: a term whose gradient is that of the divergence, per token.
+
+        k2_i = ½·(log π(a_i) - log π_ref(a_i))²,    ∇k2_i = (log π(a_i) - log π_ref(a_i))·∇log π(a_i)
+
+    In expectation over tokens sampled from π, the gradient is ∇KL(π‖π_ref). That of ``kl_k3`` is not, and it grows with
+    π_ref/π: one token that the policy has given up can outweigh a whole batch. Source of the estimator: Schulman,
+    "Approximating KL Divergence" (joschu.net/blog/kl-approx.html, 2020); of its gradient: Tang and Munos, "On a few
+    pitfalls in KL divergence gradient estimation for RL" (arXiv 2506.09477).
+
+    Args:
+        logprobs: (N,) log π(a_i).
+        ref_logprobs: (N,) log π_ref(a_i) of the same tokens.
+
+    Returns:
+        (N,) in nats, ≥ 0.
+
+    Raises:
+        InvalidArgument: The shapes differ.
+    """
+    _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
+    return 0.5 * (logprobs - ref_logprobs.detach()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO) ** 2
+
+
+def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Estimate KL(π‖π_ref) from tokens sampled from π, per token.
+
+        k3_i = exp(d_i) - 1 - d_i  with  d_i = log π_ref(a_i) - log π(a_i)
+
+    Unbiased for samples from π, never negative, and of low variance. Source: Schulman, "Approximating KL Divergence"
+    (joschu.net/blog/kl-approx.html, 2020).
+
+    Args:
+        logprobs: (N,) log π(a_i).
+        ref_logprobs: (N,) log π_ref(a_i) of the same tokens.
+
+    Returns:
+        (N,) in nats, ≥ 0.
+
+    Raises:
+        InvalidArgument: The shapes differ.
+    """
+    _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
+    d = (ref_logprobs - logprobs).clamp(max=MAX_LOG_RATIO)
+    return (torch.expm1(d) - d).clamp(min=0.0)  # the last bit of the difference may fall below zero
+
+
+def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Direct preference optimisation over whole episodes, per pair.
+
+        h = (log π(τ_w) - log π_ref(τ_w)) - (log π(τ_l) - log π_ref(τ_l))
+        loss = -log σ(β·h)
+
+    where log π(τ) is the sum over the action tokens of the episode. Source: Rafailov et al., "Direct Preference Optimization"
+    (arXiv 2305.18290), equation 7; over the actions of a trajectory: Song et al., "Trial and Error: Exploration-Based
+    Trajectory Optimization for LLM Agents" (ETO, arXiv 2403.02502), equation 5.
+
+    Args:
+        chosen: (P,) log π of the better episode of each pair.
+        rejected: (P,) log π of the worse one.
+        ref_chosen: (P,) log π_ref of the better one; no gradient flows into it.
+        ref_rejected: (P,) log π_ref of the worse one; no gradient flows into it.
+        beta: β > 0, how closely the policy is held to the reference.
+
+    Returns:
+        (P,) loss, and diagnostics without gradient, () each: ``"accuracy"``, the share of pairs with h > 0, and ``"margin"``,
+        the mean of h in nats.
+
+    Raises:
+        InvalidArgument: The shapes differ, or ``beta`` is not positive.
+    """
+    _equal("chosen", chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    if not beta > 0:
+        raise InvalidArgument(f"beta must be positive, got {beta!r}")
+    margin = (chosen - ref_chosen.detach()) - (rejected - ref_rejected.detach())
+    with torch.no_grad():
+        diagnostics = {"accuracy": (margin > 0).float().mean(), "margin": margin.mean()}
+    return -torch.nn.functional.logsigmoid(beta * margin), diagnostics
+
+
+def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over all entries.
+
+        Σ_i w_i·x_i / Σ_i w_i                    and 0 if Σ_i w_i = 0
+
+    Entries with weight 0 are left out altogether: whatever they hold, NaN included, reaches neither the result nor the
+    gradient. The empty mean is a 0 that ``backward`` can be called on.
+
+    Args:
+        x: Any shape.
+        weight: The same shape, ≥ 0; bool, integer or floating.
+
+    Returns:
+        () in the dtype of ``x``.
+
+    Raises:
+        InvalidArgument: The shapes differ.
+    """
+    _equal("x", x, weight=weight)
+    w = weight.to(x.dtype)
+    total = w.sum()
+    return (w * torch.where(w != 0, x, torch.zeros_like(x))).sum() / torch.where(total != 0, total, torch.ones_like(total))
+
+
+def _shapes(name: str, matrix: Tensor, other: str, targets: Tensor) -> None:
+    if matrix.ndim != 2 or targets.shape != matrix.shape[:1]:
+        raise InvalidArgument(f"expected {name} of shape (N, ·) and {other} of shape (N,), got {tuple(matrix.shape)} and {tuple(targets.shape)}")
+
+
+def _equal(name: str, x: Tensor, **others: Tensor) -> None:
+    for other, y in others.items():  # without this check (N,) against (N, 1) would broadcast to (N, N) and train on nonsense
+        if y.shape != x.shape:
+            raise InvalidArgument(f"{other} has shape {tuple(y.shape)}, but {name} has shape {tuple(x.shape)}; they must be equal")

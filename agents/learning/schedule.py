@@ -1,0 +1,79 @@
+"""How much of a training run is done, and the learning rate that follows from it: pure functions.
+
+A run ends when the first of its limits is used up: updates, environment steps, model tokens. So what is done is the largest
+of their shares, and a run that ends by a budget cools down as one that ends by its number of updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from steptool_env.errors import InvalidArgument
+
+from ..credit.arrays import check_unit
+
+__all__ = ["HEAD_RATE", "learning_rate", "set_learning_rate", "share_done"]
+
+HEAD_RATE = 10.0
+"""How many times faster than the policy the value head learns."""
+
+
+def share_done(updates: int, used: Mapping[str, float], limits: Mapping[str, float | None]) -> float:
+    """Share of the training that is done before its next update: 0 before the first one, 1 before the last one.
+
+        max_k  u_k / (L_k - u_k / n)             over what is limited, at most 1
+
+    where n updates have used u_k of L_k: at their mean rate, the last update begins with u_k / n left. For updates themselves,
+    u = n and the share is n / (L - 1).
+
+    Args:
+        updates: n ≥ 0, updates done.
+        used: Name -> u_k ≥ 0, in the unit of its limit. What is used before the first update counts as if by one.
+        limits: Name -> L_k > 0, or None for none; names that ``used`` lacks are refused.
+
+    Returns:
+        In [0, 1]; 0.0 without any limit.
+
+    Raises:
+        InvalidArgument: A number is negative, a limit is not positive, or what is used of it is not given.
+    """
+    if updates < 0 or any(amount < 0 for amount in used.values()):
+        raise InvalidArgument(f"updates and what they used must not be negative, got {updates!r} and {dict(used)!r}")
+    shares = [0.0]
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if name not in used or not limit > 0:
+            raise InvalidArgument(f"the limit of {name!r} must be positive, and what is used of it known, got {limit!r} and {dict(used)!r}")
+        left = limit - used[name] / max(updates, 1)
+        shares.append(used[name] / left if left > used[name] else float(used[name] > 0))
+    return max(shares)
+
+
+def learning_rate(peak: float, end: float, done: float) -> float:
+    """Learning rate that falls in a straight line.
+
+        peak·(1 - (1 - end)·done)
+
+    Args:
+        peak: At the beginning.
+        end: What is left at the end, as a share of ``peak``, in [0, 1].
+        done: Share of the training that is done, in [0, 1].
+    """
+    check_unit("end", end)
+    check_unit("done", done)
+    return peak * (1.0 - (1.0 - end) * done)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the policy's rate, and that of the value head, ``HEAD_RATE`` times as high.
+
+    Args:
+        optimizer: Its first group of parameters is the policy's, the second one, if there is one, the value head's. Others
+            keep their rate.
+        rate: Per optimizer step.
+    """
+    for group, share in zip(optimizer.param_groups, (1.0, HEAD_RATE), strict=False):
+        group["lr"] = share * rate

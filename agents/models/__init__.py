@@ -1,0 +1,1 @@
+"""Language models: loading, the network, attention, value head, export; and the embedded model ``tiny``."""

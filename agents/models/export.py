@@ -1,0 +1,42 @@
+"""A model's weights as other programs read them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from .language_model import LanguageModel
+
+__all__ = ["export_model"]
+
+
+def export_model(lm: LanguageModel, folder: Path) -> Path:
+    """Save adapters, or all weights with the tokenizer, as other programs read them; return the folder.
+
+    It appears with everything in it or not at all; one that is there already is replaced.
+
+    Args:
+        lm: A ``peft`` model gives its adapters (``adapter_model.safetensors``), any other all weights (``model.safetensors``). The value
+            head stays here.
+        folder: Where to.
+    """
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    model: Any = lm.model
+    implementation = lm.config._attn_implementation
+    try:
+        # A name that only this package knows must not stand in the file that a server reads.
+        lm.config._attn_implementation = "sdpa"
+        model.save_pretrained(unfinished)
+    finally:
+        lm.config._attn_implementation = implementation
+    if not isinstance(model, PeftModel):
+        lm.tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    return folder

@@ -1,0 +1,41 @@
+"""``ValueHead``: the critic. It reads the policy's hidden states and leaves them alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ValueHead", "mean_over_first"]
+
+
+class ValueHead(nn.Module):
+    """V(s) from two hidden states of the policy, through one hidden layer. A new head says 0 everywhere.
+
+    Args:
+        width: H, of the policy's hidden states.
+        hidden: Units of the hidden layer.
+    """
+
+    def __init__(self, width: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.state_norm, self.task_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.hidden, self.value = nn.Linear(2 * width, hidden), nn.Linear(hidden, 1)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, state: Tensor, task: Tensor) -> Tensor:
+        """Return the values (...).
+
+        Args:
+            state: (..., H) the last token's of the context.
+            task: (..., H) the mean over the tokens of the first observation.
+        """
+        both = torch.cat([self.state_norm(state), self.task_norm(task)], dim=-1)
+        return self.value(torch.tanh(self.hidden(both))).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def mean_over_first(hidden: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean (B, H) over the first ``counts`` (B,) of the hidden states (B, L, H) of each row."""
+    counts = counts.clamp(min=1)
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None]
+    return (hidden * inside[:, :, None]).sum(1) / counts[:, None]

@@ -1,0 +1,1 @@
+"""Several processes, weights cut up among them, and where the time goes."""

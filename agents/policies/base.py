@@ -1,0 +1,85 @@
+"""``Policy``: what acts. Here also the policies that need no model: the oracle and random play."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from steptool_env.env import StepToolEnv
+from steptool_env.types import Observation, ToolCall
+
+from ..trajectory import Generation
+
+__all__ = ["OraclePolicy", "Policy", "RandomPolicy", "Streaming"]
+
+
+class Policy(Protocol):
+    """Chooses one action for each of a batch of episodes."""
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Return one generation per observation.
+
+        Args:
+            observations: Where each episode stands.
+            envs: The environments they run in, in the same order. A model must look at the observations only; the
+                environment is what tells two episodes apart whose transcripts are equal.
+        """
+        ...
+
+
+@runtime_checkable
+class Streaming(Policy, Protocol):
+    """A policy that can also be asked for one episode at a time, while others are still being answered."""
+
+    def submit(self, observation: Observation, env: StepToolEnv) -> None:
+        """Ask for the next action of an episode."""
+        ...
+
+    def poll(self) -> list[tuple[StepToolEnv, Generation]]:
+        """Work on for a while, and return the actions that are complete; perhaps none."""
+        ...
+
+    def leave(self, env: StepToolEnv) -> None:
+        """Forget an episode; it has ended."""
+        ...
+
+
+class OraclePolicy:
+    """Plays the suite's own solution, step by step; the upper bound of every table."""
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        return [_scripted((env.solution() or [ToolCall("finish", {"answer": "", "give_up": True})])[0]) for env in envs]
+
+
+class RandomPolicy:
+    """Plays valid random calls: the lower bound of every table.
+
+    Args:
+        seed: The same seed plays the same calls.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        generations = []
+        for env in envs:
+            episode = env.episode
+            if episode is not None and not len(episode):
+                # Seeded by the task, so that the result depends neither on the batch nor on the order.
+                env.action_space.seed(abs(hash_text(f"{self.seed}/{env.task.id}")))
+            call = env.action_space.sample()
+            generations.append(_scripted(ToolCall(call["name"], call["arguments"])))
+        return generations
+
+
+def hash_text(text: str) -> int:
+    """Return a number of 32 bits that depends on the text alone, unlike ``hash``."""
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def _scripted(call: ToolCall) -> Generation:
+    return Generation(json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False), call)

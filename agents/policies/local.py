@@ -1,0 +1,197 @@
+"""``LMPolicy``: a language model as a policy.
+
+It samples for a batch of episodes together, keeps each episode's keys and values from step to step, and keeps token ids and
+log-probabilities exactly as they were sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from steptool_env.env import StepToolEnv
+from steptool_env.formats import CallFormat, make_format
+from steptool_env.types import Malformed, Message, Observation
+
+from ..chat.base import Prompts
+from ..chat.prompts import make_prompts
+from ..generation.engine import Engine, Limits, Written
+from ..generation.stop_texts import StopTexts
+from ..models.language_model import LanguageModel
+from ..trajectory import Generation
+
+if TYPE_CHECKING:
+    from ..generation.constrained import Guides
+
+__all__ = ["LMPolicy"]
+
+
+@dataclass(slots=True)
+class _Talk:
+    """What the policy remembers of one running episode."""
+
+    messages: tuple[Message, ...]
+    tools: str
+    context: list[int]
+    """What the model reads before its next action."""
+    ended: bool = False
+    """Its last action ended with the end-of-turn token."""
+    full: bool = False
+    """The context window is used up: the episode gets no further token, also if a shorter observation would fit again."""
+
+
+class LMPolicy:
+    """A language model that acts.
+
+    Either a batch at a time (``act``), or each episode when it is ready (``submit`` and ``poll``): then tools run while the
+    model writes for others, and nobody waits for the longest action. Both give the same actions, up to the rounding of sums.
+
+    Args:
+        lm: The model.
+        call_format: How it writes calls: a name or a ``CallFormat``.
+        temperature: Of sampling; 0 takes the most likely token.
+        max_new_tokens: Longest action, in tokens.
+        seed: Seeds the sampling.
+        token_budget: Most tokens in one forward pass over new observations: bounds memory, not what is computed.
+        cache_budget: Most tokens in the cache of keys and values; beyond it, episodes wait, and are read again.
+        constrained: Only valid calls of the tools on offer can be written (needs the extra ``constrained``).
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        call_format: str | CallFormat = "hermes",
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 96,
+        seed: int = 0,
+        token_budget: int = 16_384,
+        cache_budget: int = 262_144,
+        constrained: bool = False,
+    ) -> None:
+        self.lm = lm
+        self.call_format = make_format(call_format)
+        self.prompts: Prompts = make_prompts(lm.tokenizer, self.call_format, getattr(lm.config, "steptool_prompt", None))
+        self.limits = Limits(max_new_tokens, temperature, token_budget, cache_budget)
+        self.generator = torch.Generator().manual_seed(seed)
+        """Draws one seed per episode, in the order in which they begin."""
+        self.on_tokens: Callable[[int, int], None] | None = None
+        """Called after each batch of actions with the numbers of tokens encoded before them and written."""
+        self.profiler = lm.profiler
+        eos = lm.config.eos_token_id
+        self._eos = set(eos if isinstance(eos, list) else [eos] if eos is not None else []) | {lm.tokenizer.eos_token_id}
+        self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self._eos)
+        self._guides: Guides | None = None
+        if constrained:
+            from ..generation.constrained import Guides
+
+            self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self._eos)
+        self._talks: dict[int, _Talk] = {}
+        self._envs: dict[int, StepToolEnv] = {}
+        self._ready: list[tuple[int, Generation]] = []
+        self._engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        return Engine(self.lm, self.limits, self._stop, self._guides)
+
+    @property
+    def temperature(self) -> float:
+        """Of sampling."""
+        return self.limits.temperature
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest action, in tokens."""
+        return self.limits.max_new_tokens
+
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens that the cache has memory for now, padding included."""
+        return self._engine.cache.tokens
+
+    def forget(self) -> None:
+        """Drop all running episodes; needed whenever the model's weights have changed."""
+        self._engine = self._new_engine()
+        self._talks.clear()
+        self._envs.clear()
+        self._ready.clear()
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Sample one action per observation; see ``Policy``. ``Generation.value`` is the value of the state it acts in.
+
+        Episodes that are not among them are forgotten.
+        """
+        keys = [id(env) for env in envs]
+        for key in set(self._talks) - set(keys):
+            self.leave(self._envs[key])
+        read, wrote = self._engine.read_tokens, self._engine.written_tokens
+        for observation, env in zip(observations, envs, strict=True):
+            self.submit(observation, env)
+        found: dict[int, Generation] = {}
+        while len(found) < len(keys):
+            found.update((id(env), generation) for env, generation in self.poll())
+        if self.on_tokens is not None:
+            self.on_tokens(self._engine.read_tokens - read, self._engine.written_tokens - wrote)
+        return [found[key] for key in keys]
+
+    def submit(self, observation: Observation, env: StepToolEnv) -> None:
+        """Ask for an action; ``poll`` will give it. ``env`` tells two episodes apart whose transcripts are equal."""
+        key, messages, tools = id(env), observation["messages"], observation["tools"]
+        talk = self._talks.get(key)
+        known = len(talk.messages) + 1 if talk is not None else 0  # the messages seen, and the action itself
+        new = talk is None or len(messages) <= known or messages[: known - 1] != talk.messages
+        with self.profiler("encode"):
+            if new:
+                context = self.prompts.prompt(observation)
+                self._talks[key] = talk = _Talk(messages, tools, context)
+                self._engine.drop(key)
+            else:
+                assert talk is not None
+                context = self.prompts.extend(messages[known:], tools if tools != talk.tools else "", ended=talk.ended)
+                talk.messages, talk.tools, talk.context = messages, tools, context
+        assert talk is not None
+        self._envs[key] = env
+        # Drawn for each episode, read or not: whether one fits must not change what the others say.
+        seed = int(torch.randint(2**62, (), generator=self.generator)) if new and self.limits.temperature else 0
+        length = self._engine.length(key) if key in self._engine else 0
+        talk.full = talk.full or length + len(context) > self.lm.context - self.limits.max_new_tokens
+        if talk.full:
+            self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
+            return
+        guide = self._guides.start(tools) if self._guides is not None else None
+        if new:
+            self._engine.add(key, context, seed, guide)
+        else:
+            self._engine.extend(key, context, guide)
+
+    @torch.inference_mode()
+    def poll(self) -> list[tuple[StepToolEnv, Generation]]:
+        """Go on by one token for everybody who was submitted, and return the actions that are complete."""
+        if not self._ready:
+            with self.profiler("generate"):
+                before = self._engine.read_tokens, self._engine.written_tokens
+                written = self._engine.step()
+                self.profiler.count("generate", self._engine.read_tokens - before[0] + self._engine.written_tokens - before[1])
+                if written:
+                    states = torch.stack([one.state for _, one in written])
+                    values = self.lm.value_head(states, torch.stack([one.first for _, one in written])).tolist()
+            with self.profiler("encode"):
+                for (key, one), value in zip(written, values if written else (), strict=True):
+                    assert isinstance(key, int)
+                    self._ready.append((key, self._generation(self._talks[key], one, value)))
+        ready, self._ready = self._ready, []
+        return [(self._envs[key], generation) for key, generation in ready]
+
+    def leave(self, env: StepToolEnv) -> None:
+        """Forget an episode: its room in the cache is free."""
+        self._engine.drop(id(env))
+        self._talks.pop(id(env), None)
+        self._envs.pop(id(env), None)
+
+    def _generation(self, talk: _Talk, one: Written, value: float) -> Generation:
+        talk.ended = one.ids[-1] in self._eos
+        text = self._stop.decode(one.ids[:-1] if talk.ended else one.ids)
+        return Generation(text, self.call_format.parse(text), tuple(talk.context), tuple(one.ids), tuple(one.logprobs), value)

@@ -1,0 +1,221 @@
+"""``ServedPolicy``: a policy that samples on model servers and is trained here, token for token.
+
+Observations are rendered and tokenized here, once, as ``LMPolicy`` does it. A request holds the ids of the whole episode and goes to
+``/v1/completions``; what comes back are the ids that were sampled, and their log-probabilities. The server keeps keys and values of
+what it has read before; an episode stays with its server. Every ``forget`` hands the weights over first.
+
+vLLM is the server that this is made for. It needs ``--logprobs-mode processed_logprobs`` where the temperature is not 1, because the policy is
+the softmax at that temperature. A server knows no value head: ``Generation.value`` is 0, so algorithms without a critic fit.
+
+An episode whose server does not answer is cut short with a masked step (``Unanswered``); the server gets no more requests until
+it has taken new weights. Nothing is blamed on the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from steptool_env.env import StepToolEnv
+from steptool_env.errors import NotSupported
+from steptool_env.formats import CallFormat, make_format
+from steptool_env.types import Malformed, Message, Observation, Unanswered
+
+from ..chat.base import Prompts
+from ..chat.prompts import make_prompts
+from ..models.language_model import LanguageModel
+from ..servers.client import ChatClient, Failure
+from ..servers.weights import HandOver
+from ..trajectory import Generation
+
+__all__ = ["ServedPolicy"]
+
+
+@dataclass(slots=True)
+class _Talk:
+    """What the policy remembers of one running episode."""
+
+    server: ChatClient
+    seed: int
+    messages: tuple[Message, ...]
+    tools: str
+    ids: list[int]
+    """All tokens so far, actions included."""
+    context: int
+    """How many of them came in since the last action."""
+    ended: bool = False
+    """Its last action ended with the end-of-turn token."""
+
+
+class ServedPolicy:
+    """Acts as ``LMPolicy`` does, on servers.
+
+    Args:
+        lm: The model that is trained; only its tokenizer, its configuration and its weights are used.
+        handover: Gives its weights to the servers.
+        call_format: How it writes calls: a name or a ``CallFormat``.
+        temperature: Of sampling; 0 takes the most likely token.
+        max_new_tokens: Longest action, in tokens.
+        seed: Seeds the sampling, as far as servers keep to seeds.
+        update: The number of the weights that are handed over first.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        handover: HandOver,
+        call_format: str | CallFormat = "hermes",
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 96,
+        seed: int = 0,
+        update: int = 0,
+    ) -> None:
+        self.lm, self.handover = lm, handover
+        self.call_format = make_format(call_format)
+        self.prompts: Prompts = make_prompts(lm.tokenizer, self.call_format, getattr(lm.config, "steptool_prompt", None))
+        self.temperature, self.max_new_tokens, self.update = temperature, max_new_tokens, update
+        self.generator = torch.Generator().manual_seed(seed)
+        """Draws one seed per episode, in the order in which they begin."""
+        self.profiler = lm.profiler
+        self.unanswered = 0
+        """Episodes cut short because their server did not answer."""
+        eos = lm.config.eos_token_id
+        self._eos = set(eos if isinstance(eos, list) else [eos] if eos is not None else []) | {lm.tokenizer.eos_token_id}
+        self._model, self._live = "", list[ChatClient]()
+        self._dead: set[ChatClient] = set()
+        self._talks: dict[int, _Talk] = {}
+        self._envs: dict[int, StepToolEnv] = {}
+        self._asked: dict[Future[Any], int] = {}
+        self._ready: list[tuple[int, Generation]] = []
+        self._turn = 0
+        self._pool = ThreadPoolExecutor(max_workers=sum(server.concurrency for server in handover.servers), thread_name_prefix="steptool-served")
+
+    def forget(self) -> None:
+        """Drop all running episodes and hand the model's weights over; needed whenever they have changed.
+
+        Raises:
+            Unavailable: No server took them.
+        """
+        for future in self._asked:
+            future.cancel()
+        wait(self._asked)
+        self._asked.clear()
+        self._talks.clear()
+        self._envs.clear()
+        self._ready.clear()
+        self._model, self._live = self.handover(self.lm, self.update)
+        self._dead.clear()
+        self.update += 1
+
+    def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Sample one action per observation; see ``Policy``."""
+        for observation, env in zip(observations, envs, strict=True):
+            self.submit(observation, env)
+        found: dict[int, Generation] = {}
+        while len(found) < len(envs):
+            found.update((id(env), generation) for env, generation in self.poll())
+        return [found[id(env)] for env in envs]
+
+    def submit(self, observation: Observation, env: StepToolEnv) -> None:
+        """Ask for an action; ``poll`` will give it."""
+        if not self._model:
+            self.forget()
+        key, messages, tools = id(env), observation["messages"], observation["tools"]
+        talk = self._talks.get(key)
+        known = len(talk.messages) + 1 if talk is not None else 0  # the messages seen, and the action itself
+        with self.profiler("encode"):
+            if talk is None or len(messages) <= known or messages[: known - 1] != talk.messages:
+                ids = self.prompts.prompt(observation)
+                self._talks[key] = talk = _Talk(self._server(), int(torch.randint(2**31, (), generator=self.generator)), messages, tools, ids, len(ids))
+            else:
+                more = self.prompts.extend(messages[known:], tools if tools != talk.tools else "", ended=talk.ended)
+                talk.ids += more
+                talk.messages, talk.tools, talk.context = messages, tools, len(more)
+        self._envs[key] = env
+        if len(talk.ids) > self.lm.context - self.max_new_tokens:
+            self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
+        else:
+            self._asked[self._pool.submit(self._ask, talk.server, self._request(talk))] = key
+
+    def poll(self) -> list[tuple[StepToolEnv, Generation]]:
+        """Wait until somebody's action is complete, and return those that are."""
+        if not self._ready and self._asked:
+            with self.profiler("generate"):
+                done, _ = wait(self._asked, return_when=FIRST_COMPLETED)
+                for future in done:
+                    key = self._asked.pop(future)
+                    self._ready.append((key, self._generation(self._talks[key], future.result())))
+        ready, self._ready = self._ready, []
+        return [(self._envs[key], generation) for key, generation in ready]
+
+    def leave(self, env: StepToolEnv) -> None:
+        """Forget an episode."""
+        self._talks.pop(id(env), None)
+        self._envs.pop(id(env), None)
+
+    # ---------------------------------------------------------------- parts
+    def _server(self) -> ChatClient:
+        """Return the server whose turn it is; with none left, one that is known to be dead."""
+        self._turn += 1
+        servers = [server for server in self._live if server not in self._dead] or self._live
+        return servers[self._turn % len(servers)]
+
+    def _request(self, talk: _Talk) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "prompt": talk.ids,
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "seed": talk.seed + len(talk.ids),
+            "logprobs": 0,  # of the sampled token alone
+            "return_token_ids": True,
+            "stop": list(self.call_format.stop),
+            "stop_token_ids": sorted(self._eos),
+            "include_stop_str_in_output": True,
+            "skip_special_tokens": False,
+            # A model's folder may ask for others, which would not be the policy that is trained.
+            "top_p": 1.0,
+            "top_k": -1,
+            "repetition_penalty": 1.0,
+        }
+
+    def _ask(self, server: ChatClient, request: Mapping[str, Any]) -> tuple[list[int], list[float]] | Failure:
+        if server in self._dead:  # no waiting for it once per episode
+            return Failure("given up", f"{server!r} did not answer before")
+        answer = server.post("/v1/completions", request, lambda content: sampled(content, self.max_new_tokens))
+        if isinstance(answer, Failure):
+            self._dead.add(server)
+        return answer
+
+    def _generation(self, talk: _Talk, answer: tuple[list[int], list[float]] | Failure) -> Generation:
+        context = tuple(talk.ids[len(talk.ids) - talk.context :])
+        if isinstance(answer, Failure):
+            self.unanswered += 1
+            return Generation("", Unanswered("", f"the model server did not answer: {answer}"), context)
+        ids, logprobs = answer
+        talk.ids += ids
+        talk.ended = ids[-1] in self._eos
+        text = str(self.lm.tokenizer.decode(ids[:-1] if talk.ended else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        self.profiler.count("generate", len(context) + len(ids))
+        return Generation(text, self.call_format.parse(text), context, tuple(ids), tuple(logprobs))
+
+
+def sampled(content: Mapping[str, Any], most: int) -> tuple[list[int], list[float]]:
+    """Return the sampled token ids and their log-probabilities from a completion.
+
+    Raises:
+        ValueError: It holds none, not one for each, or more than ``most`` tokens.
+        NotSupported: The server sends no token ids at all: it will not do so next time.
+    """
+    choice = content["choices"][0]
+    if "token_ids" not in choice:
+        raise NotSupported("the server sends no token ids (return_token_ids): nothing can be learnt from what it says")
+    ids, logprobs = choice["token_ids"], (choice.get("logprobs") or {}).get("token_logprobs")
+    if not isinstance(ids, list) or not isinstance(logprobs, list) or not 0 < len(ids) == len(logprobs) <= most:
+        raise ValueError("expected as many log-probabilities as token ids, and at least one")
+    return [int(one) for one in ids], [float(one) for one in logprobs]

@@ -1,0 +1,1 @@
+"""Playing: episodes side by side, evaluation, search, statistics."""

@@ -1,0 +1,215 @@
+"""Evaluation: play held-out tasks, and say how well it went with intervals. Denominators are always all tasks played."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from steptool_env.env import StepToolEnv
+from steptool_env.errors import InvalidArgument
+from steptool_env.rewards import RewardShaper, frozen, make_shaper
+from steptool_env.tasks import TaskSuite
+from steptool_env.types import ToolCall, Transition
+
+from ..policies.base import Policy
+from ..trajectory import Trajectory, in_hindsight
+from .collect import rollout
+from .statistics import bootstrap, pass_all, pass_any
+
+__all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "summarize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation measured."""
+
+    episodes: int
+    success: float
+    """Mean verdict over all episodes."""
+    success_low: float
+    """Lower end of the 95 % bootstrap interval."""
+    success_high: float
+    call_success: float
+    """Share of calls without an error."""
+    call_accuracy: float
+    """Share of calls that contributed: raised the progress, or were a ``finish`` that solved the task."""
+    steps: float
+    """Calls per episode."""
+    reward: float | None
+    """Sum of rewards per episode, under the environment's shaper, over the episodes that have one; None if all are missing."""
+    unfinished: float
+    """Share of episodes that ran out of their step budget."""
+    masked: int
+    """Episodes cut off by an infrastructure fault; they count as not solved."""
+    by_tag: dict[str, dict[str, float]]
+    """``"depth=3"`` -> ``{"episodes": …, "success": …}`` for every tag of the tasks."""
+    recall: float | None = None
+    """Share of the tools of the suite's solution that were called, per task, ``finish`` left out; None without a solution."""
+    steps_over_oracle: float | None = None
+    """Calls made per call of the suite's solution, the mean over all tasks, solved or not; None without a solution."""
+    hallucinated: float = 0.0
+    """Share of calls of a tool that does not exist."""
+    repeated: float = 0.0
+    """Share of calls that repeat, argument by argument, an earlier one of the same episode that had no error."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON takes it."""
+        return asdict(self)
+
+
+def evaluate(
+    policy: Policy,
+    suite: TaskSuite,
+    tasks: Sequence[int],
+    *,
+    shaper: str | RewardShaper = "steptool",
+    max_steps: int | None = None,
+    width: int = 64,
+    on_done: Callable[[Trajectory], None] | None = None,
+) -> tuple[Report, list[Trajectory]]:
+    """Play one episode of each task.
+
+    Args:
+        policy: What acts.
+        suite: Where the tasks come from.
+        tasks: Indices into the suite.
+        shaper: Only for the reward that is reported, also the part that is known in hindsight; its running statistics stay as they are.
+        max_steps: Overrides the tasks' step budgets.
+        width: Episodes played side by side.
+        on_done: Called with each trajectory as it ends.
+    """
+    made = make_shaper(shaper)
+    envs = [StepToolEnv(suite, made, max_steps=max_steps) for _ in range(min(width, len(tasks)))]
+    with frozen(made):
+        trajectories = rollout(policy, envs, tasks, on_done=on_done)
+        if envs:
+            trajectories = in_hindsight(trajectories, envs[0].shaper)
+    return summarize(trajectories, oracle_calls(suite, tasks)), trajectories
+
+
+def held_out(suite: TaskSuite, episodes: int) -> list[int]:
+    """Return the indices of the tasks that an evaluation plays: spread evenly over the suite, the same for every method."""
+    return [index * len(suite) // episodes for index in range(episodes)] if episodes <= len(suite) else [index % len(suite) for index in range(episodes)]
+
+
+def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]] | None = None) -> Report:
+    """Measure trajectories.
+
+    Args:
+        trajectories: At least one.
+        oracle: Task id -> tools that its solution calls, see ``oracle_calls``; tasks that it lacks count in no recall.
+    """
+    success = np.array([trajectory.success for trajectory in trajectories])
+    steps = [step for trajectory in trajectories for step in trajectory.steps]
+    errors = np.array([bool(step.transition.result.error) for step in steps])
+    useful = np.array([contributed(step.transition) for step in steps])
+    interval = bootstrap(success)
+    recalls, overheads = _against(trajectories, oracle or {})
+    groups: dict[str, list[float]] = {}
+    for trajectory in trajectories:
+        for tag, value in trajectory.task.tags.items():
+            groups.setdefault(f"{tag}={value}", []).append(trajectory.success)
+    rewards = [sum(trajectory.rewards) for trajectory in trajectories if not trajectory.masked.all()]  # a missing reward is no 0
+    return Report(
+        episodes=len(trajectories),
+        success=float(success.mean()),
+        success_low=interval.low,
+        success_high=interval.high,
+        call_success=float(1 - errors.mean()),
+        call_accuracy=float(useful.mean()),
+        steps=len(steps) / len(trajectories),
+        reward=float(np.mean(rewards)) if rewards else None,
+        unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
+        masked=sum(trajectory.steps[-1].masked for trajectory in trajectories),
+        by_tag={tag: {"episodes": len(values), "success": float(np.mean(values))} for tag, values in sorted(groups.items())},
+        recall=float(np.mean(recalls)) if recalls else None,
+        steps_over_oracle=float(np.mean(overheads)) if overheads else None,
+        hallucinated=float(np.mean([step.transition.result.error == "unknown_tool" for step in steps])),
+        repeated=sum(map(_repeats, trajectories)) / len(steps),
+    )
+
+
+def _against(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]]) -> tuple[list[float], list[float]]:
+    """Return recall and calls per oracle call of every trajectory whose solution is known."""
+    recalls, overheads = [], []
+    for one in trajectories:
+        if calls := oracle.get(one.task.id):
+            wanted = set(calls) - {"finish"}
+            called = {step.transition.action.name for step in one.steps if isinstance(step.transition.action, ToolCall)}
+            recalls.append(len(wanted & called) / len(wanted) if wanted else 1.0)
+            overheads.append(len(one.steps) / len(calls))
+    return recalls, overheads
+
+
+def _repeats(trajectory: Trajectory) -> int:
+    seen: set[str] = set()
+    count = 0
+    for step in trajectory.steps:
+        action = step.transition.action
+        if isinstance(action, ToolCall):
+            said = json.dumps([action.name, dict(action.arguments)], sort_keys=True, default=repr)
+            count += said in seen
+            if not step.transition.result.error:
+                seen.add(said)
+    return count
+
+
+def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return what a training run logs about the episodes of an update, the parts of the reward included."""
+    report = summarize(trajectories)
+    parts: dict[str, float] = {}
+    rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
+    for trajectory in trajectories:
+        for step in trajectory.steps:
+            for name, value in step.parts.items():
+                parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
+    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
+    return {
+        "success": report.success,
+        "reward": float("nan") if report.reward is None else report.reward,
+        **parts,
+        "call_success": report.call_success,
+        "call_accuracy": report.call_accuracy,
+        "steps": report.steps,
+        "masked": report.masked,
+        "action_tokens": tokens,
+    }
+
+
+def oracle_calls(suite: TaskSuite, tasks: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Return task id -> the tools that the suite's own solution calls, in order, ``finish`` included; empty for suites without solutions."""
+    if not suite.has_solution:
+        return {}
+    env, found = StepToolEnv(suite, "final"), {}
+    for index in set(tasks):
+        env.reset(options={"task": index})
+        found[env.task.id] = tuple(call.name for call in env.solution())
+    return found
+
+
+def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
+    """Return ``{"pass@k": {"1": …, "2": …}, "pass^k": …}`` over tasks that were played several times, the same number each.
+
+    Raises:
+        InvalidArgument: The tasks were played different numbers of times.
+    """
+    solved: dict[str, list[bool]] = {}
+    for one in trajectories:
+        solved.setdefault(one.task.id, []).append(one.success >= 1.0)
+    plays = {len(each) for each in solved.values()}
+    if len(plays) != 1:
+        raise InvalidArgument(f"every task must be played the same number of times, got {sorted(plays)}")
+    (n,) = plays
+    rates = {"pass@k": pass_any, "pass^k": pass_all}
+    return {name: {str(k): float(np.mean([rate(n, sum(each), k) for each in solved.values()])) for k in range(1, n + 1)} for name, rate in rates.items()}
+
+
+def contributed(transition: Transition) -> bool:
+    """Return whether a call did something for the task: it raised the progress, or was a ``finish`` that solved the task."""
+    if transition.outcome is not None and transition.terminated:
+        return bool(transition.outcome.solved >= 1.0)
+    return bool(transition.progress > transition.progress_before)

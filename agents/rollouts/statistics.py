@@ -1,0 +1,153 @@
+"""Intervals and pass rates: pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from steptool_env.errors import InvalidArgument
+
+from ..credit.episodes import Floats
+
+__all__ = ["Interval", "bootstrap", "paired", "paired_shares", "pass_all", "pass_any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the mean over seeds and tasks with its percentile-bootstrap interval.
+
+    Tasks are drawn with replacement, and so are seeds, if there are several: a method that was lucky with one seed has a wide
+    interval. Source: Efron, "Bootstrap Methods" (1979); over two crossed factors: Owen, "The pigeonhole bootstrap" (2007).
+
+    Args:
+        values: (tasks,) one number per task, or (seeds, tasks) with the same tasks for every seed.
+        resamples: Bootstrap samples.
+        seed: The interval is the same for the same values and seed.
+
+    Raises:
+        InvalidArgument: There is no value, or they have another shape.
+    """
+    x = _table(values)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for first in range(0, resamples, 200):  # in blocks: memory stays small
+        count = min(200, resamples - first)
+        per_task = x[rng.integers(len(x), size=(count, len(x)))].mean(axis=1) if len(x) > 1 else np.broadcast_to(x[0], (count, x.shape[1]))
+        tasks = rng.integers(x.shape[1], size=(count, x.shape[1]))
+        means[first : first + count] = np.take_along_axis(per_task, tasks, axis=1).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(x.mean()), float(low), float(high))
+
+
+def paired(one: ArrayLike, other: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the mean difference ``one - other`` with its interval, paired on the same tasks and seeds.
+
+    What makes a task hard for both cancels out, so that the interval is narrower than two separate ones would suggest.
+
+    Args:
+        one: (tasks,) or (seeds, tasks).
+        other: The same shape, the same tasks and seeds in the same order.
+        resamples: As for ``bootstrap``.
+        seed: As for ``bootstrap``.
+
+    Raises:
+        InvalidArgument: The shapes differ.
+    """
+    a, b = _table(one), _table(other)
+    if a.shape != b.shape:
+        raise InvalidArgument(f"paired values must have the same shape (seeds, tasks), got {a.shape} and {b.shape}")
+    return bootstrap(a - b, resamples=resamples, seed=seed)
+
+
+def paired_shares(one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the difference ``one - other`` of two shares with its interval, paired on the same tasks and seeds.
+
+    A share is taken over all events of a seed, such as the calls of all its episodes, then averaged over seeds; long episodes count
+    for more, unlike in a mean over tasks. Tasks and seeds are drawn as in ``bootstrap``, the same ones for both.
+
+    Args:
+        one: How many events of each task had it, and how many there were; each (tasks,) or (seeds, tasks).
+        other: The same shapes, the same tasks and seeds in the same order.
+        resamples: As for ``bootstrap``.
+        seed: As for ``bootstrap``.
+
+    Raises:
+        InvalidArgument: The shapes differ, or a seed has no event at all.
+
+    >>> paired_shares(([1, 3], [2, 4]), ([1, 1], [2, 2])).mean  # 4 of 6 against 2 of 4
+    0.16666666666666663
+    """
+    counts = [_table(values) for pair in (one, other) for values in pair]
+    if len({each.shape for each in counts}) > 1:
+        raise InvalidArgument(f"counts must have the same shape (seeds, tasks), got {', '.join(str(each.shape) for each in counts)}")
+    if not all(each.sum(axis=1).all() for each in counts[1::2]):
+        raise InvalidArgument("a share needs events, got a seed without any")
+    (seeds, tasks), rng = counts[0].shape, np.random.default_rng(seed)
+
+    def difference(drawn: Floats) -> Floats:
+        """(resamples, seeds) from how often each task was drawn, (resamples, tasks)."""
+        hit, all_, other_hit, other_all = (drawn @ each.T for each in counts)
+        with np.errstate(invalid="ignore"):  # a resample without any event has no share
+            return np.asarray(hit / all_ - other_hit / other_all)
+
+    drawn = np.stack([np.bincount(rng.integers(tasks, size=tasks), minlength=tasks) for _ in range(resamples)]).astype(np.float64)
+    per_seed = difference(drawn)
+    means = np.take_along_axis(per_seed, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return Interval(float(difference(np.ones((1, tasks))).mean()), float(low), float(high))
+
+
+def pass_any(plays: int, solved: int, k: int) -> float:
+    """pass@k: the chance that at least one of k plays, drawn from those made, solved the task.
+
+        1 - C(n - c, k) / C(n, k)
+
+    Source: Chen et al., "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374), equation 1.
+
+    Args:
+        plays: n plays of the task.
+        solved: c of them solved it.
+        k: 1 to n.
+
+    >>> pass_any(4, 1, 2)
+    0.5
+    """
+    _counts(plays, solved, k)
+    return 1.0 - math.comb(plays - solved, k) / math.comb(plays, k)
+
+
+def pass_all(plays: int, solved: int, k: int) -> float:
+    """pass^k: the chance that all of k plays, drawn from those made, solved the task.
+
+        C(c, k) / C(n, k)
+
+    Source: Yao et al., "τ-bench" (arXiv 2406.12045), section 3.
+
+    >>> pass_all(4, 3, 2)
+    0.5
+    """
+    _counts(plays, solved, k)
+    return math.comb(solved, k) / math.comb(plays, k)
+
+
+def _counts(plays: int, solved: int, k: int) -> None:
+    if not (1 <= k <= plays and 0 <= solved <= plays):
+        raise InvalidArgument(f"expected 1 <= k <= plays and 0 <= solved <= plays, got k={k}, plays={plays}, solved={solved}")
+
+
+def _table(values: ArrayLike) -> Floats:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim not in (1, 2) or not x.size:
+        raise InvalidArgument(f"expected values of shape (tasks,) or (seeds, tasks), at least one, got shape {x.shape}")
+    return np.atleast_2d(x)

@@ -1,0 +1,1 @@
+"""One training run: its folder, its policies, its loop, its trackers and checkpoints."""

@@ -1,0 +1,25 @@
+"""Checkpoints of a run: their files, and what goes into them, as tensors and JSON."""
+
+from __future__ import annotations
+
+from .files import CONFIG_FILE, claim_run, discard_checkpoints, list_checkpoints, load_checkpoint, prefixed, save_checkpoint, unprefixed
+from .generators import RandomSource, rng_state, set_rng_state
+from .optimizers import flatten_optimizer, restore_optimizer
+from .plain import JSON
+
+__all__ = [
+    "CONFIG_FILE",
+    "JSON",
+    "RandomSource",
+    "claim_run",
+    "discard_checkpoints",
+    "flatten_optimizer",
+    "list_checkpoints",
+    "load_checkpoint",
+    "prefixed",
+    "restore_optimizer",
+    "rng_state",
+    "save_checkpoint",
+    "set_rng_state",
+    "unprefixed",
+]

@@ -1,0 +1,303 @@
+"""``Run``: one training run. What every algorithm shares: setting up, playing, counting, saving, resuming, evaluating.
+
+What it writes lies in the run's folder, see ``run_folder.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from steptool_env.env import StepToolEnv
+from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
+from steptool_env.tasks import TaskSuite, make_suite
+
+from ..config import Config
+from ..learning.batches import length
+from ..learning.schedule import learning_rate, set_learning_rate, share_done
+from ..models.loading import pick_device
+from ..parallel import processes, sharding
+from ..rollouts.collect import rollout
+from ..rollouts.evaluate import Report, evaluate, held_out, summarize
+from ..trajectory import Trajectory
+from .checkpoint import (
+    claim_run,
+    flatten_optimizer,
+    list_checkpoints,
+    load_checkpoint,
+    prefixed,
+    restore_optimizer,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+    unprefixed,
+)
+from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
+from .policies import played_policy, training_model, training_policy
+from .trackers import Metrics
+from .warm_start import imitate_oracle
+
+__all__ = ["Run"]
+
+_APART = 1_000_003
+"""Between the seeds of two processes' sampling."""
+
+
+class Run:
+    """A run in progress; a context manager.
+
+    Args:
+        config: The settings. With ``resume``, those of the folder are used and these ignored, but for ``updates``.
+        out: The run's folder.
+        resume: Go on from the folder's last checkpoint.
+        console: Where progress is shown; None shows none.
+
+    Raises:
+        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
+    """
+
+    def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
+        processes.start(cpu=pick_device(config.device, config.model).type == "cpu")
+        if processes.is_main():
+            claim_run(out, resume)
+        processes.wait()
+        self.out, self.resume = out, resume
+        self.config = config if not resume else Config.from_dict({**read_config(out).as_dict(), "updates": config.updates})
+        self.console = console if console is not None and processes.is_main() else Console(quiet=True)
+        self.update = 0
+        """Updates done."""
+        self.state: dict[str, Any] = {}
+        """What an algorithm wants to keep between updates, as JSON; saved with every checkpoint."""
+        self.started = time.perf_counter()
+        # Mistakes show here, before anything is written.
+        self.shaper = _shaper(self.config)
+        try:
+            self.suite("train", **self.config.demo_options)
+        except InvalidArgument as fault:
+            raise InvalidArgument(f"for the demonstrations (demo_options={self.config.demo_options}): {fault}") from fault
+        self.suite("test")
+        self.lm = training_model(self.config)
+        # Dropout in the warm start draws from the global generator.
+        torch.manual_seed(self._sampling_seed)
+        self.policy = training_policy(self.lm, self.config, out, seed=self._sampling_seed)
+        self.rng = np.random.default_rng(self.config.seed)
+        self.reference: dict[str, Tensor] = {}
+        if not resume and processes.is_main():
+            write_config(out, self.config)
+        self.metrics: Metrics | None = None
+        self.progress = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def __enter__(self) -> Run:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+        if self.metrics is not None:
+            self.metrics.close()
+
+    @property
+    def name(self) -> str:
+        """What the progress bar calls the algorithm."""
+        return Path(self.config.algo).stem
+
+    @property
+    def _sampling_seed(self) -> int:
+        return self.config.seed + _APART * processes.rank()
+
+    # ---------------------------------------------------------------- tasks
+    def suite(self, split: str, **options: Any) -> TaskSuite:
+        """Return the run's suite with this split."""
+        return make_suite(self.config.suite, **{**self.config.suite_options, **options, "split": split})
+
+    def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
+        """Return environments of the suite with the run's shaper."""
+        return [StepToolEnv(suite, self.shaper, max_steps=self.config.max_steps) for _ in range(count)]
+
+    def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
+        """Play one episode of every task with the policy, this process its share; return all of them, in order."""
+        with self.lm.whole():
+            return processes.gather(rollout(self.policy, envs, processes.share(tasks)))
+
+    def draw(self, suite: TaskSuite) -> list[int]:
+        """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
+        tasks = self.rng.integers(len(suite), size=self.config.episodes // self.config.group)
+        return [int(task) for task in tasks for _ in range(self.config.group)]
+
+    def options(self, **defaults: Any) -> dict[str, Any]:
+        """Return the algorithm's own settings, ``algo_options`` over these defaults; raises ``UnknownName`` for one that has none."""
+        for name in self.config.algo_options:
+            if name not in defaults:
+                raise UnknownName(f"option of {self.name}", name, defaults)
+        return {**defaults, **self.config.algo_options}
+
+    # ---------------------------------------------------------------- budget
+    @property
+    def spent(self) -> dict[str, int]:
+        """What training has used since the warm start: ``env_steps``, and ``model_tokens`` read, written or trained on."""
+        found: dict[str, int] = self.state.setdefault("spent", {"env_steps": 0, "model_tokens": 0})
+        return found
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is budget for another update."""
+        used = self._used
+        return all(limit is None or used[name] < limit for name, limit in self._limits.items())
+
+    @property
+    def done(self) -> float:
+        """Share of the training that is done, in [0, 1], by whichever limit ends it first: 0 at the first update, 1 at the last one."""
+        return share_done(self.update, self._used, self._limits)
+
+    @property
+    def _used(self) -> dict[str, int]:
+        return {"updates": self.update, **self.spent}
+
+    @property
+    def _limits(self) -> dict[str, int | None]:
+        return {"updates": self.config.updates, "env_steps": self.config.budget_steps, "model_tokens": self.config.budget_tokens}
+
+    def cool_down(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rate of the next update, and tell the schedules of the shaper how much of the training is done."""
+        done = self.done
+        set_training_progress(self.shaper, done)
+        set_learning_rate(optimizer, learning_rate(self.config.lr, self.config.lr_end, done))
+
+    def played(self, trajectories: Sequence[Trajectory]) -> None:
+        """Count episodes of training environments, and what the policy read and wrote in them."""
+        self.spent["env_steps"] += sum(len(one.steps) for one in trajectories)
+        self.encoded(trajectories)
+
+    def encoded(self, trajectories: Sequence[Trajectory], times: int = 1) -> None:
+        """Count that a model has encoded these trajectories, to learn from them or to compare with them."""
+        self.spent["model_tokens"] += times * sum(map(length, trajectories))
+
+    # ---------------------------------------------------------------- warm start
+    def warm_start(self) -> None:
+        """Fit the model to oracle demonstrations, or load what was fitted before this run was resumed."""
+        known = has_warm_start(self.out)
+        processes.wait()  # nobody may look for it once the main process writes it
+        if known:
+            load_weights(self.lm, read_warm_start(self.out), self.out)
+        else:
+            if self.config.demos and self.config.demo_epochs:
+                suite = self.suite("train", **self.config.demo_options)
+                self.state["warm_loss"] = imitate_oracle(self.lm, self.policy, suite, self.config, self.progress)
+            weights = sharding.joined(self.lm.trainable())
+            if processes.is_main():
+                write_warm_start(self.out, weights)
+            processes.wait()
+        self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
+
+    # ---------------------------------------------------------------- saving and resuming
+    def open(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Restore the last checkpoint, if the run resumes and has one, and open the metrics; return what ``save`` got as ``extra``."""
+        extra: dict[str, Tensor] = {}
+        if self.resume and list_checkpoints(self.out):
+            self.update, tensors, state = load_checkpoint(self.out)
+            load_weights(self.lm, unprefixed("model", tensors), self.out)
+            restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
+            set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
+            extra = {name: tensor.to(self.lm.device) for name, tensor in unprefixed("extra", tensors).items()}
+            self.state = state["run"]
+            load_state(self.shaper, self.state.get("shaper"))
+            if not processes.is_main():  # the checkpoint holds the main process's generator
+                self.policy.generator.manual_seed(self._sampling_seed + self.update)
+        processes.wait()
+        if not processes.is_main():
+            return extra
+        if self.resume:  # it may have got more updates; the next --resume must know
+            write_config(self.out, self.config)
+        self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
+        return extra
+
+    def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float], extra: dict[str, Tensor] | None = None) -> None:
+        """Log an update and write its checkpoint: after this, a kill loses nothing of it.
+
+        Args:
+            optimizer: Whose moments to keep.
+            measured: What to log.
+            extra: Tensors beside the model's that the algorithm needs to go on, such as a replay buffer; ``open`` returns them.
+        """
+        self.update += 1
+        moments, optimizer_state = flatten_optimizer(optimizer)
+        learnt = sharding.joined(prefixed("model", self.lm.trainable()) | prefixed("optimizer", moments))
+        if not processes.is_main():
+            return
+        assert self.metrics is not None
+        self.metrics.log(self.update - 1, {**measured, **self.spent})
+        self.state["shaper"] = state_of(self.shaper)
+        random, random_state = rng_state(self._sources)
+        save_checkpoint(
+            self.out,
+            self.update,
+            tensors=learnt | prefixed("random", random) | prefixed("extra", extra or {}),
+            state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
+        )
+
+    @property
+    def _sources(self) -> dict[str, Any]:
+        return {"tasks": self.rng, "sampling": self.policy.generator}
+
+    # ---------------------------------------------------------------- evaluation
+    def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
+        """Play held-out tasks greedily; the report is kept in ``state`` under the label, so that a resumed run has it."""
+        suite = self.suite("test")
+        tasks = held_out(suite, self.config.eval_episodes)
+        bar = self.progress.add_task(label, total=len(tasks), note="")
+        solved = [0.0]
+
+        def show(trajectory: Trajectory) -> None:
+            solved[0] += trajectory.success
+            done = int(self.progress.tasks[bar].completed) + 1
+            self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
+
+        config = self.config
+        policy, mine = played_policy(self.lm, config), processes.share(tasks)
+        with self.lm.whole():
+            report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
+        if processes.world() > 1:
+            trajectories = processes.gather(trajectories)
+            report = summarize(trajectories)
+        self.state[label] = report.as_dict()
+        return report, trajectories
+
+    def finish(self, before: Report | None, after: Report, trajectories: list[Trajectory]) -> dict[str, Any]:
+        """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
+        report: dict[str, Any] = {
+            "run": str(self.out),
+            "algo": self.config.algo,
+            "before": before.as_dict() if before is not None else None,
+            "after": after.as_dict(),
+            "updates": self.update,
+            **self.spent,
+            "seconds": round(time.perf_counter() - self.started, 1),
+        }
+        if processes.is_main():
+            write_report(self.out, report, trajectories)
+        return report
+
+
+def _shaper(config: Config) -> RewardShaper:
+    options = dict(config.shaper_options)
+    if "gamma" in inspect.signature(shaper_factory(config.shaper)).parameters:
+        options.setdefault("gamma", config.gamma)  # shaping with another discount than the learner's may change what is best
+    return make_shaper(config.shaper, **options)

@@ -1,0 +1,92 @@
+"""Tables for the terminal: a run before and after, an audit, where the time went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from steptool_env.audit import Audit
+
+from ..parallel.profiling import rows
+
+__all__ = ["audit_table", "profile_table", "table"]
+
+_ROWS = (
+    ("success", "success", "{:.1%}"),
+    ("call accuracy", "call_accuracy", "{:.1%}"),
+    ("calls without error", "call_success", "{:.1%}"),
+    ("recall of needed tools", "recall", "{:.1%}"),
+    ("calls of unknown tools", "hallucinated", "{:.1%}"),
+    ("repeated calls", "repeated", "{:.1%}"),
+    ("steps per episode", "steps", "{:.2f}"),
+    ("steps over the oracle's", "steps_over_oracle", "{:.2f}"),
+)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Return a run's report as a Rich table: held-out tasks, before and after reinforcement learning."""
+    before, after = report["before"], report["after"]
+    view = Table(title=f"{after['episodes']} held-out tasks", title_justify="left")
+    view.add_column("")
+    if before is not None:
+        view.add_column("warm start", justify="right")
+    view.add_column("after RL" if before is not None else "result", justify="right")
+    if before is not None:
+        view.add_column("change", justify="right")
+    for label, key, form in _ROWS:
+        if any(one is not None and one.get(key) is None for one in (before, after)):
+            continue  # not measured on this suite
+        view.add_row(label, *_cells(key, form, before, after))
+    if any(one is not None and one.get("masked") for one in (before, after)):
+        view.add_row("episodes cut off by a fault (masked)", *_cells("masked", "{:.0f}", before, after))
+    for tag in sorted(after["by_tag"]):
+        if tag.startswith(("depth=", "family=")):
+            cells = [form_of(one, tag) for one in (before, after) if one is not None]
+            if before is not None and tag in before["by_tag"]:
+                cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
+            view.add_row(f"  success, {tag.replace('=', ' ')}", *cells)
+    return view
+
+
+def audit_table(audit: Audit) -> Table:
+    """Return an audit as a Rich table: what each policy earned, from the highest return to the lowest."""
+    view = Table(title=f"shaper {audit.shaper} on {audit.suite}, {max(row.episodes for row in audit.rows)} episodes each", title_justify="left")
+    parts = list(dict.fromkeys(name for row in audit.rows for name in row.parts))
+    view.add_column("policy")
+    for column in ("return", "success", "steps", *parts):
+        view.add_column(column, justify="right")
+    best = next(row.reward for row in audit.rows if row.kind == "oracle")
+    for row in audit.rows:
+        style = {"oracle": "bold", "noisy oracle": "", "hack": "red" if row.reward > best + 1e-9 else "dim"}[row.kind]
+        means = (f"{row.reward:+.3f}", f"{row.success:.2f}", f"{row.steps:.1f}", *(f"{row.parts.get(name, 0.0):+.3f}" for name in parts))
+        view.add_row(f"{row.policy} ({row.missing} missing)" if row.missing else row.policy, *means, style=style)
+    return view
+
+
+def profile_table(updates: list[dict[str, Any]]) -> Table:
+    """Return where the time of an update went, as a Rich table: means over the updates in a run's metrics."""
+    view = Table(title=f"an update, mean of {len(updates)}", title_justify="left")
+    view.add_column("phase")
+    for column in ("seconds", "%", "tokens", "tokens/s"):
+        view.add_column(column, justify="right")
+    for row in rows(updates):
+        view.add_row(*row)
+    return view
+
+
+def form_of(report: dict[str, Any], tag: str) -> str:
+    """Return the success of the tasks with this tag as text."""
+    group = report["by_tag"].get(tag)
+    return f"{group['success']:.1%}" if group else "-"
+
+
+def _cells(key: str, form: str, before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    def cell(one: dict[str, Any]) -> str:
+        text = form.format(one[key])
+        return f"{text} ({one['success_low']:.0%} to {one['success_high']:.0%})" if key == "success" else text
+
+    if before is None:
+        return [cell(after)]
+    change = after[key] - before[key]
+    return [cell(before), cell(after), f"{change:+.2f}" if form.endswith("f}") else f"{100 * change:+.1f}"]

@@ -1,0 +1,102 @@
+"""Trajectories as conversations with native tool calls (the form of OpenAI and TRL), to and from JSON Lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.types import Action, Message, Outcome, Task, ToolCall, ToolResult, Transition
+
+from .messages import as_tool_calls, read_tool_call
+from .types import Generation, Step, Trajectory
+
+__all__ = ["read_conversations", "to_conversation", "write_conversations"]
+
+
+def to_conversation(trajectory: Trajectory, tools: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return an episode as ``{"messages": […], "tools": […]}`` with native tool calls, as TRL's trainers and OpenAI take it.
+
+    Beside them ``id``, ``reward`` (one per action) and ``success``, which trainers ignore.
+
+    Args:
+        trajectory: The episode.
+        tools: The function schemas that were on offer; a trajectory keeps their names only.
+    """
+    said = [Message("user", trajectory.task.instruction)]
+    for step in trajectory.steps:
+        action = step.transition.action
+        call = {"name": action.name, "arguments": dict(action.arguments)} if isinstance(action, ToolCall) else None
+        said.append(Message("assistant", step.generation.text if call is None else json.dumps(call, ensure_ascii=False)))
+        said.append(Message("tool", step.transition.result.content))
+    record = {"messages": as_tool_calls(said), "tools": [dict(one) for one in tools], "id": trajectory.task.id}
+    return record | {"reward": [step.reward for step in trajectory.steps], "success": trajectory.success}
+
+
+def write_conversations(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], tools: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write one conversation a line; see ``to_conversation``."""
+    lines = [json.dumps(to_conversation(one, tools), ensure_ascii=False) + "\n" for one in trajectories]
+    Path(path).write_text("".join(lines), encoding="utf-8")
+
+
+def read_conversations(path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Read conversations, one a line, as trajectories: every native tool call of an assistant is a step.
+
+    An assistant's message without a call is a ``finish`` with its text as the answer. Rewards are read where they are
+    given, and are missing otherwise: the steps are then masked, for ``relabel`` to fill.
+
+    Raises:
+        DataError: A line is broken; names file and line.
+    """
+    trajectories = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            trajectories.append(_trajectory(json.loads(line), number))
+        except (AttributeError, InvalidArgument, KeyError, RecursionError, TypeError, ValueError) as fault:
+            raise DataError(path, number, f"{type(fault).__name__}: {fault}") from fault
+    return trajectories
+
+
+def _trajectory(record: Mapping[str, Any], number: int) -> Trajectory:
+    messages = record["messages"]
+    first = next((one["content"] for one in messages if one["role"] == "user"), None)
+    if first is None:
+        raise ValueError("no user says anything")
+    actions: list[tuple[str, Action]] = []
+    contents: list[str] = []
+    waiting: dict[str, int] = {}  # id of a call without a result -> its place
+    for message in messages:
+        if message["role"] == "tool":
+            key = message.get("tool_call_id")
+            place = waiting.pop(key if key in waiting else next(iter(waiting), ""), None)
+            if place is None:
+                raise ValueError("a tool's result comes before any call")
+            contents[place] = str(message.get("content") or "")
+        if message["role"] != "assistant":
+            continue
+        calls, text = message.get("tool_calls") or [], str(message.get("content") or "")
+        for call in calls:
+            waiting[str(call.get("id", f"#{len(actions)}"))] = len(actions)
+            actions.append((json.dumps(call.get("function", {}), ensure_ascii=False), read_tool_call({"tool_calls": [call]})))
+            contents.append("")
+        if not calls:
+            actions.append((text, ToolCall("finish", {"answer": text})))
+            contents.append("")
+    names = [str(one["function"]["name"]) for one in record.get("tools") or ()]
+    task = Task(str(record.get("id", f"conversation-{number}")), str(first), tuple(names), len(actions))
+    rewards = record.get("reward")
+    if rewards is not None and len(rewards) != len(actions):
+        raise ValueError(f"{len(actions)} actions, but {len(rewards)} rewards")
+    steps = []
+    for index, ((text, action), content) in enumerate(zip(actions, contents, strict=True)):
+        last = index == len(actions) - 1
+        outcome = Outcome(float(record.get("success", 0.0)), "from the conversation") if last else None
+        ended = last and isinstance(action, ToolCall) and action.name == "finish"
+        transition = Transition(task, index, action, ToolResult(content), ended, last and not ended, outcome)
+        steps.append(Step(Generation(text, action), transition, {"reward": float(rewards[index]) if rewards else 0.0}, masked=rewards is None))
+    return Trajectory(tuple(steps))

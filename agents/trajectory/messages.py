@@ -1,0 +1,58 @@
+"""Transcripts as messages with native tool calls, in the form of OpenAI, and such a message as an action."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steptool_env.types import Action, Malformed, Message, ToolCall
+
+__all__ = ["as_tool_calls", "earlier_call", "read_tool_call"]
+
+
+def as_tool_calls(messages: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return a transcript in the OpenAI form: calls as ``tool_calls``, results as ``tool`` messages that name their call."""
+    chat: list[dict[str, Any]] = []
+    last = ""
+    for number, (role, content) in enumerate(messages):
+        call = earlier_call(Message(role, content)) if role == "assistant" else None
+        if call is not None:
+            last = f"call_{number}"
+            function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
+            chat.append({"role": "assistant", "content": None, "tool_calls": [{"id": last, "type": "function", "function": function}]})
+        elif role == "tool" and last:
+            chat.append({"role": "tool", "tool_call_id": last, "content": content})
+            last = ""
+        else:
+            if last:  # what follows a call must be its result: the user spoke instead
+                chat.append({"role": "tool", "tool_call_id": last, "content": ""})
+                last = ""
+            chat.append({"role": "user" if role == "tool" else role, "content": content})
+    return chat
+
+
+def read_tool_call(message: Mapping[str, Any]) -> Action:
+    """Return the first native tool call of an assistant's message."""
+    calls = message.get("tool_calls") or []
+    if not calls:
+        return Malformed(str(message.get("content") or ""), "no tool was called")
+    try:
+        function = calls[0]["function"]
+        arguments = function["arguments"]
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments or "{}")
+        if not isinstance(arguments, dict):
+            raise ValueError("the arguments are no object")
+        return ToolCall(str(function["name"]), arguments)
+    except (KeyError, TypeError, ValueError, RecursionError) as fault:
+        return Malformed(json.dumps(calls, ensure_ascii=False)[:2000], f"the tool call is broken: {fault}")
+
+
+def earlier_call(message: Message) -> ToolCall | None:
+    """Return an earlier action, which the transcript holds as JSON; None for malformed text."""
+    try:
+        record = json.loads(message.content)
+        return ToolCall(record["name"], record["arguments"]) if isinstance(record["arguments"], dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None

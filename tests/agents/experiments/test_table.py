@@ -1,0 +1,198 @@
+"""The grid and the table: cells resume, finished ones stay, and every number comes from stored episodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lms import TINY  # noqa: F401  # sets one thread
+from test_evaluate import episode
+
+from steptool_agents import cli
+from steptool_agents.config import PRETRAINED_CHAINS
+from steptool_agents.experiments import grid, table
+from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid, suite_of
+from steptool_agents.experiments.table import as_csv, as_markdown, build, write
+from steptool_agents.trajectory import read_jsonl, write_jsonl
+from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.tasks.worlds import Worlds
+from steptool_env.types import ToolCall
+
+SMALL: dict[str, Any] = {"suite_options": {"level": 1}, "demos": 8, "demo_batch": 4, "updates": 1, "episodes": 4, "eval_episodes": 2, "max_steps": 3}
+
+
+def spec(**changes: Any) -> Spec:
+    methods = {name: METHODS[name] for name in ("SFT", "StepTool")}
+    return Spec(**{"methods": methods, "settings": SMALL, "splits": {"held-out": {}}, "faults": [], "tasks": 4, "budget": 6, **changes})
+
+
+def stored(out: Path, solved: dict[str, list[list[float]]], faults: dict[float, list[float]] | None = None) -> None:
+    """Write a finished grid with these verdicts: method -> per seed, per task; under faults the same for all: rate -> per task."""
+    faults = faults or {}
+    made = spec(methods={name: METHODS[name] for name in solved}, seeds=[0, 1], searches=["greedy"], faults=list(faults))
+    out.mkdir(exist_ok=True)
+    (out / "spec.json").write_text(json.dumps(made.__dict__))
+    suite = Worlds(level=1, split="test")
+    for method, seeds in solved.items():
+        for seed, verdicts in enumerate(seeds):
+            folder = cell_folder(out, method, seed)
+            (folder / "run").mkdir(parents=True)
+            (folder / "run" / "report.json").write_text(json.dumps({"seconds": 10.0 * (seed + 1), "env_steps": 100, "model_tokens": 1000}))
+            (folder / "evaluations").mkdir()
+            for one in evaluations(made, folder):
+                played = faults.get(one.faults, verdicts)
+                write_jsonl(one.episodes, [episode(suite[k * 2500], ("", 0.0, 0.5), solved=verdict) for k, verdict in enumerate(played)])
+                one.costs.write_text(json.dumps({"calls": 4.0, "env_steps": 4.0, "tokens": 40.0, "seconds": 1.0}))
+
+
+# ---------------------------------------------------------------- the table
+def test_the_table_by_hand(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0], [0, 0, 0, 0]], "StepTool": [[1, 1, 0, 1], [0, 1, 1, 1]]})
+    made = build(tmp_path)
+    rows = {row["method"]: row for row in made["rows"]}
+    assert (rows["SFT"]["success"], rows["StepTool"]["success"]) == (1 / 8, 6 / 8)
+    assert rows["SFT"]["train_seconds"] == 15.0  # the mean of 10 and 20
+    assert rows["SFT"]["eval_calls"] == 4.0
+    assert rows["StepTool"]["recall"] == 0.0  # finish alone was called
+    (against,) = (one for one in made["differences"] if one["tasks"] == "all")
+    assert (against["against"], against["mean"]) == ("SFT", 5 / 8)
+    assert against["low"] <= 5 / 8 <= against["high"]
+    # Episodes of one call each, a finish that contributes where it solves: the share of calls is the share of tasks.
+    assert against["accuracy_mean"] == pytest.approx(5 / 8)
+    by_depth = [one for one in made["horizon"] if one["method"] == "StepTool"]
+    assert sum(one["mean"] * one["tasks"] for one in by_depth) == pytest.approx(3.0)  # 6 of 8 over two seeds of 4 tasks
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
+    made = build(tmp_path)
+    assert {path.name for path in write(made, tmp_path)} == {"table.md", "table.csv", "table.json", "horizon.png"}
+    text = as_markdown(made)
+    assert "| method | greedy, held-out |" in text
+    assert "| StepTool | 100.0 (100 to 100) / 0.0 |" in text
+    assert "+75.0 (" in text
+    assert as_csv(made).splitlines()[0].startswith("method,split,search,success_low")
+    assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(made))
+
+
+def test_the_curve_under_faults(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2}, {0.125: [1, 0, 1, 0], 0.4: [0, 0, 0, 0]})
+    made = build(tmp_path)
+    curve = {(one["method"], one["faults"]): one["mean"] for one in made["robustness"]}
+    assert curve == {(method, rate): mean for method, first in (("SFT", 0.25), ("StepTool", 1.0)) for rate, mean in ((0.0, first), (0.125, 0.5), (0.4, 0.0))}
+    assert len(made["rows"]) == 2, "plays under faults are no rows of the table"
+    assert "robustness.png" in {path.name for path in write(made, tmp_path)}
+    text = as_markdown(made)
+    assert "| method | 0 % | 12.5 % | 40 % |" in text
+    assert "| StepTool | 100.0 (100 to 100) | 50.0 (" in text
+
+
+def test_a_table_is_about_tasks_of_many_depths_and_deeper_ones() -> None:
+    made = Spec()
+    config = made.config("StepTool", 0)
+    depths = {name: {suite_of(made, config, name)[k].tags["depth"] for k in range(60)} for name in made.splits}
+    assert depths == {"held-out": {1, 2, 3, 4, 5, 6}, "deeper": {7, 8}}
+    assert Spec(settings={"suite_options": {"level": 3}}).config("SFT", 0).suite_options == {"level": 3}
+    assert Spec(settings={"model": "smollm2"}).config("SFT", 0).suite_options == PRETRAINED_CHAINS
+    assert Spec(settings={"suite": "bfcl"}).config("SFT", 0).suite_options == {}
+
+
+def test_splits_may_be_slices() -> None:
+    made = spec(splits={"validation": {"split": "train", "size": 30, "slice": [20, 30]}, "held-out": {}})
+    config = made.config("SFT", 0)
+    assert [suite_of(made, config, "validation")[k].id for k in (0, 9)] == ["worlds-1-train-20", "worlds-1-train-29"]
+    assert suite_of(made, config, "held-out")[0].id == "worlds-1-test-0"
+
+
+def test_a_method_that_is_not_finished_is_left_out_and_named(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
+    next((cell_folder(tmp_path, "StepTool", 1) / "evaluations").glob("*.json")).unlink()
+    made = build(tmp_path)
+    assert ([row["method"] for row in made["rows"]], made["missing"], made["differences"]) == (["SFT"], ["StepTool"], [])
+    assert "Not finished, and left out: StepTool." in as_markdown(made)
+    next((cell_folder(tmp_path, "SFT", 1) / "evaluations").glob("*.json")).unlink()
+    with pytest.raises(CheckpointError, match=r"no method of .* is finished"):
+        table.build(tmp_path)
+
+
+def test_the_command_rebuilds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "t", {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
+    monkeypatch.setattr("sys.argv", ["steptool", "table", "--from", str(tmp_path / "t"), "--json"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "t" / "table.json").read_text())
+
+
+def test_the_command_reads_the_settings_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text, message in (("a.json", "{", "holds no settings"), ("b.json", '{"RFT": {"knobs": {}}}', "unknown method of this search 'SFT'")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr("sys.argv", ["steptool", "table", "--out", str(tmp_path / "t"), "--settings", str(tmp_path / name)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "t").exists()
+
+
+# ---------------------------------------------------------------- the grid
+def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = spec(searches=["greedy", "dfsdt"], faults=[1.0])
+    run_cell(made, tmp_path, "SFT", 0)
+    run_cell(made, tmp_path, "StepTool", 0)
+    starts = [(cell_folder(tmp_path, method, 0) / "run" / "warm_start.safetensors").read_bytes() for method in made.methods]
+    assert starts[0] == starts[1]  # taken over, not fitted again
+    greedy, dfsdt, failing = evaluations(made, cell_folder(tmp_path, "StepTool", 0))
+    before = greedy.episodes.stat().st_mtime_ns
+    costs = json.loads(dfsdt.costs.read_text())
+    assert 1 <= costs["calls"] <= 6
+    assert len(read_jsonl(dfsdt.episodes)) == 4
+    results = [step.transition for one in read_jsonl(failing.episodes) for step in one.steps]
+    assert all(one.result.error for one in results if not isinstance(one.action, ToolCall) or one.action.name != "finish")
+    assert failing.episodes.name == "held-out-greedy-faults-100.jsonl"
+    dfsdt.costs.unlink()
+    monkeypatch.setattr("steptool_agents.load_algorithm", lambda name: pytest.fail("trained again"))
+    run_cell(made, tmp_path, "StepTool", 0)
+    assert dfsdt.costs.exists()
+    assert greedy.episodes.stat().st_mtime_ns == before
+
+
+def test_cells_are_processes(tmp_path: Path) -> None:
+    made = spec(methods={"SFT": METHODS["SFT"], "RFT": METHODS["RFT"]}, searches=["greedy"])
+    for state in ("done", "was done"):
+        seen: list[tuple[str, int, str]] = []
+        assert run_grid(made, tmp_path, processes=2, on_cell=lambda *what, seen=seen: seen.append(what)) == []
+        assert seen == [("SFT", 0, state), ("RFT", 0, state)]
+    assert [row["method"] for row in build(tmp_path)["rows"]] == ["SFT", "RFT"]
+
+
+def test_finished_cells_start_no_process_and_failed_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
+    made = read_spec(tmp_path)
+    next((cell_folder(tmp_path, "StepTool", 1) / "evaluations").glob("*.json")).unlink()
+    started: list[list[str]] = []
+
+    class Died:
+        returncode = 1
+
+    monkeypatch.setattr(grid.subprocess, "run", lambda command, **_: started.append(command) or Died())
+    seen: list[tuple[str, int, str]] = []
+    failed = run_grid(made, tmp_path, processes=1, on_cell=lambda *what: seen.append(what))
+    assert [command[-2:] for command in started] == [["StepTool", "1"]]
+    assert failed == [cell_folder(tmp_path, "StepTool", 1)]
+    assert sorted(seen) == [("SFT", 0, "was done"), ("SFT", 1, "was done"), ("StepTool", 0, "was done"), ("StepTool", 1, "failed")]
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no grid of runs"):
+        build(tmp_path)
+    with pytest.raises(UnknownName, match="unknown setting 'lrr'"):
+        run_grid(spec(settings={"lrr": 1}), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    stored(tmp_path / "y", {"SFT": [[1, 0, 0, 0]] * 2})
+    with pytest.raises(CheckpointError, match=r"another spec\.json"):
+        run_grid(spec(tasks=5), tmp_path / "y")
+    with pytest.raises(InvalidArgument, match="unknown method 'PPO'"):
+        spec().config("PPO", 0)

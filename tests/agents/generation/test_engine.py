@@ -1,0 +1,179 @@
+"""The engine: whatever is shared, held back, given up or read again, it writes what the plain model writes."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from lms import KINDS, from_scratch, language_model
+
+from steptool_agents.generation.admission import Limits
+from steptool_agents.generation.engine import Engine
+from steptool_agents.models.language_model import LanguageModel
+
+WIDEST = 10**9
+
+
+def text(rng: random.Random, count: int) -> list[int]:
+    return [rng.randrange(5, 1000) for _ in range(count)]
+
+
+def plans(seed: int = 0, count: int = 9, longest: int = 4) -> list[list[list[int]]]:
+    """What each episode reads at each turn: some prompts are equal, some begin alike, some have nothing in common."""
+    rng = random.Random(seed)
+    tools, others, task = text(rng, 90), text(rng, 120), text(rng, 20)
+    prompts: list[list[int]] = [tools + text(rng, rng.randint(1, 30)) for _ in range(3)] + [tools + task] * 3 + [[*others, 7], [*others, 8], text(rng, 40)]
+    return [[prompt, *(text(rng, rng.randint(1, 25)) for _ in range(rng.randrange(longest)))] for prompt in prompts[:count]]
+
+
+def play(lm: LanguageModel, plan: list[list[list[int]]], limits: Limits, width: int = 100, checks: Any = None) -> tuple[list[list[Any]], Engine]:
+    """Play these episodes, ``width`` side by side; actions end at tokens that 5 divides."""
+    engine = Engine(lm, limits, lambda ids: ids[-1] % 5 == 0)
+    said: list[list[Any]] = [[] for _ in plan]
+    waiting = list(range(len(plan)))
+
+    def start() -> None:
+        if waiting:
+            engine.add(row := waiting.pop(0), plan[row][0], seed=row)
+
+    for _ in range(width):
+        start()
+    with torch.inference_mode():
+        while engine.waits():
+            for row, one in engine.step():
+                assert isinstance(row, int)
+                said[row].append(one)
+                if len(said[row]) < len(plan[row]):
+                    engine.extend(row, plan[row][len(said[row])])
+                else:
+                    engine.drop(row)
+                    start()
+            if checks is not None:
+                checks(engine)
+    assert [len(one) for one in said] == [len(one) for one in plan]
+    return said, engine
+
+
+def check(lm: LanguageModel, plan: list[list[list[int]]], said: list[list[Any]], temperature: float) -> None:
+    for episode, actions in zip(plan, said, strict=True):
+        ids = [token for context, one in zip(episode, actions, strict=True) for token in (*context, *one.ids)]
+        logprobs, _ = from_scratch(lm, ids, temperature or 1.0)
+        hidden = lm.hidden(torch.tensor([ids]))[0].detach()
+        place = 0
+        for context, one in zip(episode, actions, strict=True):
+            place += len(context)
+            torch.testing.assert_close(one.state, hidden[place - 1], atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(one.first, hidden[: len(episode[0])].mean(0), atol=1e-4, rtol=1e-3)
+            for token, logprob in zip(one.ids, one.logprobs, strict=True):
+                assert logprob == pytest.approx(logprobs[place - 1, token].item(), abs=2e-4)
+                place += 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_it_writes_what_the_plain_model_writes(kind: str, temperature: float) -> None:
+    lm = language_model(kind)
+    plan = plans()
+    said, _ = play(lm, plan, Limits(8, temperature))
+    check(lm, plan, said, temperature)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("budget", [1, 250, 700])
+def test_memory_changes_nothing(width: int, budget: int) -> None:
+    """Not even the sampled tokens: every sequence draws from a generator of its own."""
+    lm = language_model()
+    plan = plans()
+    expected, _ = play(lm, plan, Limits(8, 1.0, WIDEST, WIDEST))
+    found, _ = play(lm, plan, Limits(8, 1.0, 100, budget), width)
+    assert [[one.ids for one in actions] for actions in found] == [[one.ids for one in actions] for actions in expected]
+    check(lm, plan, found, 1.0)
+
+
+def test_the_cache_stays_within_its_budget() -> None:
+    lm = language_model()
+    most: list[int] = []
+    budget = 600
+    play(lm, plans(longest=6), Limits(8, 1.0, 200, budget), 9, lambda engine: most.append(engine.cache.tokens))
+    assert budget / 2 < max(most) <= budget
+    free: list[int] = []
+    play(lm, plans(longest=6), Limits(8, 1.0, 200, WIDEST), 9, lambda engine: free.append(engine.cache.tokens))
+    assert max(free) > budget  # without a budget it would not
+
+
+def test_each_token_is_encoded_once_and_what_is_shared_once_for_all() -> None:
+    lm = language_model()
+    rng = random.Random(1)
+    tools = text(rng, 100)
+    plan = [[tools + text(rng, 10), text(rng, 5)] for _ in range(6)] + [[[*tools, *[9] * 10]]] * 4
+    said, engine = play(lm, plan, Limits(8, 0.0))
+    # The tools once; ten tokens of six prompts and those of one for all four equal ones; observations, each with the last
+    # token of the action before it.
+    assert engine.read_tokens == 100 + 7 * 10 + 6 * (5 + 1)
+    assert engine.written_tokens == sum(len(one.ids) for actions in said for one in actions)
+    assert [prefix.ids for prefix in engine.beginnings.prefixes] == [tools]
+
+
+def test_episodes_one_after_the_other_share_as_well() -> None:
+    lm = language_model()
+    rng = random.Random(1)
+    tools = text(rng, 100)
+    plan = [[tools + text(rng, 10)] for _ in range(6)]
+    said, engine = play(lm, plan, Limits(8, 0.0), width=1)
+    assert engine.read_tokens == 110 + 100 + 5 * 10  # the second shows what the first had in common with it
+    check(lm, plan, said, 0.0)
+
+
+def test_a_short_beginning_is_not_worth_a_memory() -> None:
+    rng = random.Random(1)
+    begin = text(rng, 70)
+    _, engine = play(language_model(), [[begin + text(rng, 80)] for _ in range(3)], Limits(4, 0.0))
+    assert not engine.beginnings.prefixes
+
+
+def test_nobody_waits_for_the_longest() -> None:
+    """While one action goes on and on, the others take their turns."""
+    lm = language_model()
+    rng = random.Random(2)
+    engine = Engine(lm, Limits(60, 1.0), lambda ids: len(ids) >= (60 if ids is first else 2))
+    engine.add("long", text(rng, 10), 0)
+    first = engine._sequences["long"].written
+    engine.add("short", text(rng, 10), 1)
+    turns = 0
+    with torch.inference_mode():
+        while True:
+            ended = dict(engine.step())
+            if "long" in ended:
+                break
+            if "short" in ended:
+                turns += 1
+                engine.extend("short", text(rng, 3))
+    assert turns >= 20
+
+
+def test_what_is_dropped_leaves_the_others_alone() -> None:
+    lm = language_model()
+    plan = plans()
+    engine = Engine(lm, Limits(12, 0.0), lambda ids: False)
+    for row, episode in enumerate(plan):
+        engine.add(row, episode[0], seed=row)
+    found: dict[Any, Any] = {}
+    with torch.inference_mode():
+        for step in range(12):
+            found.update(engine.step())
+            if step in (2, 5):
+                for row in range(step, len(plan), 3):
+                    engine.drop(row)
+    left = [row for row in range(len(plan)) if row % 3 not in (2,)]
+    assert sorted(found) == [row for row in left if row in engine]
+    check(lm, [plan[row][:1] for row in sorted(found)], [[found[row]] for row in sorted(found)], 0.0)
+
+
+def test_bfloat16_keeps_its_cache_in_bfloat16() -> None:
+    lm = language_model("tiny", bfloat16=True)
+    plan = plans()
+    said, engine = play(lm, plan, Limits(6, 0.0))
+    assert all(len(one.ids) <= 6 for actions in said for one in actions)
+    assert engine.beginnings.prefixes[0].values[0].dtype == torch.bfloat16

@@ -1,0 +1,96 @@
+"""Trajectories become episodes; each scheme reaches the tokens that it is meant for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lms import trajectory
+
+from steptool_agents.credit.schemes import CREDIT
+from steptool_agents.learning.advantages import as_episodes, assign_credit, states
+from steptool_agents.trajectory import Trajectory
+from steptool_env.errors import UnknownName
+from steptool_env.types import ToolCall, ToolResult
+
+MADE = [
+    trajectory([((1, 1), (2, 3)), ((4,), (5,))], [1.0, 2.0], values=[0.5, 1.0], task="a"),
+    trajectory([((1,), (2, 3, 4))], [-1.0], values=[0.5], task="b"),
+    trajectory([((1,), (2,)), ((4, 4, 4), (5,))], [1.0, 0.0], masked_end=True, values=[0.0, 0.25], task="a"),
+]
+
+
+def test_what_credit_sees() -> None:
+    seen = as_episodes(MADE)
+    assert seen.rewards.tolist() == [[1, 2], [-1, 0], [1, 0]]
+    assert seen.values.tolist() == [[0.5, 1], [0.5, 0], [0, 0.25]]
+    assert seen.bootstrap.tolist() == [0, 0, 0.25]
+    assert seen.tokens.tolist() == [[2, 1], [3, 0], [1, 1]]
+    assert seen.gaps.tolist() == [[2, 1], [1, 0], [1, 3]]
+    assert seen.groups.tolist() == [0, 1, 0]
+    assert seen.known.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("name", sorted(CREDIT))
+def test_each_scheme_fits_the_tokens(name: str) -> None:
+    data = assign_credit(MADE, 1.0, 0.9, name)
+    batch = data.batch([2, 0])
+    got = data.token_advantages([2, 0], batch)
+    assert got.shape == batch.targets.shape
+    assert data.per_token == (name in ("token", "bilevel", "reference"))
+    live = batch.weights[batch.token_step] > 0
+    assert not got[~live].any()  # the step whose tool was down
+    assert [one.tolist() for one in data.returns] == [one.tolist() for one in assign_credit(MADE, 1.0, 0.9).returns]
+
+
+@pytest.mark.parametrize("name", sorted(set(CREDIT) - {"rloo", "grpo", "gigpo"}))  # in MADE, every group agrees: all is 0
+def test_negative_advantages_can_count_less(name: str) -> None:
+    whole, less = (np.concatenate(assign_credit(MADE, 1.0, 0.9, name, negative).advantages) for negative in (1.0, 0.25))
+    assert (whole < 0).any() and (whole > 0).any()
+    np.testing.assert_allclose(less, np.where(whole < 0, 0.25 * whole, whole))
+
+
+def test_tokens_get_the_advantage_of_their_step() -> None:
+    data = assign_credit(MADE, 1.0, 1.0)
+    got = data.token_advantages([0, 1], data.batch([0, 1]))
+    np.testing.assert_allclose(got, np.concatenate([np.repeat(data.advantages[0], [2, 1]), np.repeat(data.advantages[1], 3)]), rtol=1e-6)
+
+
+def test_whitening_counts_what_the_scheme_gives() -> None:
+    steps, tokens = assign_credit(MADE, 1.0, 1.0), assign_credit(MADE, 1.0, 1.0, "token")
+    for data, sizes in ((steps, [2, 1, 2]), (tokens, [3, 3, 2])):
+        assert [len(one) for one in data.advantages] == sizes
+        counted = np.concatenate(data.advantages)[:-1]  # the last one is masked
+        assert counted.mean() == pytest.approx(0, abs=1e-12)
+        assert counted.std() == pytest.approx(1)
+
+
+def test_groups_keep_their_own_scale() -> None:
+    made = [trajectory([((1,), (2,))], [reward], task="a") for reward in (0.0, 0.0, 0.0, 1.0)]
+    got = np.concatenate(assign_credit(made, 1.0, 1.0, "grpo").advantages)
+    np.testing.assert_allclose(got, np.array([-1, -1, -1, 3]) / 3**0.5)  # mean ¼, variance 3/16
+
+
+def said(*calls: tuple[str, str, str]) -> Trajectory:
+    """Return an episode from (argument, result, error) of its calls."""
+    made = trajectory([((1,), (2,))] * len(calls))
+    steps = [
+        replace(step, transition=replace(step.transition, action=ToolCall("look", {"at": argument}), result=ToolResult(result, error)))
+        for step, (argument, result, error) in zip(made.steps, calls, strict=True)
+    ]
+    return replace(made, steps=tuple(steps))
+
+
+def test_states_are_what_is_known() -> None:
+    one = states(said(("a", "1", ""), ("b", "2", ""), ("c", "3", "")))
+    other = states(said(("b", "2", ""), ("x", "no", "tool_failed"), ("b", "2", ""), ("a", "1", ""), ("c", "3", "")))
+    assert one[0] == other[0] == ""
+    assert other[1] == other[2] == other[3] != one[1]  # a failed and a repeated call tell nothing
+    assert one[2] == other[4]  # a and b are known, in whatever order
+    assert len(set(one)) == 3
+
+
+def test_a_scheme_that_does_not_exist() -> None:
+    with pytest.raises(UnknownName, match=r"unknown credit scheme 'stp'. Did you mean 'step'\?"):
+        assign_credit(MADE, 1.0, 1.0, "stp")

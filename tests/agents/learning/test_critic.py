@@ -1,0 +1,66 @@
+"""The critic: what it reads, that fitting it fits it, and that the policy stays as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lms import language_model
+from test_step_ppo import sampled
+
+from steptool_agents.config import Config
+from steptool_agents.learning.advantages import assign_credit
+from steptool_agents.learning.critic import explained_variance, fit_values
+from steptool_agents.learning.policy_gradient import make_optimizer, warm_up_critic
+from steptool_agents.models.value_head import ValueHead, mean_over_first
+
+
+def test_a_new_head_says_nothing() -> None:
+    head = ValueHead(8)
+    assert head(torch.randn(5, 8), torch.randn(5, 8)).tolist() == [0.0] * 5
+
+
+def test_mean_over_first_by_hand() -> None:
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]])
+    torch.testing.assert_close(mean_over_first(hidden, torch.tensor([2, 3])), torch.tensor([[2.0, 3.0], [7.0, 5.0]]))
+    torch.testing.assert_close(mean_over_first(hidden, torch.tensor([1, 1])), hidden[:, 0])
+
+
+def test_explained_variance_by_hand() -> None:
+    returns = np.array([0.0, 2.0])  # variance 1
+    assert explained_variance(returns, returns) == 1.0
+    assert explained_variance(np.zeros(2), returns) == 0.0
+    assert explained_variance(np.array([0.0, 1.0]), returns) == pytest.approx(0.75)  # what is left, 0 and 1, has variance ¼
+    assert explained_variance(np.array([2.0, 0.0]), returns) == pytest.approx(-3.0)
+    assert explained_variance(np.ones(2), np.ones(2)) == 0.0
+
+
+@pytest.mark.parametrize("what", ["state", "task"])
+def test_it_learns_from_both(what: str) -> None:
+    torch.manual_seed(0)
+    states, tasks = torch.randn(400, 8), torch.randn(400, 8)
+    returns = (states if what == "state" else tasks)[:, 0]
+    head = ValueHead(8)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
+    loss = fit_values(head, optimizer, (states, tasks), returns, torch.ones(400), passes=60, rng=np.random.default_rng(0))
+    assert loss < 0.05  # that of the mean is ½
+    assert all(parameter.grad is None for parameter in head.parameters())
+
+
+def test_a_weight_of_zero_leaves_a_step_out() -> None:
+    torch.manual_seed(0)
+    states, tasks = torch.randn(200, 8), torch.randn(200, 8)
+    weights = torch.cat([torch.ones(100), torch.zeros(100)])
+    returns = torch.cat([torch.full((100,), 1.0), torch.full((100,), 1000.0)])
+    head = ValueHead(8)
+    fit_values(head, torch.optim.AdamW(head.parameters(), lr=1e-2), (states, tasks), returns, weights, passes=60, rng=np.random.default_rng(0))
+    assert head(states, tasks).mean().item() == pytest.approx(1.0, abs=0.2)
+
+
+def test_warming_up_leaves_the_policy_alone() -> None:
+    lm = language_model()
+    before = {name: weight.clone() for name, weight in lm.state_dict().items()}
+    data = assign_credit(sampled(lm), 1.0, 1.0)
+    warm_up_critic(lm, make_optimizer(lm, 1e-3), data, Config(value_passes=3), np.random.default_rng(0))
+    changed = {name for name, weight in lm.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and all(name.startswith("value_head.") for name in changed)

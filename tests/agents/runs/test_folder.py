@@ -1,0 +1,62 @@
+"""The files of a run's folder: what is written comes back, and what is not there or of another model is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lms import language_model
+
+from steptool_agents.config import Config
+from steptool_agents.runs.folder import copy_warm_start, has_warm_start, load_weights, read_config, read_warm_start, write_config, write_warm_start
+from steptool_env.errors import CheckpointError
+
+
+def test_settings_come_back_and_the_last_ones_count(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no run: it has no config\.json"):
+        read_config(tmp_path)
+    for config in (Config(seed=3), Config(seed=4, suite_options={"level": 1}, demo_options={"depth": [1, 3]})):
+        write_config(tmp_path, config)
+        assert read_config(tmp_path) == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_the_warm_start_comes_back(tmp_path: Path) -> None:
+    assert not has_warm_start(tmp_path)
+    with pytest.raises(CheckpointError, match="has no weights yet"):
+        read_warm_start(tmp_path)
+    weights = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(0.5, dtype=torch.bfloat16)}  # a is not contiguous
+    write_warm_start(tmp_path, weights)
+    assert has_warm_start(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["warm_start.safetensors"]
+    found = read_warm_start(tmp_path)
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weight) and found[name].dtype == weight.dtype for name, weight in weights.items())
+
+
+def test_a_warm_start_is_taken_from_another_run_once(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    copy_warm_start(one, other)
+    assert not other.exists(), "there is nothing to take"
+    one.mkdir()
+    write_warm_start(one, {"a": torch.ones(2)})
+    copy_warm_start(one, other)
+    assert torch.equal(read_warm_start(other)["a"], torch.ones(2))
+    assert [path.name for path in other.iterdir()] == ["warm_start.safetensors"]
+    write_warm_start(one, {"a": torch.zeros(2)})
+    copy_warm_start(one, other)
+    assert torch.equal(read_warm_start(other)["a"], torch.ones(2)), "what a run began with stays"
+
+
+def test_weights_go_into_their_model_only(tmp_path: Path) -> None:
+    lm = language_model(seed=1)
+    weights = {name: weight.detach().clone() for name, weight in language_model(seed=2).trainable().items()}
+    load_weights(lm, weights, tmp_path)
+    assert all(torch.equal(weight, weights[name]) for name, weight in lm.trainable().items())
+    bias = "value_head.value.bias"
+    with pytest.raises(CheckpointError, match=r"not those of this model: value_head.value.bias has shape \(1, 2\), not \(1,\)"):
+        load_weights(lm, {**weights, bias: torch.zeros(1, 2)}, tmp_path)
+    del weights[bias]
+    with pytest.raises(CheckpointError, match="not those of this model: 2 names differ"):
+        load_weights(lm, {**weights, "other": torch.zeros(1)}, tmp_path)

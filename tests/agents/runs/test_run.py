@@ -1,0 +1,269 @@
+"""A run's folder: what is in it, and that a kill at any moment loses at most the update in progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lms import TINY  # sets one thread
+
+from steptool_agents import load_algorithm
+from steptool_agents.algorithms.step_ppo import train
+from steptool_agents.config import Config
+from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
+from steptool_agents.runs.folder import read_config
+from steptool_agents.runs.policies import load_policy
+from steptool_agents.runs.run import Run
+from steptool_agents.runs.trackers import read_metrics
+from steptool_agents.trajectory import read_jsonl
+from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+
+CONFIG = Config(
+    suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5, kl=0.01
+)
+FILES = {"config.json", "metrics.jsonl", "warm_start.safetensors", "checkpoints", "trajectories.jsonl", "report.json", "learning_curve.png"}
+
+
+class Killed(BaseException):
+    """What a test stops a run with: nothing in the package catches it."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return a run that nobody interrupted, and its report."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, train(CONFIG, out)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [{name: value for name, value in line.items() if not name.startswith(("seconds", "tokens_per_second"))} for line in read_metrics(out)]
+
+
+def same(one: Path, other: Path) -> None:
+    """Both runs have measured, learnt and played the same, to the last bit."""
+    assert lines(one) == lines(other)
+    (update, weights, state), (its_update, its_weights, its_state) = load_checkpoint(one), load_checkpoint(other)
+    assert update == its_update
+    assert weights.keys() == its_weights.keys()
+    assert all(torch.equal(weight, its_weights[name]) for name, weight in weights.items())
+    assert {name: value for name, value in state["run"].items() if name != "warm_loss"} == {
+        name: value for name, value in its_state["run"].items() if name != "warm_loss"
+    }
+    assert (one / "trajectories.jsonl").read_bytes() == (other / "trajectories.jsonl").read_bytes()
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """Let a function that ``step_ppo`` or ``run`` calls stop the run at its n-th call."""
+    module = sys.modules[name.rpartition(".")[0]]
+    function = getattr(module, name.rpartition(".")[2])
+    count = [0]
+
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        if count[0] == call:
+            raise Killed
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(name, stop)
+
+
+# ---------------------------------------------------------------- a whole run
+def test_what_a_run_leaves_behind(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, report = finished
+    assert {path.name for path in out.iterdir()} >= FILES
+    assert not list(out.glob("*.tmp"))
+    assert any(path.name.startswith("events.out.tfevents") for path in out.iterdir())
+    assert read_config(out) == CONFIG
+    assert json.loads((out / "report.json").read_text()) == report
+    assert report["updates"] == 3
+    assert report["before"]["episodes"] == report["after"]["episodes"] == 4
+    assert [one.task.id for one in read_jsonl(out / "trajectories.jsonl")] == [f"worlds-1-test-{k * 2500}" for k in range(4)]
+
+
+def test_what_a_run_measures(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = finished
+    measured = lines(out)
+    assert [line["update"] for line in measured] == [0, 1, 2]
+    names = "success reward call_success call_accuracy steps masked action_tokens policy_loss value_loss entropy clip_fraction approx_kl kl grad_norm".split()
+    for line in measured:
+        assert set(names) < set(line)
+        assert all(math.isfinite(line[name]) for name in names)
+        assert line["reward"] == pytest.approx(sum(value for name, value in line.items() if name.startswith("reward/")))
+
+
+def test_the_same_seed_gives_the_same_run(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    train(CONFIG, tmp_path / "again")
+    same(tmp_path / "again", finished[0])
+    train(replace(CONFIG, seed=6, updates=1), tmp_path / "other")
+    assert lines(tmp_path / "other")[0] != lines(finished[0])[0]
+
+
+def test_the_trained_policy(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = finished
+    policy, config = load_policy(out)
+    assert (policy.temperature, config) == (0.0, CONFIG)
+    weights = load_checkpoint(out)[1]
+    assert all(torch.equal(weight, weights[f"model.{name}"]) for name, weight in policy.lm.trainable().items())
+    before, _ = load_policy(out, warm_start=True)
+    assert any(not torch.equal(weight, weights[f"model.{name}"]) for name, weight in before.lm.trainable().items())
+
+
+def test_sft_alone(tmp_path: Path) -> None:
+    report = load_algorithm("sft")(replace(CONFIG, algo="sft"), tmp_path / "run")
+    assert (report["before"], report["updates"]) == (None, 0)
+    assert load_policy(tmp_path / "run")[1].algo == "sft"
+
+
+@pytest.mark.parametrize("changes", [{"demos": 0}, {"demo_epochs": 0}, {"updates": 0}, {"lora_rank": 2}, {"kl": 0.0}], ids=str)
+def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = replace(CONFIG, **{"updates": 1, "eval_episodes": 1, **changes})
+    report = train(config, tmp_path / "run")
+    assert report["updates"] == config.updates
+    assert (tmp_path / "run" / "learning_curve.png").exists() is bool(config.updates)
+    load_policy(tmp_path / "run")
+
+
+# ---------------------------------------------------------------- stopping and going on
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        ("steptool_agents.learning.imitation.fit", 1),  # in the warm start
+        ("steptool_agents.interop.sb3.evaluate", 1),  # in the evaluation before training
+        ("steptool_agents.learning.advantages.assign_credit", 1),  # in the first update
+        ("steptool_agents.learning.policy_gradient.improve", 2),  # in the second one
+        ("steptool_agents.runs.checkpoint.files.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
+        ("steptool_agents.interop.sb3.evaluate", 2),  # in the evaluation after training
+    ],
+)
+def test_a_run_goes_on_as_if_nothing_had_happened(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, call: int
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, where, call)
+        with pytest.raises(Killed):
+            train(CONFIG, out)
+    assert not (out / "report.json").exists()
+    train(CONFIG, out, resume=True)
+    same(out, finished[0])
+
+
+def test_a_process_that_is_killed(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    program = "import json, sys, torch; torch.set_num_threads(1)\nfrom pathlib import Path\nfrom steptool_agents.config import Config\n"
+    program += "from steptool_agents.step_ppo import train\ntrain(Config.from_dict(json.loads(sys.argv[2])), Path(sys.argv[1]))"
+    arguments = [sys.executable, "-c", program, str(out), json.dumps(CONFIG.as_dict())]
+    process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=TINY.parent.parent)
+    try:
+        end = time.monotonic() + 120
+        while process.poll() is None and not list_checkpoints(out):
+            assert time.monotonic() < end, "no update within two minutes"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it was faster than the test"
+    logged, saved = len(read_metrics(out)), list_checkpoints(out)
+    assert logged - 1 <= saved[-1] <= logged  # at most the update in progress is lost
+    train(CONFIG, out, resume=True)
+    same(out, finished[0])
+
+
+def test_more_updates(tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
+    out = tmp_path / "run"
+    train(replace(CONFIG, updates=1), out)
+    assert train(CONFIG, out, resume=True)["updates"] == 3
+    same(out, finished[0])
+    assert read_config(out).updates == 3  # so that a further --resume does not stop at 1
+
+
+# ---------------------------------------------------------------- folders that are in the way or broken
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Path:
+    """Return a run of one update."""
+    out = tmp_path / "half"
+    train(replace(CONFIG, updates=1, eval_episodes=1), out)
+    return out
+
+
+def refused(out: Path, message: str, *, resume: bool = True) -> None:
+    before = contents(out)
+    with pytest.raises(CheckpointError, match=message):
+        train(CONFIG, out, resume=resume)
+    assert contents(out) == before
+
+
+def test_a_folder_with_a_run_is_not_overwritten(half: Path) -> None:
+    refused(half, "already holds a run.*use --resume", resume=False)
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+def test_a_corrupt_checkpoint(half: Path, file: str) -> None:
+    (path,) = (half / "checkpoints").glob(f"update-*/{file}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    refused(half, "corrupt")
+    with pytest.raises(CheckpointError, match="corrupt"):
+        load_policy(half)
+
+
+def test_a_corrupt_warm_start(half: Path) -> None:
+    path = half / "warm_start.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(half, "warm_start.safetensors is corrupt")
+    with pytest.raises(CheckpointError, match="corrupt"):
+        load_policy(half, warm_start=True)
+
+
+def test_weights_of_another_model(half: Path) -> None:
+    settings = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps({**settings, "lora_rank": 2}))
+    refused(half, "are not those of this model")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "5", "null", '{"some": "thing else"}', '{"updates": "many"}', '{"updates": -1}', '["lr"]'])
+def test_a_foreign_config(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    refused(tmp_path, "config.json cannot be read")
+    refused(tmp_path, "already holds a run", resume=False)
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    refused(tmp_path, "holds no run to resume")
+    with pytest.raises(CheckpointError, match="holds no run"):
+        load_policy(tmp_path)
+
+
+def test_a_run_without_weights_yet(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG.as_dict()))
+    with pytest.raises(CheckpointError, match="no weights yet"):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"suite": "wrlds"}, {"shaper": "fnal"}, {"call_format": "hermess"}, {"model": "tinny"}),
+        *({"suite_options": {"levl": 1}}, {"demo_options": {"dept": [1, 2]}}),
+    ],
+    ids=str,
+)
+def test_mistakes_show_before_anything_is_written(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises((UnknownName, InvalidArgument)):
+        Run(replace(CONFIG, **changes), tmp_path / "run")
+    assert not contents(tmp_path)

@@ -1,0 +1,68 @@
+"""Tools that fail now and then: the same ones for the same seed, never ``finish``, and exactly copied by snapshots."""
+
+from __future__ import annotations
+
+import pytest
+from toy import Counting
+
+from steptool_agents.policies.base import OraclePolicy
+from steptool_agents.rollouts.evaluate import evaluate
+from steptool_env import StepToolEnv, make_suite
+from steptool_env.errors import InvalidArgument
+from steptool_env.tasks.wrapped import Faulty
+
+
+def test_no_fault_changes_nothing() -> None:
+    assert evaluate(OraclePolicy(), Faulty(Counting(), 0.0), [0, 3]) == evaluate(OraclePolicy(), Counting(), [0, 3])
+
+
+def test_an_oracle_tries_again() -> None:
+    report, trajectories = evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3), list(range(10)))
+    errors = [step.transition.result.error for one in trajectories for step in one.steps if step.transition.action.name != "finish"]  # type: ignore[union-attr]
+    assert set(errors) == {"", "tool_failed"}
+    assert 0.15 < errors.count("tool_failed") / len(errors) < 0.45
+    assert report.call_success == pytest.approx(1 - errors.count("tool_failed") / (len(errors) + 10), abs=0.02)
+    _, again = evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3), list(range(10)), width=2)
+    assert again == trajectories
+    assert evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3, seed=1), list(range(10)))[1] != trajectories
+
+
+def test_when_all_fails_only_finish_works() -> None:
+    report, _ = evaluate(OraclePolicy(), Faulty(Counting(max_steps=4), 1.0), [0])
+    assert (report.success, report.unfinished, report.call_success) == (0.0, 1.0, 0.0)
+    env = StepToolEnv(Faulty(Counting(), 1.0))
+    env.reset(options={"task": 0})
+    assert env.step({"name": "finish", "arguments": {"answer": "3"}})[2]
+
+
+def test_snapshots_hold_the_faults_to_come() -> None:
+    env = StepToolEnv(Faulty(Counting(size=40, max_steps=50), 0.5))
+    env.reset(options={"task": 20})
+    env.step({"name": "add", "arguments": {"amount": 1}})
+    there = env.snapshot()
+
+    def future() -> list[str]:
+        return [env.step({"name": "add", "arguments": {"amount": 1}})[4]["tool_error"] for _ in range(12)]
+
+    first = future()
+    env.restore(there)
+    assert future() == first
+    assert len(set(first)) == 2
+
+
+def test_a_rate_out_of_range() -> None:
+    with pytest.raises(InvalidArgument, match=r"rate must lie in \[0, 1\] .* got 1.5"):
+        Faulty(Counting(), 1.5)
+
+
+@pytest.mark.parametrize(("suite", "options"), [("jsonl", {}), ("bfcl", {"category": "base"}), ("bfcl", {"category": "simple"}), ("agentdojo", {})])
+def test_every_suite_can_fail(suite: str, options: dict[str, str]) -> None:
+    """Graders look at the toolkit that their suite made, whatever stands in front of it."""
+    report, _ = evaluate(OraclePolicy(), Faulty(make_suite(suite, **options), 0.3), list(range(8)))
+    assert report.call_success < 1.0
+
+
+def test_an_unknown_tool_is_the_models_mistake() -> None:
+    env = StepToolEnv(Faulty(Counting(), 1.0))
+    env.reset(options={"task": 0})
+    assert env.step({"name": "ad", "arguments": {}})[4]["tool_error"] == "unknown_tool"
