@@ -1,4 +1,7 @@
-"""What learns: one file an algorithm, each reads from top to bottom and imports no other."""
+"""What learns: one file an algorithm, each reads from top to bottom and imports no other.
+
+``ALGORITHMS`` is the registry: a line for each name, with the settings in which it differs from the defaults.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,43 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from steptool_env.errors import InvalidArgument, UnknownName
 
-__all__ = ["ALGORITHMS", "load_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "algorithm_settings", "load_algorithm"]
 
-ALGORITHMS: dict[str, str] = {
-    "sft": ".sft:train",
-    "rft": ".rft:train",
-    "step-ppo": ".step_ppo:train",
-    "step-ppo-offline": ".offline:train",
-    "ppo-final": ".step_ppo:train",
-    "step-reinforce": ".step_ppo:train",
-    "rloo": ".step_ppo:train",
-    "grpo": ".step_ppo:train",
-    "gigpo": ".step_ppo:train",
-    "eto": ".eto:train",
-    "archer": ".archer:train",
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm by name."""
+
+    entry: str
+    """``"module:function"``, imported when it is used: the command line starts without torch."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What it sets differently from the defaults, by name; models and users may set it otherwise."""
+
+
+_PLAIN: dict[str, Any] = {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "value_passes": 0}
+"""One pass over each batch, good and bad actions alike, held to the policy of the warm start; no critic."""
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "sft": Algorithm(".sft:train"),
+    "rft": Algorithm(".rft:train", {"lr": 4e-4}),
+    "step-ppo": Algorithm(".step_ppo:train"),
+    "step-ppo-offline": Algorithm(".offline:train", {"kl": 0.01}),
+    "ppo-final": Algorithm(".step_ppo:train", {"shaper": "final", "lam": 0.9}),
+    "step-reinforce": Algorithm(".step_ppo:train", {**_PLAIN, "lam": 1.0}),
+    "rloo": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "rloo", "group": 8}),
+    "grpo": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "grpo", "group": 8}),
+    "gigpo": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "gigpo", "group": 8}),
+    "eto": Algorithm(".eto:train", {"group": 8, "lr": 4e-4, "epochs": 1}),
+    "archer": Algorithm(".archer:train", {**_PLAIN, "lam": 0.0, "lr": 2e-4}),
 }
-"""Name -> ``"module:function"`` of the algorithm, imported when it is used: the command line starts without torch.
-Those with the same function differ in their settings, ``ALGORITHM_SETTINGS`` in ``config.py``."""
+"""Name -> algorithm; add an entry to add one. Those with the same function differ in nothing but their settings."""
 
 
 def load_algorithm(name: str) -> Callable[..., Any]:
@@ -36,24 +53,48 @@ def load_algorithm(name: str) -> Callable[..., Any]:
 
     Args:
         name: One of ``ALGORITHMS``; or one of your own: ``"module:function"``, ``"path/to/file.py"`` (its function ``train``), or
-            ``"path/to/file.py:function"``. It is called as ``step_ppo.train`` is: ``(config, out, resume=, console=)``.
+            ``"path/to/file.py:function"``. It is called as ``(config, out, resume=, console=)`` and returns the report.
 
     Raises:
         UnknownName: There is no such algorithm.
         InvalidArgument: The file or module cannot be imported, or has no such function.
     """
-    if name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
-        raise UnknownName("algorithm", name, [*ALGORITHMS, "module:function", "path/to/file.py"])
-    entry = ALGORITHMS.get(name, name)
-    where, _, function = entry.rpartition(":") if ":" in entry else (entry, "", "train")
-    try:
-        module = _from_file(where) if where.endswith(".py") else importlib.import_module(where, __name__)
-    except (ImportError, OSError, SyntaxError, ValueError) as fault:
-        raise InvalidArgument(f"algorithm {name!r} cannot be imported: {type(fault).__name__}: {fault}") from fault
-    found = getattr(module, function, None)
+    where, function = _entry(name)
+    found = getattr(_module(name, where), function, None)
     if not callable(found):
         raise InvalidArgument(f"algorithm {name!r}: {where} has no function {function!r}; it must take (config, out, *, resume, console)")
     return found  # type: ignore[no-any-return]
+
+
+def algorithm_settings(name: str) -> Mapping[str, Any]:
+    """Return what an algorithm sets differently from the defaults, by name: of one of your own, its module's ``SETTINGS``, if it has any.
+
+    Raises:
+        UnknownName: There is no such algorithm.
+        InvalidArgument: The file or module cannot be imported.
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name].settings
+    settings: Mapping[str, Any] = getattr(_module(name, _entry(name)[0]), "SETTINGS", {})
+    return settings
+
+
+def _entry(name: str) -> tuple[str, str]:
+    """Return module or file, and function."""
+    if name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
+        raise UnknownName("algorithm", name, [*ALGORITHMS, "module:function", "path/to/file.py"])
+    entry = ALGORITHMS[name].entry if name in ALGORITHMS else name
+    where, _, function = entry.rpartition(":") if ":" in entry else (entry, "", "train")
+    return where, function
+
+
+def _module(name: str, where: str) -> ModuleType:
+    try:
+        return _from_file(where) if where.endswith(".py") else importlib.import_module(where, __name__)
+    except (ImportError, OSError, SyntaxError, ValueError) as fault:
+        if name in ALGORITHMS:
+            raise
+        raise InvalidArgument(f"algorithm {name!r} cannot be imported: {type(fault).__name__}: {fault}") from fault
 
 
 def _from_file(path: str) -> ModuleType:

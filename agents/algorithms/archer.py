@@ -18,33 +18,31 @@ move, ``"capacity"`` (4096) steps of the buffer, ``"warmup"`` (2) updates in whi
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
-from ..credit.schemes import normalize, step_returns
+from ..config import Config, LearningConfig
+from ..credit import step_returns
+from ..credit.schemes import normalize
 from ..learning.advantages import Credited, lessened
-from ..learning.batches import collate, micro_batches
 from ..learning.critic import explained_variance
 from ..learning.losses import value_loss
-from ..learning.policy_gradient import anchored, improve, make_optimizer
-from ..models.language_model import LanguageModel
-from ..models.value_head import ValueHead, mean_over_first
-from ..parallel import processes
-from ..runs.loop import Updates
+from ..learning.optimizer import policy_optimizer
+from ..learning.passes import Encoded, Passes
+from ..learning.policy_gradient import improve
+from ..models.value_head import ValueHead
+from ..runs.loop import Loop
+from ..runs.run import Run
 from ..trajectory import Trajectory
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..config import Config
-
-__all__ = ["Critics", "Turns", "credit_turns", "encode", "fit_critics", "train"]
+__all__ = ["Critics", "Memory", "Turns", "credit_turns", "encode", "fit_critics", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,69 +108,86 @@ class Critics(nn.Module):
                 slow.lerp_(parameter, tau)
 
 
+class Memory:
+    """The critics and their replay buffer: what a resumed run must have again.
+
+    Args:
+        critics: Restored in place.
+        capacity: Steps of the buffer; those of the newest update stay in any case.
+    """
+
+    def __init__(self, critics: Critics, capacity: int) -> None:
+        self.critics, self.capacity = critics, capacity
+        self.buffer: Turns | None = None
+
+    def add(self, newest: Turns) -> Turns:
+        """Return the buffer with the steps of an update, without the oldest."""
+        self.buffer = newest if self.buffer is None else self.buffer.joined(newest, max(self.capacity, len(newest)))
+        return self.buffer
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return critics and buffer as tensors."""
+        kept = {f"critics.{name}": tensor.detach() for name, tensor in self.critics.state_dict().items()}
+        return kept | {f"buffer.{name}": getattr(self.buffer, name).contiguous() for name in Turns.__slots__}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what ``kept`` returned."""
+        critics = {name.removeprefix("critics."): tensor for name, tensor in tensors.items() if name.startswith("critics.")}
+        self.critics.load_state_dict(critics)
+        self.buffer = Turns(*(tensors[f"buffer.{name}"] for name in Turns.__slots__))
+
+
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Improve a policy with a critic that learns from old episodes, too; arguments as for ``step_ppo.train``."""
-    from ..runs.run import Run
-
+    """Improve a policy with a critic that learns from old episodes, too; arguments and report as for ``step_ppo.train``."""
+    learning = config.learning
     with Run(config, out, resume=resume, console=console) as run:
-        config = run.config
         options = run.options(critic_lr=1e-3, critic_passes=10, tau=0.1, capacity=4096, warmup=2)
-        run.warm_start()
-        critics = Critics(run.lm.config.hidden_size, config.seed).to(run.lm.device)
-        optimizer = make_optimizer(run.lm, config.lr)
-        optimizer.add_param_group({"params": [*critics.q.parameters(), *critics.v.parameters()], "lr": options["critic_lr"]})
-        kept = run.open(optimizer)
-        buffer = _restore(critics, kept) if kept else None
-        updates = Updates(run, optimizer)
-        for trajectories in updates.played():
-            newest = encode(run.lm, trajectories, run.reference, config)
-            buffer = newest if buffer is None else buffer.joined(newest, max(options["capacity"], len(newest)))
-            learnt = fit_critics(critics, optimizer, buffer, newest, config.gamma, run.rng, passes=options["critic_passes"], tau=options["tau"])
-            credited, learnt["explained_variance"] = credit_turns(critics, newest, trajectories, config)
-            run.encoded(trajectories)
+        critics = Critics(run.lm.config.hidden_size, config.run.seed).to(run.lm.device)
+        memory = Memory(critics, options["capacity"])
+        optimizer = policy_optimizer(run.lm, learning.lr)
+        optimizer.add_param_group({"params": [*critics.q.parameters(), *critics.v.parameters()], "lr": options["critic_lr"], "name": "critics"})
+        loop = Loop(run, optimizer, keeps=memory)
+        for episodes in loop:
+            newest = encode(run.passes, episodes, run.reference)
+            buffer = memory.add(newest)
+            loop.log(fit_critics(critics, optimizer, buffer, newest, learning.gamma, run.rng, passes=options["critic_passes"], tau=options["tau"]))
+            credited, explained = credit_turns(critics, newest, episodes, learning)
+            loop.log({"explained_variance": explained})
             if run.update >= options["warmup"]:
-                credited = anchored(run.lm, credited, run.reference, config)
-                learnt |= improve(run.lm, optimizer, credited, config, run.rng)
-                run.encoded(trajectories, config.epochs + bool(config.kl))
-            updates.save(learnt, "reward {reward:.2f}", _state(critics, buffer))
-        return updates.report()
+                loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
+        return loop.report()
 
 
-@torch.no_grad()
-def encode(lm: LanguageModel, trajectories: Sequence[Trajectory], weights: dict[str, Tensor], config: Config) -> Turns:
+def encode(passes: Passes, trajectories: Sequence[Trajectory], weights: Mapping[str, Tensor]) -> Turns:
     """Return the steps of trajectories, in their order, as hidden states of the model with other weights (those of the warm start).
 
     Args:
-        lm: The model; its own weights are back in place afterwards.
+        passes: Of the model; its own weights are back in place afterwards.
         trajectories: What was played.
-        weights: Trainable weights by name.
-        config: Uses ``token_budget``.
+        weights: Trainable weights by name; none: the model's own.
     """
-    mine = processes.share(trajectories)
-    found: list[Turns | None] = [None] * len(mine)
-    with lm.swapped(weights):
-        for group in lm.in_step(micro_batches(mine, config.token_budget)):
-            batch = collate([mine[index] for index in group]).to(lm.device)
-            hidden = lm.hidden(batch.ids)
-            tasks = mean_over_first(hidden, batch.prompt_lengths)
-            first = 0
-            for row, index in enumerate(group):
-                steps = mine[index].steps
-                at, column = batch.state_at[first : first + len(steps)].T
-                first += len(steps)
-                said = torch.tensor([len(step.generation.token_ids) for step in steps], device=lm.device)
-                state, action = hidden[at, column], hidden[at, column + said]
-                found[index] = Turns(
+
+    def turns(encoded: Encoded) -> list[Turns]:
+        members = [trajectories[place] for place in encoded.places]
+        sizes = encoded.batch.steps
+        found = []
+        for trajectory, state, action, task in zip(members, encoded.states.split(sizes), encoded.actions.split(sizes), encoded.tasks.split(sizes), strict=True):
+            numbers = {"dtype": torch.float32, "device": state.device}
+            found.append(
+                Turns(
                     state=state,
                     action=action,
-                    task=tasks[row].expand_as(state),
+                    task=task,
                     following=torch.cat([state[1:], torch.zeros_like(state[:1])]),
-                    reward=torch.tensor(mine[index].rewards, dtype=torch.float32, device=lm.device),
-                    goes_on=torch.tensor([1.0] * (len(steps) - 1) + [0.0], device=lm.device),
-                    counts=torch.tensor([float(not step.masked) for step in steps], device=lm.device),
+                    reward=torch.tensor(trajectory.rewards, **numbers),
+                    goes_on=torch.tensor([1.0] * (len(state) - 1) + [0.0], **numbers),
+                    counts=torch.tensor(~trajectory.masked, **numbers),
                 )
-    made = processes.gather([one for one in found if one is not None])
-    return Turns(*(torch.cat([getattr(one, name) for one in made]) for name in Turns.__slots__))
+            )
+        return found
+
+    made = passes.measure(trajectories, turns, weights=weights)
+    return Turns(*(torch.cat([getattr(turn, name) for turn in made]) for name in Turns.__slots__))
 
 
 def fit_critics(
@@ -223,29 +238,19 @@ def fit_critics(
     return {"q_loss": float(means[0]), "v_loss": float(means[1])}
 
 
-def credit_turns(critics: Critics, newest: Turns, trajectories: Sequence[Trajectory], config: Config) -> tuple[Credited, float]:
+def credit_turns(critics: Critics, newest: Turns, trajectories: Sequence[Trajectory], learning: LearningConfig) -> tuple[Credited, float]:
     """Return the trajectories with the critics' advantages, whitened, and the share of the returns' variance that V explains.
 
     Args:
         critics: Whose advantages these are.
         newest: The steps of the trajectories.
         trajectories: What was played.
-        config: Uses ``gamma, negative``.
+        learning: Uses ``gamma, negative``.
     """
     advantages, values = (one.double().cpu().numpy() for one in critics.advantages(newest))
     live = np.concatenate([~one.masked for one in trajectories])
-    returns = [step_returns(one.rewards, config.gamma) for one in trajectories]
+    returns = [step_returns(one.rewards, learning.gamma) for one in trajectories]
     borders = np.cumsum([len(one) for one in returns])[:-1]
-    white = lessened(normalize(advantages, live), config.negative)
+    white = lessened(normalize(advantages, live), learning.negative)
     credited = Credited(list(trajectories), np.split(white, borders), returns)
     return credited, explained_variance(values[live], np.concatenate(returns)[live])
-
-
-def _state(critics: Critics, buffer: Turns) -> dict[str, Tensor]:
-    kept = {f"critics.{name}": tensor.detach() for name, tensor in critics.state_dict().items()}
-    return kept | {f"buffer.{name}": getattr(buffer, name).contiguous() for name in Turns.__slots__}
-
-
-def _restore(critics: Critics, kept: dict[str, Tensor]) -> Turns:
-    critics.load_state_dict({name.removeprefix("critics."): tensor for name, tensor in kept.items() if name.startswith("critics.")})
-    return Turns(*(kept[f"buffer.{name}"] for name in Turns.__slots__))

@@ -17,24 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from torch import Tensor
 
-from ..credit.episodes import Floats
-from ..learning.batches import collate, length, micro_batches
-from ..learning.losses import action_logprobs, dpo
-from ..learning.policy_gradient import reference_logprobs, scaled
-from ..models.language_model import LanguageModel
-from ..parallel import processes, sharding
-from ..runs.loop import Updates
+from ..config import Config, LearningConfig
+from ..learning.losses import dpo
+from ..learning.optimizer import policy_optimizer
+from ..learning.passes import Encoded, Passes
+from ..learning.policy_gradient import reference_logprobs
+from ..runs.loop import Loop
+from ..runs.run import Run
 from ..trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..config import Config
 
 __all__ = ["Pair", "pair_up", "prefer", "train"]
 
@@ -43,22 +40,17 @@ Pair = tuple[Trajectory, Trajectory]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Learn from pairs of the policy's own episodes; arguments as for ``step_ppo.train``."""
-    from ..runs.run import Run
-
+    """Learn from pairs of the policy's own episodes; arguments and report as for ``step_ppo.train``."""
+    learning = config.learning
     with Run(config, out, resume=resume, console=console) as run:
-        config = run.config
         options = run.options(beta=0.1, imitation=1.0, pairs=4)
-        run.warm_start()
-        optimizer = torch.optim.AdamW(run.lm.trainable().values(), lr=config.lr, weight_decay=0.0)
-        run.open(optimizer)
-        updates = Updates(run, optimizer)
-        for trajectories in updates.played():
-            pairs = pair_up(trajectories, options["pairs"], run.rng)
-            learnt = prefer(run.lm, optimizer, pairs, config, run.rng, beta=options["beta"], imitation=options["imitation"])
-            run.encoded([one for pair in pairs for one in pair], config.epochs + 1)
-            updates.save({**learnt, "pairs": len(pairs)}, "{pairs} pairs")
-        return updates.report()
+        optimizer = policy_optimizer(run.lm, learning.lr)
+        loop = Loop(run, optimizer, note="{pairs} pairs")
+        for episodes in loop:
+            pairs = pair_up(episodes, options["pairs"], run.rng)
+            loop.log({"pairs": len(pairs)})
+            loop.log(prefer(run.passes, optimizer, pairs, learning, run.rng, beta=options["beta"], imitation=options["imitation"]))
+        return loop.report()
 
 
 def pair_up(trajectories: Sequence[Trajectory], most: int, rng: np.random.Generator) -> list[Pair]:
@@ -84,57 +76,55 @@ def pair_up(trajectories: Sequence[Trajectory], most: int, rng: np.random.Genera
 
 
 def prefer(
-    lm: LanguageModel, optimizer: torch.optim.Optimizer, pairs: Sequence[Pair], config: Config, rng: np.random.Generator, *, beta: float, imitation: float
+    passes: Passes,
+    optimizer: torch.optim.Optimizer,
+    pairs: Sequence[Pair],
+    learning: LearningConfig,
+    rng: np.random.Generator,
+    *,
+    beta: float,
+    imitation: float,
 ) -> dict[str, float]:
     """Take ``epochs`` × ``minibatches`` optimizer steps on pairs; return the means of what was measured.
 
     Args:
-        lm: The model; changed in place. As it is now, it is the reference.
+        passes: Of the model; it is changed in place. As it is now, it is the reference.
         optimizer: Over ``lm.trainable()``.
         pairs: May be empty.
-        config: Uses ``epochs, minibatches, max_grad_norm, temperature, token_budget``.
+        learning: Uses ``epochs`` and ``minibatches``.
         rng: Draws the minibatches.
         beta: Of ``losses.dpo``.
         imitation: Weight of the winners' negative log-likelihood, in nats per action token.
     """
     if not pairs:
         return {}
-    lm.eval()
-    flat = reference_logprobs(lm, [one for pair in pairs for one in pair], {}, config)
-    anchors = np.array([one.sum() for one in flat]).reshape(-1, 2)  # (P, 2)
+    passes.lm.eval()
+    flat = reference_logprobs(passes, [trajectory for pair in pairs for trajectory in pair], {})
+    anchors = np.array([logprobs.sum() for logprobs in flat]).reshape(-1, 2)  # (P, 2)
     sums: dict[str, float] = {}
     steps = 0
-    for _ in range(config.epochs):
-        for chosen in np.array_split(rng.permutation(len(pairs)), min(config.minibatches, len(pairs))):
-            optimizer.zero_grad(set_to_none=True)
-            mine = processes.share(chosen.tolist())
-            minibatch, anchor = [pairs[index] for index in mine], anchors[mine]
-            seen: dict[str, float] = {}
-            for group in lm.in_step(micro_batches([max(pair, key=length) for pair in minibatch], max(1, config.token_budget // 2))):
-                part = [minibatch[index] for index in group]
-                for name, value in _backward(lm, part, anchor[group], config, beta, imitation, len(part) / len(chosen)).items():
-                    seen[name] = seen.get(name, 0.0) + value
-            processes.add_gradients(lm.trainable().values())
-            seen = processes.add_numbers(seen)
-            seen["grad_norm"] = sharding.clip_gradients(lm.trainable().values(), config.max_grad_norm)
-            optimizer.step()
-            for name, value in seen.items():
-                sums[name] = sums.get(name, 0.0) + value
+    for _ in range(learning.epochs):
+        for chosen in np.array_split(rng.permutation(len(pairs)), min(learning.minibatches, len(pairs))):
+
+            def loss(encoded: Encoded, chosen: Sequence[int] = chosen.tolist()) -> tuple[Tensor, dict[str, float]]:
+                reference = torch.from_numpy(anchors[[chosen[place] for place in encoded.places]])
+                value, seen = _preference(encoded, reference, beta, imitation)
+                share = len(encoded.places) / len(chosen)
+                return share * value, {name: share * float(number) for name, number in {"loss": value.detach(), **seen}.items()}
+
+            for name, number in passes.step(optimizer, [pairs[index] for index in chosen], loss).items():
+                sums[name] = sums.get(name, 0.0) + number
             steps += 1
     return {name: value / steps for name, value in sums.items()}
 
 
-def _backward(lm: LanguageModel, pairs: Sequence[Pair], anchors: Floats, config: Config, beta: float, imitation: float, share: float) -> dict[str, float]:
-    """Add the gradients of some pairs, (P, 2) with the anchors given, weighted by their share of the minibatch."""
-    flat = [one for pair in pairs for one in pair]
-    batch = collate(flat).to(lm.device)
-    hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
-    logprobs, _ = action_logprobs(hidden, scaled(lm, config), batch.targets)  # (N,)
-    counts = torch.tensor([sum(len(step.generation.token_ids) for step in one.steps) for one in flat], device=lm.device)
-    owner = torch.repeat_interleave(torch.arange(len(flat), device=lm.device), counts)
-    total = logprobs.new_zeros(len(flat)).index_add(0, owner, logprobs).view(-1, 2)  # (P, 2)
-    reference = torch.from_numpy(anchors).to(total)
-    losses, seen = dpo(total[:, 0], total[:, 1], reference[:, 0], reference[:, 1], beta)
-    loss = losses.mean() - imitation * (total[:, 0] / counts.view(-1, 2)[:, 0]).mean()
-    (share * loss).backward()
-    return {name: share * float(value) for name, value in {"loss": loss.detach(), **seen}.items()}
+def _preference(encoded: Encoded, reference: Tensor, beta: float, imitation: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the mean loss of the micro-batch's pairs, of which the reference (P, 2) says how likely they were, and diagnostics."""
+    logprobs = encoded.logprobs()  # (N,)
+    device = logprobs.device
+    counts = torch.tensor(encoded.batch.actions, device=device)
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=device), counts)
+    total = logprobs.new_zeros(len(counts)).index_add(0, owner, logprobs).view(-1, 2)  # (P, 2)
+    anchor = reference.to(total)
+    losses, seen = dpo(total[:, 0], total[:, 1], anchor[:, 0], anchor[:, 1], beta)
+    return losses.mean() - imitation * (total[:, 0] / counts.view(-1, 2)[:, 0]).mean(), seen

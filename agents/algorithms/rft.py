@@ -11,47 +11,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
+from rich.console import Console
 
-from ..learning.imitation import backward
-from ..parallel import sharding
-from ..runs.loop import Updates
+from ..config import Config
+from ..learning.imitation import imitate
+from ..learning.optimizer import policy_optimizer
+from ..runs.loop import Loop
+from ..runs.run import Run
 from ..trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..config import Config
 
 __all__ = ["accepted", "train"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Imitate the policy's own solved episodes, round by round; arguments as for ``step_ppo.train``."""
-    from ..runs.run import Run
-
+    """Imitate the policy's own solved episodes, round by round; arguments and report as for ``step_ppo.train``."""
+    learning = config.learning
     with Run(config, out, resume=resume, console=console) as run:
-        config = run.config
         options = run.options(shortest=False)
-        run.warm_start()
-        parameters = list(run.lm.trainable().values())
-        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-        run.open(optimizer)
-        updates = Updates(run, optimizer)
-        for trajectories in updates.played():
-            kept = accepted(trajectories, shortest=options["shortest"])
+        optimizer = policy_optimizer(run.lm, learning.lr)
+        loop = Loop(run, optimizer, note="kept {kept}")
+        for episodes in loop:
+            kept = accepted(episodes, shortest=options["shortest"])
             losses = []
-            for _ in range(config.epochs if kept else 0):
-                for chosen in np.array_split(run.rng.permutation(len(kept)), min(config.minibatches, len(kept))):
-                    losses.append(backward(run.lm, [kept[index] for index in chosen], config.token_budget))
-                    sharding.clip_gradients(parameters, config.max_grad_norm)
-                    optimizer.step()
-            run.encoded(kept, config.epochs)
-            updates.save({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)}, "kept {kept}")
-        return updates.report()
+            for _ in range(learning.epochs if kept else 0):
+                for chosen in np.array_split(run.rng.permutation(len(kept)), min(learning.minibatches, len(kept))):
+                    losses.append(imitate(run.passes, optimizer, [kept[index] for index in chosen]))
+            loop.log({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)})
+        return loop.report()
 
 
 def accepted(trajectories: Sequence[Trajectory], *, shortest: bool = False) -> list[Trajectory]:

@@ -1,27 +1,23 @@
-"""``sft``: supervised fine-tuning on demonstrations; alone, or as the warm start of reinforcement learning.
+"""``sft``: supervised fine-tuning on an oracle's demonstrations, which is the warm start of every other algorithm, and nothing after it.
 
-What it leaves out: packing, learning-rate search, early stopping. The loss is the mean negative log-likelihood of the
-demonstrated action tokens; observation tokens are read, never learnt.
+What it leaves out: learning-rate search, early stopping. The learning rate has a schedule of its own, see ``learning/imitation.py``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
 
-    from ..config import Config
+from ..config import Config
+from ..runs.loop import Loop
+from ..runs.run import Run
 
 __all__ = ["train"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Fit a model to oracle demonstrations and evaluate it on held-out tasks; arguments as for ``step_ppo.train``."""
-    from ..runs.run import Run  # the run's warm start uses ``fit``
-
+    """Fit a model to demonstrations and evaluate it on held-out tasks; arguments and report as for ``step_ppo.train``, without ``before``."""
     with Run(config, out, resume=resume, console=console) as run:
-        run.warm_start()
-        after, episodes = run.evaluate("after")
-        return run.finish(None, after, episodes)
+        return Loop(run).report()

@@ -1,10 +1,10 @@
-"""``step-ppo``: step-grained policy optimisation (StepTool, arXiv 2410.07745, section 3.2), online.
+"""``step-ppo``: step-grained policy optimization (StepTool, arXiv 2410.07745, section 3.2), online.
 
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
 
 The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
-``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHM_SETTINGS`` in ``config.py``.
+``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHMS``.
 
 What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective).
 What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
@@ -13,21 +13,18 @@ those of the sampling; nothing is rendered or tokenized again.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from ..config import Config
-from ..learning.advantages import Credited, assign_credit
-from ..learning.critic import explained_variance
-from ..learning.policy_gradient import anchored, improve, make_optimizer, warm_up_critic
-from ..parallel.profiling import metrics as profile_metrics
-from ..rollouts.evaluate import Report, measure
+from ..learning.advantages import assign_credit
+from ..learning.critic import explained_by_values, warm_up_critic
+from ..learning.optimizer import policy_optimizer
+from ..learning.policy_gradient import improve
+from ..runs.loop import Loop
 from ..runs.run import Run
-from ..trajectory import in_hindsight
 
 __all__ = ["train"]
 
@@ -44,44 +41,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     Returns:
         The report: ``before`` and ``after`` as ``Report.as_dict()``, ``updates``, ``seconds``.
     """
+    learning = config.learning
     with Run(config, out, resume=resume, console=console) as run:
-        config = run.config
-        run.warm_start()
-        optimizer = make_optimizer(run.lm, config.lr)
-        run.open(optimizer)
-        if "before" not in run.state:
-            run.evaluate("before")
-        suite = run.suite("train")
-        envs = run.environments(suite, config.episodes)
-        if not run.update and config.value_passes:
-            first = in_hindsight(run.play(envs, run.draw(suite)), envs[0].shaper)
-            run.played(first)
-            warm_up_critic(run.lm, optimizer, assign_credit(first, config.gamma, 1.0), config, run.rng)
-        bar = run.progress.add_task(run.name, total=config.updates, completed=run.update, note="")
-        while run.goes_on:
-            started = time.perf_counter()
-            run.policy.forget()
-            run.lm.profiler.take()
-            run.cool_down(optimizer)
-            trajectories = run.play(envs, run.draw(suite))
-            trajectories = in_hindsight(trajectories, envs[0].shaper)
-            run.played(trajectories)
-            played = time.perf_counter()
-            credited = assign_credit(trajectories, config.gamma, config.lam, config.credit, config.negative)
-            credited = anchored(run.lm, credited, run.reference, config)
-            learnt = improve(run.lm, optimizer, credited, config, run.rng)
-            run.encoded(trajectories, config.epochs + bool(config.kl))
-            learnt["explained_variance"] = _explained(credited)
-            measured = {**measure(trajectories), **learnt, "seconds_rollout": played - started, "seconds_update": time.perf_counter() - played}
-            measured |= profile_metrics(run.lm.profiler.take())
-            run.save(optimizer, measured)
-            speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
-            run.progress.update(bar, completed=run.update, note=f"success {measured['success']:.2f}  reward {measured['reward']:.2f}  {speed}")
-        after, episodes = run.evaluate("after")
-        return run.finish(Report(**run.state["before"]), after, episodes)
-
-
-def _explained(credited: Credited) -> float:
-    live = ~np.concatenate([one.masked for one in credited.trajectories])
-    values = np.array([step.generation.value for one in credited.trajectories for step in one.steps])
-    return explained_variance(values[live], np.concatenate(credited.returns)[live])
+        optimizer = policy_optimizer(run.lm, learning.lr)
+        loop = Loop(run, optimizer)
+        if loop.begins and learning.value_passes:
+            first = assign_credit(loop.collect(), learning.gamma, 1.0)
+            warm_up_critic(run.passes, optimizer, first, count=learning.value_passes, rng=run.rng)
+        for episodes in loop:
+            credited = assign_credit(episodes, learning.gamma, learning.lam, learning.credit, learning.negative)
+            loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
+            loop.log({"explained_variance": explained_by_values(credited)})
+        return loop.report()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["EpisodeBar", "Json", "Level", "Option", "Set", "ShaperOption", "Split", "make_console", "pairs"]
+__all__ = ["ConfigFile", "EpisodeBar", "Json", "Level", "Option", "Set", "ShaperOption", "Split", "make_console", "pairs", "read_settings_file"]
 
 
 class Split(StrEnum):
@@ -21,7 +22,10 @@ class Split(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Level = Annotated[int | None, typer.Option(help="Difficulty, 1 to 5, for suites that have levels.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change any setting of config.json; may be repeated.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML or JSON: parts as in config.json, or names; --set comes on top.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change any setting, such as lr=1e-4 or learning.lr=1e-4; may be repeated.")]
 ShaperOption = Annotated[list[str] | None, typer.Option("--shaper-option", metavar="NAME=VALUE", help="A keyword of the shaper; may be repeated.")]
 Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A keyword of the suite, such as depth=[1,3]; may be repeated.")]
 
@@ -75,3 +79,36 @@ def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """Return the settings of a file: YAML if its name ends so, else JSON. A run's ``config.json`` is such a file.
+
+    Raises:
+        InvalidArgument: There is no such file, it cannot be read, or it holds no object.
+        MissingExtra: YAML needs a package that is not installed.
+    """
+    from steptool_env.errors import InvalidArgument, MissingExtra
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise InvalidArgument(f"--config {str(path)!r} cannot be read: {fault.strerror}") from None
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            try:
+                import yaml
+            except ImportError as fault:
+                raise MissingExtra(f"--config {path.name}", "pyyaml", "pip install pyyaml") from fault
+            try:
+                found = yaml.safe_load(text)
+            except yaml.YAMLError as fault:
+                raise ValueError(fault) from None
+        else:
+            found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object of settings, got {found!r:.80}")
+    except ValueError as fault:
+        raise InvalidArgument(f"--config {str(path)!r} is no file of settings: {fault}") from fault
+    found.pop("format", None)
+    return {str(name): value for name, value in found.items()}

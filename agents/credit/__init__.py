@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .episodes import Episodes
-from .schemes import CREDIT, Scheme, rewards_to_go, step_gae, step_returns
+from .one_episode import rewards_to_go, step_gae, step_returns
+from .schemes import CREDIT, Scheme
 
 __all__ = ["CREDIT", "Episodes", "Scheme", "rewards_to_go", "step_gae", "step_returns"]

@@ -14,20 +14,33 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.tasks import TaskSuite, make_suite
-from steptool_env.tasks.wrapped import Faulty
 
-from ..config import CHAINS, Config
+from ..algorithms import ALGORITHMS, algorithm_settings
+from ..config import CHAINS, Config, Layer, configure
 
-__all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
+__all__ = [
+    "METHODS",
+    "SPLITS",
+    "TASKS",
+    "Evaluation",
+    "Spec",
+    "cell_folder",
+    "evaluations",
+    "finished",
+    "read_spec",
+    "rows",
+    "run_grid",
+    "suite_of",
+    "write_json",
+]
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 """Of the robustness curve: shares of calls that fail."""
@@ -83,11 +96,31 @@ class Spec:
         """Return the settings of a cell."""
         if method not in self.methods:
             raise InvalidArgument(f"unknown method {method!r}; this grid has: {', '.join(self.methods)}")
-        own = {**self.settings, **self.methods[method]}
-        preset = Config.preset(own.get("model", "tiny"), own.get("suite", "worlds"), own.get("algo", "step-ppo"))
-        if own.get("suite", "worlds") == "worlds" and "suite_options" not in preset:  # a pretrained model has tasks of its own
-            preset["suite_options"] = dict(TASKS)
-        return Config.from_dict({**preset, **own, "seed": seed})
+        # A pretrained model has tasks of its own.
+        tasks = Layer("table", {"suite_options": TASKS} if self._trains_tiny_on_worlds(method) else {})
+        layers = [tasks, Layer("settings", self.settings), Layer("method", self.methods[method]), Layer("seed", {"seed": seed})]
+        return configure(layers, algorithm_settings).config
+
+    def _trains_tiny_on_worlds(self, method: str) -> bool:
+        said = configure([Layer("settings", self.settings), Layer("method", self.methods[method])], algorithm_settings).config
+        return said.task.suite == "worlds" and said.model.name == "tiny"
+
+
+def rows(names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return rows of a table with their settings.
+
+    Args:
+        names: Rows of ``METHODS``, or algorithms by the names that ``--algo`` takes; none: all of ``METHODS``.
+
+    Raises:
+        UnknownName: A name is neither.
+    """
+    chosen = {}
+    for name in names:
+        if name not in METHODS and name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
+            raise UnknownName("method", name, [*METHODS, *ALGORITHMS, "module:function", "path/to/file.py"])
+        chosen[name] = METHODS.get(name, {"algo": name})
+    return chosen or dict(METHODS)
 
 
 def cell_folder(out: Path, method: str, seed: int) -> Path:
@@ -136,9 +169,9 @@ def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
 
 def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
     """Return the tasks of a split."""
-    options = {**config.suite_options, "split": "test", **spec.splits[split]}
+    options = {**config.task.suite_options, "split": "test", **spec.splits[split]}
     part = options.pop("slice", None)
-    suite: Any = make_suite(config.suite, **options)
+    suite: Any = make_suite(config.task.suite, **options)
     chosen: TaskSuite = suite if part is None else suite[slice(*part)]
     return chosen
 
@@ -169,10 +202,10 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     def one(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
         state = "was done"
-        if not _finished(spec, folder):
+        if not finished(spec, folder):
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / "log.txt", "ab") as log:
-                command = [sys.executable, "-m", "steptool_agents.experiments.grid", str(out), cell[0], str(cell[1])]
+                command = [sys.executable, "-m", "steptool_agents.experiments.cells", str(out), cell[0], str(cell[1])]
                 threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
                 code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
             state = "failed" if code else "done"
@@ -183,58 +216,13 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     failed: list[Path | None] = []
     with ThreadPoolExecutor(processes) as pool:
         for supervised in (True, False):
-            cells = [(method, seed) for seed in spec.seeds for method in spec.methods if (spec.config(method, seed).algo == "sft") is supervised]
+            cells = [(method, seed) for seed in spec.seeds for method in spec.methods if (spec.config(method, seed).learning.algo == "sft") is supervised]
             failed += pool.map(one, cells)
     return [folder for folder in failed if folder is not None]
 
 
-def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
-    """Train one cell, or go on with it, and play what has not been played."""
-    from ..algorithms import load_algorithm
-
-    config, folder = spec.config(method, seed), cell_folder(out, method, seed)
-    run = folder / "run"
-    if not (run / "report.json").exists():
-        _take_warm_start(spec, out, config, run)
-        load_algorithm(config.algo)(config, run, resume=(run / "config.json").exists())
-    for one in evaluations(spec, folder):
-        if not one.costs.exists():
-            _play(spec, config, run, one)
-
-
-def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
-    """Copy the warm start of the supervised cell, if it is the same: only what comes after it differs."""
-    from ..runs.folder import copy_warm_start
-
-    for method in spec.methods:
-        other = spec.config(method, config.seed)
-        names = [name for name in config.as_dict() if name.startswith("demo")] + ["model", "suite", "suite_options", "call_format", "lora_rank"]
-        equal = all(getattr(other, name) == getattr(config, name) for name in names)
-        if other.algo == "sft" and config.algo != "sft" and equal:
-            copy_warm_start(cell_folder(out, method, config.seed) / "run", run)
-
-
-def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
-    from ..rollouts.evaluate import held_out
-    from ..rollouts.search import search
-    from ..runs.policies import load_policy, played_policy
-    from ..trajectory import write_jsonl
-
-    policy, _ = load_policy(run)
-    sampler = played_policy(policy.lm, config, temperature=1.0, seed=config.seed)
-    suite = suite_of(spec, config, one.split)
-    started = time.perf_counter()
-    tasks = held_out(suite, spec.tasks)
-    options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.max_steps, "parallel": config.eval_width}
-    # The same faults for every method: seeded by the seed of the cell.
-    found = search(one.search, {True: policy, False: sampler}, Faulty(suite, one.faults, config.seed) if one.faults else suite, tasks, **options)
-    cost = {what: sum(getattr(each, what) for each in found) / len(found) for what in ("calls", "env_steps", "tokens")}
-    one.folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(one.episodes, [each.trajectory for each in found])
-    write_json(one.costs, {**cost, "seconds": time.perf_counter() - started})
-
-
-def _finished(spec: Spec, folder: Path) -> bool:
+def finished(spec: Spec, folder: Path) -> bool:
+    """Return whether a cell is trained and everything is played with its policy."""
     return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
 
 
@@ -243,10 +231,3 @@ def write_json(path: Path, value: Any) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
     os.replace(unfinished, path)
-
-
-if __name__ == "__main__":
-    import torch
-
-    torch.set_num_threads(1)
-    run_cell(read_spec(Path(sys.argv[1])), Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

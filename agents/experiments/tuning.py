@@ -25,11 +25,10 @@ import numpy as np
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 
-from ..config import ALGORITHM_SETTINGS
 from ..trajectory import read_jsonl
 from .grid import METHODS, Spec, cell_folder, evaluations, run_grid, write_json
 
-__all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned", "with_knobs"]
+__all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned"]
 
 TRIALS = 6
 SEED = 1000
@@ -66,6 +65,9 @@ KNOBS: dict[str, Knobs] = {
 }
 """Row of the table -> its knobs: three learning rates, and two values of two knobs that act in this method."""
 
+ANY_KNOBS: Knobs = {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]}
+"""Of a row that is not among these."""
+
 ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "SC only", "Con only", "reference credit"), "StepTool")
 """Row -> the method it leaves something out of, whose settings it takes where none were searched for it."""
 
@@ -91,19 +93,15 @@ def search_settings(
         trials: For each method.
         tasks: Validation tasks.
         validation: Keywords of the suite that make them, ``VALIDATION`` by default.
-        knobs: Row -> knobs, ``KNOBS`` by default.
+        knobs: Row -> knobs, ``KNOBS`` by default; a row that has none gets ``ANY_KNOBS``.
         processes: Trials at a time.
         on_cell: As for ``run_grid``.
 
     Raises:
-        UnknownName: A method has no knobs.
         CheckpointError: A trial failed, or ``out`` holds another search.
     """
-    known = KNOBS if knobs is None else knobs
     chosen = {name: dict(own) for name, own in (METHODS if methods is None else methods).items()}
-    for name in chosen:
-        if name not in known:
-            raise UnknownName("method with knobs", name, known)
+    known = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
     base = Spec(
         seeds=[SEED],
         settings=dict(settings or {}),
@@ -136,23 +134,6 @@ def draw_trials(knobs: Knobs, count: int) -> list[dict[str, Any]]:
     return [everything[index] for index in (0, *order[: count - 1])]
 
 
-def with_knobs(settings: Mapping[str, Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a method with its knobs set; what else is in ``algo_options`` stays.
-
-    >>> with_knobs({"algo": "rft"}, {"lr": 0.5, "algo_options.shortest": True})
-    {'algo': 'rft', 'lr': 0.5, 'algo_options': {'shortest': True}}
-    """
-    result = dict(settings)
-    for name, value in knobs.items():
-        outer, _, inner = name.partition(".")
-        if inner:
-            preset = ALGORITHM_SETTINGS.get(settings.get("algo", ""), {}).get(outer, {})
-            result[outer] = {**preset, **result.get(outer, {}), inner: value}
-        else:
-            result[name] = value
-    return result
-
-
 def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the settings of every method with what a search has found for it; all begin with the warm start of the first supervised
     method of the search, also where that is not among them.
@@ -175,7 +156,7 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
         else:
             raise UnknownName("method of this search", name, found)
     warm = _warm_start(found)
-    return {name: with_knobs({**warm, **own}, knobs[name]) for name, own in methods.items()}
+    return {name: {**warm, **own, **knobs[name]} for name, own in methods.items()}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -196,7 +177,7 @@ def _warm_start(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cells(methods: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, Knobs], trials: int) -> dict[str, dict[str, Any]]:
-    return {_cell(name, k): with_knobs(own, values) for name, own in methods.items() for k, values in enumerate(draw_trials(knobs[name], trials))}
+    return {_cell(name, k): {**own, **values} for name, own in methods.items() for k, values in enumerate(draw_trials(knobs[name], trials))}
 
 
 def _stage(spec: Spec, methods: Mapping[str, Any], knobs: Mapping[str, Knobs], trials: int, out: Path, **run: Any) -> dict[str, Any]:

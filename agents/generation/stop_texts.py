@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,13 +15,14 @@ class StopTexts:
     Args:
         tokenizer: The model's.
         texts: The call format's stop texts.
-        eos: The end-of-turn tokens.
+        ends: The end-of-turn tokens.
+        decode: From token ids to text, special tokens included.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], eos: set[int]) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ends: set[int], decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
         single = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        self._ids = eos | {ids[0] for ids in single if len(ids) == 1}
+        self._ids = ends | {ids[0] for ids in single if len(ids) == 1}
         self._texts = [text for text, ids in zip(texts, single, strict=True) if len(ids) > 1]
         self._tail = max((len(text.encode()) for text in self._texts), default=0)  # a token holds one byte at least
         self._may_stop: dict[int, bool] = {}
@@ -32,17 +33,13 @@ class StopTexts:
             return True
         if not self._texts or not self._can_complete(ids[-1]):
             return False
-        tail = self.decode(ids[-self._tail :])
+        tail = self._decode(ids[-self._tail :])
         return any(text in tail for text in self._texts)
 
     def _can_complete(self, token: int) -> bool:
         # Only a token that holds the last character of a stop text: for all others the tail need not be decoded. A part of
         # a character of several bytes decodes to the replacement character, and may be any of them.
         if token not in self._may_stop:
-            piece = self.decode([token])
+            piece = self._decode([token])
             self._may_stop[token] = any(text[-1] in piece for text in self._texts) or "\ufffd" in piece
         return self._may_stop[token]
-
-    def decode(self, ids: list[int]) -> str:
-        """Return the text of tokens, special ones included."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -1,4 +1,4 @@
-"""From trajectories to credited trajectories: the schemes of ``credit.py`` applied to what a rollout brought."""
+"""From trajectories to credited trajectories: the schemes of ``credit/`` applied to what a rollout brought."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from steptool_env.errors import UnknownName
 from steptool_env.types import Transition
@@ -17,7 +15,6 @@ from steptool_env.types import Transition
 from ..credit.episodes import Episodes, Floats
 from ..credit.schemes import CREDIT, NORMALIZED, normalize, step
 from ..trajectory import Trajectory
-from .batches import Batch, collate
 
 __all__ = ["Credited", "as_episodes", "assign_credit", "lessened", "states"]
 
@@ -31,22 +28,7 @@ class Credited:
     """Per trajectory (T,), one per step; or (N,), one per action token, with ``per_token``."""
     returns: list[Floats]
     """Per trajectory (T,): the targets of the value head."""
-    ref_logprobs: list[Floats] | None = None
-    """Per trajectory (N,), one per action token: those of the reference policy, for the KL term; None leaves it out."""
     per_token: bool = False
-
-    def batch(self, chosen: Sequence[int]) -> Batch:
-        """Return these trajectories as tensors."""
-        reference = [self.ref_logprobs[i] for i in chosen] if self.ref_logprobs is not None else None
-        advantages = None if self.per_token else [self.advantages[i] for i in chosen]
-        return collate([self.trajectories[i] for i in chosen], advantages, [self.returns[i] for i in chosen], reference)
-
-    def token_advantages(self, chosen: Sequence[int], batch: Batch) -> Tensor:
-        """Return the advantages (N,) of the action tokens of ``batch``, which holds the chosen trajectories."""
-        if not self.per_token:
-            return batch.advantages[batch.token_step]
-        flat = np.concatenate([self.advantages[i] for i in chosen])
-        return torch.from_numpy(flat.astype(np.float32)).to(batch.advantages.device)
 
 
 def lessened(advantages: Floats, negative: float) -> Floats:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..trajectory import Trajectory
 
-__all__ = ["Batch", "collate", "micro_batches"]
+__all__ = ["Batch", "action_tokens", "collate", "length", "micro_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +31,21 @@ class Batch:
     """(N,) the action tokens."""
     old_logprobs: Tensor
     """(N,) their log-probabilities when they were sampled."""
-    ref_logprobs: Tensor
-    """(N,) their log-probabilities under the reference policy; 0 where not given."""
     token_step: Tensor
     """(N,) the step, 0 to S - 1, that each action token belongs to."""
     state_at: Tensor
     """(S, 2) row and column of the hidden state of each step's state: its last context token."""
+    action_lengths: Tensor
+    """(S,) action tokens of each step."""
     prompt_lengths: Tensor
     """(B,) tokens of the first observation of each trajectory."""
-    advantages: Tensor
-    """(S,)"""
-    returns: Tensor
-    """(S,) targets of the state values."""
     weights: Tensor
     """(S,) 0 for steps that must not be learnt from (infrastructure faults, no tokens), else 1."""
-
-    tokens: int = 0
+    steps: tuple[int, ...]
+    """Steps of each trajectory."""
+    actions: tuple[int, ...]
+    """Action tokens of each trajectory."""
+    tokens: int
     """Tokens of all sequences, without padding."""
 
     def to(self, device: torch.device) -> Batch:
@@ -55,59 +53,43 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(
-    trajectories: Sequence[Trajectory],
-    advantages: Sequence[ArrayLike] | None = None,
-    returns: Sequence[ArrayLike] | None = None,
-    ref_logprobs: Sequence[ArrayLike] | None = None,
-) -> Batch:
-    """Pad trajectories into one batch.
-
-    Args:
-        trajectories: B of them, each with at least one token.
-        advantages: Per trajectory, per step; 1 where not given (supervised learning).
-        returns: Per trajectory, per step; 0 where not given.
-        ref_logprobs: Per trajectory, per action token; 0 where not given.
-    """
+def collate(trajectories: Sequence[Trajectory]) -> Batch:
+    """Pad trajectories into one batch; each must have at least one token."""
     sequences, token_at, targets, old, token_step, state_at, weights = [], [], [], [], [], [], []
-    steps_so_far = 0
+    counts: list[int] = []
     for row, trajectory in enumerate(trajectories):
         pieces: list[tuple[int, ...]] = []
-        length = 0
+        total = 0
         for step in trajectory.steps:
             generation = step.generation
-            length += len(generation.prompt_ids)
+            total += len(generation.prompt_ids)
             count = len(generation.token_ids)
-            state_at.append((row, max(length - 1, 0)))
+            state_at.append((row, max(total - 1, 0)))
             weights.append(0.0 if step.masked or not count else 1.0)
-            columns = np.arange(length - 1, length - 1 + count)
+            columns = np.arange(total - 1, total - 1 + count)
             token_at.append(np.stack([np.full(count, row), columns], axis=1))
             targets.append(np.asarray(generation.token_ids, dtype=np.int64))
             old.append(np.asarray(generation.logprobs, dtype=np.float32))
-            token_step.append(np.full(count, steps_so_far))
-            steps_so_far += 1
-            length += count
+            token_step.append(np.full(count, len(counts)))
+            counts.append(count)
+            total += count
             pieces += [generation.prompt_ids, generation.token_ids]
         sequences.append(np.concatenate([np.asarray(piece, dtype=np.int64) for piece in pieces]))
     ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
-    flat_advantages = np.ones(steps_so_far) if advantages is None else np.concatenate([np.asarray(a) for a in advantages])
-    flat_returns = np.zeros(steps_so_far) if returns is None else np.concatenate([np.asarray(r) for r in returns])
-    action_tokens = np.concatenate(targets)
-    flat_reference = np.zeros(len(action_tokens)) if ref_logprobs is None else np.concatenate([np.asarray(one) for one in ref_logprobs])
     return Batch(
         ids=torch.from_numpy(ids),
         token_at=torch.from_numpy(np.concatenate(token_at).astype(np.int64)),
-        targets=torch.from_numpy(action_tokens),
+        targets=torch.from_numpy(np.concatenate(targets)),
         old_logprobs=torch.from_numpy(np.concatenate(old)),
-        ref_logprobs=torch.from_numpy(flat_reference.astype(np.float32)),
         token_step=torch.from_numpy(np.concatenate(token_step).astype(np.int64)),
         state_at=torch.tensor(state_at),
+        action_lengths=torch.tensor(counts),
         prompt_lengths=torch.tensor([len(trajectory.steps[0].generation.prompt_ids) for trajectory in trajectories]),
-        advantages=torch.from_numpy(flat_advantages.astype(np.float32)),
-        returns=torch.from_numpy(flat_returns.astype(np.float32)),
         weights=torch.tensor(weights),
+        steps=tuple(len(trajectory.steps) for trajectory in trajectories),
+        actions=tuple(map(action_tokens, trajectories)),
         tokens=sum(map(len, sequences)),
     )
 
@@ -117,17 +99,26 @@ def length(trajectory: Trajectory) -> int:
     return sum(len(step.generation.prompt_ids) + len(step.generation.token_ids) for step in trajectory.steps)
 
 
-def micro_batches(trajectories: Sequence[Trajectory], token_budget: int) -> Iterator[list[int]]:
-    """Yield indices of trajectories of similar length, with at most ``token_budget`` padded tokens together.
+def action_tokens(trajectory: Trajectory) -> int:
+    """Return the number of action tokens of a trajectory."""
+    return sum(len(step.generation.token_ids) for step in trajectory.steps)
 
-    A trajectory that is longer than the budget comes alone.
+
+def micro_batches(sizes: Sequence[tuple[int, int]], token_budget: int) -> Iterator[list[int]]:
+    """Yield indices of what is of similar length, with at most ``token_budget`` padded tokens together.
+
+    Args:
+        sizes: For each unit that stays together, how many sequences it has, and how long the longest of them is.
+        token_budget: A unit that is larger comes alone.
     """
-    order = sorted(range(len(trajectories)), key=lambda index: -length(trajectories[index]))
+    order = sorted(range(len(sizes)), key=lambda index: -sizes[index][1])
     group: list[int] = []
+    rows = 0
     for index in order:
-        if group and (len(group) + 1) * length(trajectories[group[0]]) > token_budget:
+        if group and (rows + sizes[index][0]) * sizes[group[0]][1] > token_budget:
             yield group
-            group = []
+            group, rows = [], 0
         group.append(index)
+        rows += sizes[index][0]
     if group:
         yield group

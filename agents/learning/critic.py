@@ -7,15 +7,76 @@ and the task, and after every update it is fitted in many cheap passes: the hidd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..credit.episodes import Floats
 from ..models.value_head import ValueHead
+from ..parallel import processes
+from .advantages import Credited
 from .losses import masked_mean, value_loss
+from .passes import Encoded, Passes
 
-__all__ = ["explained_variance", "fit_values"]
+__all__ = ["Features", "explained_by_values", "explained_variance", "fit_value_head", "fit_values", "warm_up_critic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the value head is fitted to, without gradient, for S steps."""
+
+    state: Tensor
+    """(S, H)"""
+    task: Tensor
+    """(S, H)"""
+    returns: Tensor
+    """(S,)"""
+    weights: Tensor
+    """(S,) 0 for steps that say nothing."""
+
+    @classmethod
+    def of(cls, encoded: Encoded, returns: Sequence[ArrayLike]) -> Features:
+        """Return those of a micro-batch, whose trajectories have these returns per step."""
+        # Detached: a critic that is still wrong must not reshape the features that the policy acts on.
+        return cls(encoded.states.detach(), encoded.tasks.detach(), encoded.tensor(returns), encoded.batch.weights)
+
+
+def fit_value_head(passes: Passes, optimizer: torch.optim.Optimizer, seen: Sequence[Features], *, count: int, rng: np.random.Generator) -> dict[str, float]:
+    """Fit the value head to what all processes have seen of an update; return its mean loss in the last pass.
+
+    Args:
+        passes: Of the model.
+        optimizer: From ``policy_optimizer``.
+        seen: This process's features.
+        count: Passes over all of them.
+        rng: Draws the minibatches.
+    """
+    every = processes.gather(seen)
+    if not every or not count:
+        return {}
+    parts = (torch.cat([getattr(one, name) for one in every]) for name in Features.__slots__)
+    state, task, returns, weights = parts
+    return {"value_loss": fit_values(passes.lm.value_head, optimizer, (state, task), returns, weights, passes=count, rng=rng)}
+
+
+def warm_up_critic(passes: Passes, optimizer: torch.optim.Optimizer, data: Credited, *, count: int, rng: np.random.Generator) -> None:
+    """Fit the value head before the first update, so that even that one has a baseline; the policy stays as it is.
+
+    Args:
+        passes: Of the model.
+        optimizer: From ``policy_optimizer``.
+        data: Episodes of the policy, with their returns.
+        count: Passes over their steps.
+        rng: Draws the minibatches.
+    """
+    with torch.no_grad():
+        units = [(trajectory,) for trajectory in data.trajectories]
+        seen = [Features.of(encoded, [data.returns[place] for place in encoded.places]) for encoded in passes.encode(units)]
+    fit_value_head(passes, optimizer, seen, count=count, rng=rng)
 
 
 def fit_values(
@@ -66,3 +127,10 @@ def explained_variance(values: Floats, returns: Floats) -> float:
     """
     spread = float(np.var(returns)) if len(returns) else 0.0
     return 1.0 - float(np.var(returns - values)) / spread if spread > 1e-12 else 0.0
+
+
+def explained_by_values(credited: Credited) -> float:
+    """Return the share of the returns' variance that the values explain which the policy gave while it played; masked steps do not count."""
+    live = ~np.concatenate([trajectory.masked for trajectory in credited.trajectories])
+    values = np.array([step.generation.value for trajectory in credited.trajectories for step in trajectory.steps])
+    return explained_variance(values[live], np.concatenate(credited.returns)[live])

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steptool_env.errors import InvalidArgument
 
-__all__ = ["action_logprobs", "dpo", "entropy", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "token_logprobs", "value_loss"]
+__all__ = ["action_logprobs", "dpo", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "value_loss"]
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
@@ -28,45 +28,10 @@ _LOWEST = -1e30
 """Of a log-probability: finite, so that its product with a probability of 0 is 0, and with a gradient is no overflow."""
 
 
-def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of each target token.
-
-        log π(y_i) = z_i[y_i] - logsumexp_v z_i[v]
-
-    Args:
-        logits: (N, V) any floating dtype; at position i, what predicts ``targets[i]``. Divide by the sampling temperature
-            first if the policy sampled with one.
-        targets: (N,) int64 token ids.
-
-    Returns:
-        (N,) float32.
-
-    Raises:
-        InvalidArgument: The shapes do not fit.
-    """
-    _shapes("logits", logits, "targets", targets)
-    z = logits.float()
-    return z.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(z, dim=-1)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of each next-token distribution, in nats.
-
-        H_i = -Σ_v p_i[v]·log p_i[v] = logsumexp_v z_i[v] - Σ_v p_i[v]·z_i[v]
-
-    Args:
-        logits: (N, V) any floating dtype; -inf marks tokens that are ruled out.
-
-    Returns:
-        (N,) float32, in [0, log V].
-    """
-    z = logits.float()
-    # A ruled-out token has p = 0 and z = -inf; their product must be 0, also in the gradient.
-    return torch.logsumexp(z, dim=-1) - (torch.softmax(z, dim=-1) * z.masked_fill(z == -torch.inf, 0.0)).sum(-1)
-
-
 class _Projected(torch.autograd.Function):
-    """``token_logprobs`` and ``entropy`` of the same logits, with a backward pass in place.
+    """Log-probabilities of the targets and entropies of the same logits, with a backward pass in place.
+
+        log π(y_i) = z_i[y_i] - logsumexp_v z_i[v],    H_i = -Σ_v p_i[v]·log p_i[v]
 
         ∂/∂z_v (g·log π(y) + h·H) = g·(1[v = y] - p_v) - h·p_v·(log p_v + H)
 
@@ -185,36 +150,23 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
     return loss, diagnostics
 
 
-def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None, clip: float | None = None) -> Tensor:
-    """Squared error of the critic, per step, optionally clipped as in PPO.
+def value_loss(values: Tensor, returns: Tensor) -> Tensor:
+    """Squared error of the critic, per step.
 
         loss_t = ½·(V_t - R_t)²
-        clipped: loss_t = ½·max((V_t - R_t)², (V_old + clamp(V_t - V_old, -c, c) - R_t)²)
-
-    Source of the clipped form: the PPO implementation of OpenAI Baselines (ppo2).
 
     Args:
         values: (T,) V_t of the critic that is trained.
-        returns: (T,) R_t = A_t + V_old,t; no gradient flows into it.
-        old_values: (T,) V of the critic at the time of the rollout; needed with ``clip``.
-        clip: c > 0, in units of return; None for the plain squared error.
+        returns: (T,) R_t; no gradient flows into it.
 
     Returns:
         (T,) to be minimised.
 
     Raises:
-        InvalidArgument: The shapes differ, ``clip`` is not positive, or comes without ``old_values``.
+        InvalidArgument: The shapes differ.
     """
     _equal("values", values, returns=returns)
-    returns = returns.detach()
-    error = (values - returns) ** 2
-    if clip is not None:
-        if old_values is None or not clip > 0:
-            raise InvalidArgument(f"clip must be positive and come with old_values, got clip={clip!r}, old_values of type {type(old_values).__name__}")
-        _equal("values", values, old_values=old_values)
-        old = old_values.detach()
-        error = torch.maximum(error, (old + (values - old).clamp(-clip, clip) - returns) ** 2)
-    return 0.5 * error
+    return 0.5 * (values - returns.detach()) ** 2
 
 
 def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

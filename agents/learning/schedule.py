@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from steptool_env.errors import InvalidArgument
 
 from ..credit.arrays import check_unit
 
-__all__ = ["HEAD_RATE", "learning_rate", "set_learning_rate", "share_done"]
-
-HEAD_RATE = 10.0
-"""How many times faster than the policy the value head learns."""
+__all__ = ["learning_rate", "share_done"]
 
 
 def share_done(updates: int, used: Mapping[str, float], limits: Mapping[str, float | None]) -> float:
@@ -65,15 +60,3 @@ def learning_rate(peak: float, end: float, done: float) -> float:
     check_unit("end", end)
     check_unit("done", done)
     return peak * (1.0 - (1.0 - end) * done)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the policy's rate, and that of the value head, ``HEAD_RATE`` times as high.
-
-    Args:
-        optimizer: Its first group of parameters is the policy's, the second one, if there is one, the value head's. Others
-            keep their rate.
-        rate: Per optimizer step.
-    """
-    for group, share in zip(optimizer.param_groups, (1.0, HEAD_RATE), strict=False):
-        group["lr"] = share * rate

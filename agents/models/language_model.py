@@ -1,7 +1,7 @@
 """``LanguageModel``: any causal language model of ``transformers``, as everything else in this package sees it.
 
 It turns token ids into hidden states, and hidden states into logits and values, in whichever precision and on however many
-processes. It neither samples (``lm.py``, ``engine.py``) nor learns (the algorithms).
+processes. It neither samples (``generation/``) nor learns (``learning/``).
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class LanguageModel(nn.Module):
         if bfloat16:
             self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
+        self.eval()  # dropout belongs to supervised learning, which asks for it; sampling must not have it
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +168,7 @@ class LanguageModel(nn.Module):
     def _check_head(self, base: Any) -> None:
         """Compare with the model's own attention and head; the model has the attention of this package afterwards."""
         ids = torch.arange(2, 6, device=self.device)[None]
-        training, autocast = self.training, self.autocast
+        autocast = self.autocast
         self.eval()  # dropout differs from call to call
         self.autocast = False  # thirty layers of bfloat16 differ by more than the tolerance in how they are rounded alone
         expected = self.model(input_ids=ids).logits.float()
@@ -177,7 +178,6 @@ class LanguageModel(nn.Module):
         self._recomputed = []
         got = self.logits(self.hidden(ids)).float()
         self.autocast = autocast
-        self.train(training)
         # Relative to the logits: those of random weights are small.
         if (expected - got).abs().max() > 0.02 * expected.abs().max():
             raise NotSupported(f"{self.config.model_type}: its logits are not a plain projection of its last hidden state")

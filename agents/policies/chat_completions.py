@@ -22,13 +22,13 @@ from ..servers.client import ChatClient, Failure
 from ..trajectory import Generation
 from ..trajectory.messages import as_tool_calls, earlier_call, read_tool_call
 
-__all__ = ["RemotePolicy"]
+__all__ = ["ChatCompletionsPolicy"]
 
 _REFUSED = ("http 401", "http 403", "http 404")
 """A wrong key, address or name of the model."""
 
 
-class RemotePolicy:
+class ChatCompletionsPolicy:
     """Asks a chat endpoint for the actions of all episodes at the same time.
 
     Args:

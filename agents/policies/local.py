@@ -7,40 +7,27 @@ log-probabilities exactly as they were sampled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from steptool_env.env import StepToolEnv
 from steptool_env.formats import CallFormat, make_format
-from steptool_env.types import Malformed, Message, Observation
+from steptool_env.types import Malformed, Observation
 
 from ..chat.base import Prompts
 from ..chat.prompts import make_prompts
+from ..chat.reading import Reading, end_tokens
 from ..generation.engine import Engine, Limits, Written
 from ..generation.stop_texts import StopTexts
 from ..models.language_model import LanguageModel
 from ..trajectory import Generation
+from .transcripts import Transcript, Transcripts
 
 if TYPE_CHECKING:
     from ..generation.constrained import Guides
 
 __all__ = ["LMPolicy"]
-
-
-@dataclass(slots=True)
-class _Talk:
-    """What the policy remembers of one running episode."""
-
-    messages: tuple[Message, ...]
-    tools: str
-    context: list[int]
-    """What the model reads before its next action."""
-    ended: bool = False
-    """Its last action ended with the end-of-turn token."""
-    full: bool = False
-    """The context window is used up: the episode gets no further token, also if a shorter observation would fit again."""
 
 
 class LMPolicy:
@@ -75,21 +62,20 @@ class LMPolicy:
         self.lm = lm
         self.call_format = make_format(call_format)
         self.prompts: Prompts = make_prompts(lm.tokenizer, self.call_format, getattr(lm.config, "steptool_prompt", None))
+        self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
         self.limits = Limits(max_new_tokens, temperature, token_budget, cache_budget)
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
         self.on_tokens: Callable[[int, int], None] | None = None
         """Called after each batch of actions with the numbers of tokens encoded before them and written."""
         self.profiler = lm.profiler
-        eos = lm.config.eos_token_id
-        self._eos = set(eos if isinstance(eos, list) else [eos] if eos is not None else []) | {lm.tokenizer.eos_token_id}
-        self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self._eos)
+        self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self.reading.ends, self.reading.text)
         self._guides: Guides | None = None
         if constrained:
             from ..generation.constrained import Guides
 
-            self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self._eos)
-        self._talks: dict[int, _Talk] = {}
+            self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self.reading.ends)
+        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
         self._envs: dict[int, StepToolEnv] = {}
         self._ready: list[tuple[int, Generation]] = []
         self._engine = self._new_engine()
@@ -115,7 +101,7 @@ class LMPolicy:
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
         self._engine = self._new_engine()
-        self._talks.clear()
+        self._transcripts.clear()
         self._envs.clear()
         self._ready.clear()
 
@@ -125,7 +111,7 @@ class LMPolicy:
         Episodes that are not among them are forgotten.
         """
         keys = [id(env) for env in envs]
-        for key in set(self._talks) - set(keys):
+        for key in set(self._envs) - set(keys):
             self.leave(self._envs[key])
         read, wrote = self._engine.read_tokens, self._engine.written_tokens
         for observation, env in zip(observations, envs, strict=True):
@@ -139,33 +125,22 @@ class LMPolicy:
 
     def submit(self, observation: Observation, env: StepToolEnv) -> None:
         """Ask for an action; ``poll`` will give it. ``env`` tells two episodes apart whose transcripts are equal."""
-        key, messages, tools = id(env), observation["messages"], observation["tools"]
-        talk = self._talks.get(key)
-        known = len(talk.messages) + 1 if talk is not None else 0  # the messages seen, and the action itself
-        new = talk is None or len(messages) <= known or messages[: known - 1] != talk.messages
+        key = id(env)
         with self.profiler("encode"):
-            if new:
-                context = self.prompts.prompt(observation)
-                self._talks[key] = talk = _Talk(messages, tools, context)
-                self._engine.drop(key)
-            else:
-                assert talk is not None
-                context = self.prompts.extend(messages[known:], tools if tools != talk.tools else "", ended=talk.ended)
-                talk.messages, talk.tools, talk.context = messages, tools, context
-        assert talk is not None
+            transcript = self._transcripts.read(key, observation)
         self._envs[key] = env
+        if transcript.new:
+            self._engine.drop(key)
         # Drawn for each episode, read or not: whether one fits must not change what the others say.
-        seed = int(torch.randint(2**62, (), generator=self.generator)) if new and self.limits.temperature else 0
-        length = self._engine.length(key) if key in self._engine else 0
-        talk.full = talk.full or length + len(context) > self.lm.context - self.limits.max_new_tokens
-        if talk.full:
+        seed = int(torch.randint(2**62, (), generator=self.generator)) if transcript.new and self.limits.temperature else 0
+        if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
             return
-        guide = self._guides.start(tools) if self._guides is not None else None
-        if new:
-            self._engine.add(key, context, seed, guide)
+        guide = self._guides.start(transcript.tools) if self._guides is not None else None
+        if transcript.new:
+            self._engine.add(key, transcript.context, seed, guide)
         else:
-            self._engine.extend(key, context, guide)
+            self._engine.extend(key, transcript.context, guide)
 
     @torch.inference_mode()
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
@@ -181,17 +156,17 @@ class LMPolicy:
             with self.profiler("encode"):
                 for (key, one), value in zip(written, values if written else (), strict=True):
                     assert isinstance(key, int)
-                    self._ready.append((key, self._generation(self._talks[key], one, value)))
+                    self._ready.append((key, self._generation(self._transcripts[key], one, value)))
         ready, self._ready = self._ready, []
         return [(self._envs[key], generation) for key, generation in ready]
 
     def leave(self, env: StepToolEnv) -> None:
         """Forget an episode: its room in the cache is free."""
         self._engine.drop(id(env))
-        self._talks.pop(id(env), None)
+        self._transcripts.drop(id(env))
         self._envs.pop(id(env), None)
 
-    def _generation(self, talk: _Talk, one: Written, value: float) -> Generation:
-        talk.ended = one.ids[-1] in self._eos
-        text = self._stop.decode(one.ids[:-1] if talk.ended else one.ids)
-        return Generation(text, self.call_format.parse(text), tuple(talk.context), tuple(one.ids), tuple(one.logprobs), value)
+    def _generation(self, transcript: Transcript, written: Written, value: float) -> Generation:
+        text, action, ended = self.reading.action(written.ids)
+        transcript.said(written.ids, ended=ended)
+        return Generation(text, action, tuple(transcript.context), tuple(written.ids), tuple(written.logprobs), value)

@@ -23,32 +23,28 @@ import torch
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import NotSupported
 from steptool_env.formats import CallFormat, make_format
-from steptool_env.types import Malformed, Message, Observation, Unanswered
+from steptool_env.types import Malformed, Observation, Unanswered
 
 from ..chat.base import Prompts
 from ..chat.prompts import make_prompts
+from ..chat.reading import Reading, end_tokens
 from ..models.language_model import LanguageModel
 from ..servers.client import ChatClient, Failure
 from ..servers.weights import HandOver
 from ..trajectory import Generation
+from .transcripts import Transcripts
 
 __all__ = ["ServedPolicy"]
 
 
 @dataclass(slots=True)
-class _Talk:
-    """What the policy remembers of one running episode."""
+class _Asking:
+    """What a server is asked about one running episode."""
 
     server: ChatClient
     seed: int
-    messages: tuple[Message, ...]
-    tools: str
     ids: list[int]
     """All tokens so far, actions included."""
-    context: int
-    """How many of them came in since the last action."""
-    ended: bool = False
-    """Its last action ended with the end-of-turn token."""
 
 
 class ServedPolicy:
@@ -84,11 +80,11 @@ class ServedPolicy:
         self.profiler = lm.profiler
         self.unanswered = 0
         """Episodes cut short because their server did not answer."""
-        eos = lm.config.eos_token_id
-        self._eos = set(eos if isinstance(eos, list) else [eos] if eos is not None else []) | {lm.tokenizer.eos_token_id}
+        self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
+        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()
-        self._talks: dict[int, _Talk] = {}
+        self._asking: dict[int, _Asking] = {}
         self._envs: dict[int, StepToolEnv] = {}
         self._asked: dict[Future[Any], int] = {}
         self._ready: list[tuple[int, Generation]] = []
@@ -105,7 +101,8 @@ class ServedPolicy:
             future.cancel()
         wait(self._asked)
         self._asked.clear()
-        self._talks.clear()
+        self._transcripts.clear()
+        self._asking.clear()
         self._envs.clear()
         self._ready.clear()
         self._model, self._live = self.handover(self.lm, self.update)
@@ -125,22 +122,18 @@ class ServedPolicy:
         """Ask for an action; ``poll`` will give it."""
         if not self._model:
             self.forget()
-        key, messages, tools = id(env), observation["messages"], observation["tools"]
-        talk = self._talks.get(key)
-        known = len(talk.messages) + 1 if talk is not None else 0  # the messages seen, and the action itself
+        key = id(env)
         with self.profiler("encode"):
-            if talk is None or len(messages) <= known or messages[: known - 1] != talk.messages:
-                ids = self.prompts.prompt(observation)
-                self._talks[key] = talk = _Talk(self._server(), int(torch.randint(2**31, (), generator=self.generator)), messages, tools, ids, len(ids))
-            else:
-                more = self.prompts.extend(messages[known:], tools if tools != talk.tools else "", ended=talk.ended)
-                talk.ids += more
-                talk.messages, talk.tools, talk.context = messages, tools, len(more)
+            transcript = self._transcripts.read(key, observation)
+        if transcript.new:
+            self._asking[key] = _Asking(self._server(), int(torch.randint(2**31, (), generator=self.generator)), [])
+        asking = self._asking[key]
+        asking.ids += transcript.context
         self._envs[key] = env
-        if len(talk.ids) > self.lm.context - self.max_new_tokens:
+        if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
         else:
-            self._asked[self._pool.submit(self._ask, talk.server, self._request(talk))] = key
+            self._asked[self._pool.submit(self._ask, asking.server, self._request(asking))] = key
 
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
         """Wait until somebody's action is complete, and return those that are."""
@@ -149,13 +142,14 @@ class ServedPolicy:
                 done, _ = wait(self._asked, return_when=FIRST_COMPLETED)
                 for future in done:
                     key = self._asked.pop(future)
-                    self._ready.append((key, self._generation(self._talks[key], future.result())))
+                    self._ready.append((key, self._generation(key, future.result())))
         ready, self._ready = self._ready, []
         return [(self._envs[key], generation) for key, generation in ready]
 
     def leave(self, env: StepToolEnv) -> None:
         """Forget an episode."""
-        self._talks.pop(id(env), None)
+        self._transcripts.drop(id(env))
+        self._asking.pop(id(env), None)
         self._envs.pop(id(env), None)
 
     # ---------------------------------------------------------------- parts
@@ -165,17 +159,17 @@ class ServedPolicy:
         servers = [server for server in self._live if server not in self._dead] or self._live
         return servers[self._turn % len(servers)]
 
-    def _request(self, talk: _Talk) -> dict[str, Any]:
+    def _request(self, asking: _Asking) -> dict[str, Any]:
         return {
             "model": self._model,
-            "prompt": talk.ids,
+            "prompt": asking.ids,
             "max_tokens": self.max_new_tokens,
             "temperature": self.temperature,
-            "seed": talk.seed + len(talk.ids),
+            "seed": asking.seed + len(asking.ids),
             "logprobs": 0,  # of the sampled token alone
             "return_token_ids": True,
             "stop": list(self.call_format.stop),
-            "stop_token_ids": sorted(self._eos),
+            "stop_token_ids": sorted(self.reading.ends),
             "include_stop_str_in_output": True,
             "skip_special_tokens": False,
             # A model's folder may ask for others, which would not be the policy that is trained.
@@ -192,17 +186,18 @@ class ServedPolicy:
             self._dead.add(server)
         return answer
 
-    def _generation(self, talk: _Talk, answer: tuple[list[int], list[float]] | Failure) -> Generation:
-        context = tuple(talk.ids[len(talk.ids) - talk.context :])
+    def _generation(self, key: int, answer: tuple[list[int], list[float]] | Failure) -> Generation:
+        transcript = self._transcripts[key]
+        context = tuple(transcript.context)
         if isinstance(answer, Failure):
             self.unanswered += 1
             return Generation("", Unanswered("", f"the model server did not answer: {answer}"), context)
         ids, logprobs = answer
-        talk.ids += ids
-        talk.ended = ids[-1] in self._eos
-        text = str(self.lm.tokenizer.decode(ids[:-1] if talk.ended else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        text, action, ended = self.reading.action(ids)
+        transcript.said(ids, ended=ended)
+        self._asking[key].ids += ids
         self.profiler.count("generate", len(context) + len(ids))
-        return Generation(text, self.call_format.parse(text), context, tuple(ids), tuple(logprobs))
+        return Generation(text, action, context, tuple(ids), tuple(logprobs))
 
 
 def sampled(content: Mapping[str, Any], most: int) -> tuple[list[int], list[float]]:

@@ -20,7 +20,7 @@ from ..trajectory import Trajectory, in_hindsight
 from .collect import rollout
 from .statistics import bootstrap, pass_all, pass_any
 
-__all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "summarize"]
+__all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "rollout_tasks", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,22 @@ def evaluate(
     width: int = 64,
     on_done: Callable[[Trajectory], None] | None = None,
 ) -> tuple[Report, list[Trajectory]]:
-    """Play one episode of each task.
+    """Play one episode of each task and measure them, against the suite's solutions where it knows some; arguments as for ``rollout_tasks``."""
+    trajectories = rollout_tasks(policy, suite, tasks, shaper=shaper, max_steps=max_steps, width=width, on_done=on_done)
+    return summarize(trajectories, oracle_calls(suite, tasks)), trajectories
+
+
+def rollout_tasks(
+    policy: Policy,
+    suite: TaskSuite,
+    tasks: Sequence[int],
+    *,
+    shaper: str | RewardShaper = "steptool",
+    max_steps: int | None = None,
+    width: int = 64,
+    on_done: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Play one episode of each task and return them in order, with the rewards that are known in hindsight.
 
     Args:
         policy: What acts.
@@ -88,7 +103,7 @@ def evaluate(
         trajectories = rollout(policy, envs, tasks, on_done=on_done)
         if envs:
             trajectories = in_hindsight(trajectories, envs[0].shaper)
-    return summarize(trajectories, oracle_calls(suite, tasks)), trajectories
+    return trajectories
 
 
 def held_out(suite: TaskSuite, episodes: int) -> list[int]:

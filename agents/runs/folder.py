@@ -1,7 +1,7 @@
 """A run's folder: what lies in it, and how its files are written and read.
 
 runs/<name>/config.json              the settings
-            metrics.jsonl, events…   what was measured, update by update; see metrics.py
+            metrics.jsonl, events…   what was measured, update by update; see trackers.py
             warm_start.safetensors   the policy after the warm start: what the KL term refers to
             checkpoints/             the newest ones, see checkpoint/; a killed run resumes from the last complete update
             trajectories.jsonl       the held-out episodes played after training
@@ -24,32 +24,58 @@ from torch import Tensor
 from steptool_env.errors import CheckpointError
 
 from ..config import Config
+from ..config.config import PARTS
 from ..models.language_model import LanguageModel
 from ..parallel import sharding
 from ..show.curve import learning_curve
 from ..trajectory import Trajectory, write_jsonl
-from .checkpoint import CONFIG_FILE
+from .checkpoint import CONFIG_FILE, list_checkpoints, load_checkpoint, unprefixed
 from .trackers import read_metrics
 
-__all__ = ["copy_warm_start", "has_warm_start", "load_weights", "read_config", "read_warm_start", "write_config", "write_report", "write_warm_start"]
+__all__ = [
+    "copy_warm_start",
+    "has_warm_start",
+    "load_weights",
+    "read_config",
+    "read_warm_start",
+    "start_from",
+    "trained_weights",
+    "write_config",
+    "write_report",
+    "write_warm_start",
+]
 
 WARM_START = "warm_start.safetensors"
+FORMAT = 2
+"""Of ``config.json``: 1 had no parts."""
 
 
 # -------------------------------------------------------------------- settings
 def read_config(run: Path) -> Config:
-    """Return the settings of a run's folder; raises ``CheckpointError`` if it holds none or they are broken."""
+    """Return the settings of a run's folder; raises ``CheckpointError`` if it holds none, or broken ones, or those of an earlier version."""
+    path = run / CONFIG_FILE
     try:
-        return Config.from_dict(json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise TypeError(f"expected an object with the parts {', '.join(PARTS)}, got {type(record).__name__}")
+        version = record.pop("format", None)
+        if version is None and "algo" in record:
+            raise CheckpointError(
+                f"{run} was made by an earlier version of this package, whose settings had no parts; it can be neither resumed nor evaluated by this one. "
+                f"Train it anew: steptool train --config {path} takes its settings"
+            )
+        if version != FORMAT:
+            raise ValueError(f"format {version!r}, this package reads {FORMAT}")
+        return Config.from_dict(record)
     except FileNotFoundError:
         raise CheckpointError(f"{run} holds no run: it has no {CONFIG_FILE}") from None
     except (ValueError, TypeError, LookupError) as fault:
-        raise CheckpointError(f"{run / CONFIG_FILE} cannot be read: {fault}") from fault
+        raise CheckpointError(f"{path} cannot be read: {fault}") from fault
 
 
 def write_config(run: Path, config: Config) -> None:
     """Write the settings, in place of those that are there."""
-    _write_json(run / CONFIG_FILE, config.as_dict())
+    _write_json(run / CONFIG_FILE, {"format": FORMAT, **config.as_dict()})
 
 
 # -------------------------------------------------------------------- the weights after the warm start
@@ -92,6 +118,38 @@ def copy_warm_start(source: Path, run: Path) -> None:
         unfinished = (run / WARM_START).with_suffix(".tmp")
         shutil.copy(source / WARM_START, unfinished)
         os.replace(unfinished, run / WARM_START)
+
+
+def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]:
+    """Return the newest trainable weights of a run, by name.
+
+    Args:
+        run: The run's folder.
+        warm_start: Those before reinforcement learning instead.
+
+    Raises:
+        CheckpointError: It has no weights yet, or broken ones.
+    """
+    if warm_start or not list_checkpoints(run):
+        return read_warm_start(run)
+    return unprefixed("model", load_checkpoint(run)[1])
+
+
+def start_from(source: Path, run: Path) -> None:
+    """Begin a new run with what another one has learnt: its newest weights are this run's warm start.
+
+    Args:
+        source: The other run's folder.
+        run: This run's; made if it is missing.
+
+    Raises:
+        CheckpointError: The other run has no weights, or this one has begun already.
+    """
+    if has_warm_start(run):
+        raise CheckpointError(f"{run} has begun already; name another folder, or use --resume")
+    weights = trained_weights(source)
+    run.mkdir(parents=True, exist_ok=True)
+    write_warm_start(run, weights)
 
 
 def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) -> None:

@@ -1,6 +1,6 @@
-"""``Run``: one training run. What every algorithm shares: setting up, playing, counting, saving, resuming, evaluating.
+"""``Run``: one training run. What every algorithm shares: tasks, the model, the policy that plays, counting, saving, resuming, evaluating.
 
-What it writes lies in the run's folder, see ``run_folder.py``.
+The order of all that is ``loop.py``; what a run writes lies in its folder, see ``folder.py``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from steptool_env.tasks import TaskSuite, make_suite
 
 from ..config import Config
 from ..learning.batches import length
-from ..learning.schedule import learning_rate, set_learning_rate, share_done
+from ..learning.optimizer import set_learning_rate
+from ..learning.passes import Passes
+from ..learning.schedule import learning_rate, share_done
 from ..models.loading import pick_device
 from ..parallel import processes, sharding
 from ..rollouts.collect import rollout
-from ..rollouts.evaluate import Report, evaluate, held_out, summarize
+from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
 from ..trajectory import Trajectory
 from .checkpoint import (
     claim_run,
@@ -43,7 +45,8 @@ from .checkpoint import (
     unprefixed,
 )
 from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
-from .policies import played_policy, training_model, training_policy
+from .policies import evaluated_policy, training_model, training_policy
+from .resuming import check_resumed
 from .trackers import Metrics
 from .warm_start import imitate_oracle
 
@@ -57,43 +60,52 @@ class Run:
     """A run in progress; a context manager.
 
     Args:
-        config: The settings. With ``resume``, those of the folder are used and these ignored, but for ``updates``.
+        config: The settings. With ``resume``, they must be those of the folder, but for those that may change, see ``resuming.py``.
         out: The run's folder.
         resume: Go on from the folder's last checkpoint.
         console: Where progress is shown; None shows none.
 
     Raises:
         CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
+        InvalidArgument: A setting differs from that of the run that is resumed.
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
-        processes.start(cpu=pick_device(config.device, config.model).type == "cpu")
+        processes.start(cpu=pick_device(config.model.device, config.model.name).type == "cpu")
         if processes.is_main():
             claim_run(out, resume)
         processes.wait()
-        self.out, self.resume = out, resume
-        self.config = config if not resume else Config.from_dict({**read_config(out).as_dict(), "updates": config.updates})
+        self.out, self.resume, self.config = out, resume, config
+        if resume:
+            check_resumed(read_config(out), config, out)
         self.console = console if console is not None and processes.is_main() else Console(quiet=True)
         self.update = 0
         """Updates done."""
         self.state: dict[str, Any] = {}
-        """What an algorithm wants to keep between updates, as JSON; saved with every checkpoint."""
+        """What must survive a kill beside tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
         # Mistakes show here, before anything is written.
-        self.shaper = _shaper(self.config)
+        self.shaper = _shaper(config)
         try:
-            self.suite("train", **self.config.demo_options)
+            self.suite("train", **config.warm_start.demo_options)
         except InvalidArgument as fault:
-            raise InvalidArgument(f"for the demonstrations (demo_options={self.config.demo_options}): {fault}") from fault
+            raise InvalidArgument(f"for the demonstrations (demo_options={config.warm_start.demo_options}): {fault}") from fault
         self.suite("test")
-        self.lm = training_model(self.config)
+        self.lm = training_model(config)
+        self.passes = Passes(
+            self.lm,
+            token_budget=config.model.token_budget,
+            temperature=config.rollout.temperature,
+            max_grad_norm=config.learning.max_grad_norm,
+        )
         # Dropout in the warm start draws from the global generator.
         torch.manual_seed(self._sampling_seed)
-        self.policy = training_policy(self.lm, self.config, out, seed=self._sampling_seed)
-        self.rng = np.random.default_rng(self.config.seed)
+        self.policy = training_policy(self.lm, config, out, seed=self._sampling_seed)
+        self.rng = np.random.default_rng(config.run.seed)
         self.reference: dict[str, Tensor] = {}
+        """The trainable weights after the warm start, by name."""
         if not resume and processes.is_main():
-            write_config(out, self.config)
+            write_config(out, config)
         self.metrics: Metrics | None = None
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
@@ -117,37 +129,43 @@ class Run:
     @property
     def name(self) -> str:
         """What the progress bar calls the algorithm."""
-        return Path(self.config.algo).stem
+        return Path(self.config.learning.algo).stem
 
     @property
     def _sampling_seed(self) -> int:
-        return self.config.seed + _APART * processes.rank()
-
-    # ---------------------------------------------------------------- tasks
-    def suite(self, split: str, **options: Any) -> TaskSuite:
-        """Return the run's suite with this split."""
-        return make_suite(self.config.suite, **{**self.config.suite_options, **options, "split": split})
-
-    def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
-        """Return environments of the suite with the run's shaper."""
-        return [StepToolEnv(suite, self.shaper, max_steps=self.config.max_steps) for _ in range(count)]
-
-    def play(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
-        """Play one episode of every task with the policy, this process its share; return all of them, in order."""
-        with self.lm.whole():
-            return processes.gather(rollout(self.policy, envs, processes.share(tasks)))
-
-    def draw(self, suite: TaskSuite) -> list[int]:
-        """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
-        tasks = self.rng.integers(len(suite), size=self.config.episodes // self.config.group)
-        return [int(task) for task in tasks for _ in range(self.config.group)]
+        return self.config.run.seed + _APART * processes.rank()
 
     def options(self, **defaults: Any) -> dict[str, Any]:
         """Return the algorithm's own settings, ``algo_options`` over these defaults; raises ``UnknownName`` for one that has none."""
-        for name in self.config.algo_options:
+        chosen = self.config.learning.algo_options
+        for name in chosen:
             if name not in defaults:
                 raise UnknownName(f"option of {self.name}", name, defaults)
-        return {**defaults, **self.config.algo_options}
+        return {**defaults, **chosen}
+
+    # ---------------------------------------------------------------- tasks and episodes
+    def suite(self, split: str, **options: Any) -> TaskSuite:
+        """Return the run's suite with this split."""
+        task = self.config.task
+        return make_suite(task.suite, **{**task.suite_options, **options, "split": split})
+
+    def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
+        """Return environments of the suite with the run's shaper."""
+        return [StepToolEnv(suite, self.shaper, max_steps=self.config.task.max_steps) for _ in range(count)]
+
+    def draw(self, suite: TaskSuite) -> list[int]:
+        """Draw the tasks of an update: ``episodes`` of them, each ``group`` times."""
+        rollout = self.config.rollout
+        tasks = self.rng.integers(len(suite), size=rollout.episodes // rollout.group)
+        return [int(task) for task in tasks for _ in range(rollout.group)]
+
+    def collect(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
+        """Play one episode of every task with the policy, this process its share; return all of them, in order, and count them."""
+        with self.lm.whole():
+            trajectories = processes.gather(rollout(self.policy, envs, processes.share(tasks)))
+        self.spent["env_steps"] += sum(len(trajectory.steps) for trajectory in trajectories)
+        self.spent["model_tokens"] += sum(map(length, trajectories))
+        return trajectories
 
     # ---------------------------------------------------------------- budget
     @property
@@ -156,6 +174,11 @@ class Run:
         found: dict[str, int] = self.state.setdefault("spent", {"env_steps": 0, "model_tokens": 0})
         return found
 
+    def count_passes(self) -> None:
+        """Add to ``spent`` what was trained on since the last call."""
+        self.spent["model_tokens"] += self.passes.tokens
+        self.passes.tokens = 0
+
     @property
     def goes_on(self) -> bool:
         """Whether there is budget for another update."""
@@ -163,32 +186,19 @@ class Run:
         return all(limit is None or used[name] < limit for name, limit in self._limits.items())
 
     @property
-    def done(self) -> float:
-        """Share of the training that is done, in [0, 1], by whichever limit ends it first: 0 at the first update, 1 at the last one."""
-        return share_done(self.update, self._used, self._limits)
-
-    @property
     def _used(self) -> dict[str, int]:
         return {"updates": self.update, **self.spent}
 
     @property
     def _limits(self) -> dict[str, int | None]:
-        return {"updates": self.config.updates, "env_steps": self.config.budget_steps, "model_tokens": self.config.budget_tokens}
+        run = self.config.run
+        return {"updates": run.updates, "env_steps": run.budget_steps, "model_tokens": run.budget_tokens}
 
     def cool_down(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of the next update, and tell the schedules of the shaper how much of the training is done."""
-        done = self.done
+        done = share_done(self.update, self._used, self._limits)
         set_training_progress(self.shaper, done)
-        set_learning_rate(optimizer, learning_rate(self.config.lr, self.config.lr_end, done))
-
-    def played(self, trajectories: Sequence[Trajectory]) -> None:
-        """Count episodes of training environments, and what the policy read and wrote in them."""
-        self.spent["env_steps"] += sum(len(one.steps) for one in trajectories)
-        self.encoded(trajectories)
-
-    def encoded(self, trajectories: Sequence[Trajectory], times: int = 1) -> None:
-        """Count that a model has encoded these trajectories, to learn from them or to compare with them."""
-        self.spent["model_tokens"] += times * sum(map(length, trajectories))
+        set_learning_rate(optimizer, learning_rate(self.config.learning.lr, self.config.learning.lr_end, done))
 
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
@@ -198,9 +208,10 @@ class Run:
         if known:
             load_weights(self.lm, read_warm_start(self.out), self.out)
         else:
-            if self.config.demos and self.config.demo_epochs:
-                suite = self.suite("train", **self.config.demo_options)
-                self.state["warm_loss"] = imitate_oracle(self.lm, self.policy, suite, self.config, self.progress)
+            if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
+                suite = self.suite("train", **self.config.warm_start.demo_options)
+                self.state["warm_loss"] = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
+                self.passes.tokens = 0  # the budget begins after the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():
                 write_warm_start(self.out, weights)
@@ -224,7 +235,7 @@ class Run:
         processes.wait()
         if not processes.is_main():
             return extra
-        if self.resume:  # it may have got more updates; the next --resume must know
+        if self.resume:  # what may change has perhaps changed; the next --resume must know
             write_config(self.out, self.config)
         self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
         return extra
@@ -260,8 +271,9 @@ class Run:
     # ---------------------------------------------------------------- evaluation
     def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
         """Play held-out tasks greedily; the report is kept in ``state`` under the label, so that a resumed run has it."""
+        config = self.config
         suite = self.suite("test")
-        tasks = held_out(suite, self.config.eval_episodes)
+        tasks = held_out(suite, config.run.eval_episodes)
         bar = self.progress.add_task(label, total=len(tasks), note="")
         solved = [0.0]
 
@@ -270,13 +282,18 @@ class Run:
             done = int(self.progress.tasks[bar].completed) + 1
             self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
 
-        config = self.config
-        policy, mine = played_policy(self.lm, config), processes.share(tasks)
         with self.lm.whole():
-            report, trajectories = evaluate(policy, suite, mine, shaper=self.shaper, max_steps=config.max_steps, width=config.eval_width, on_done=show)
-        if processes.world() > 1:
-            trajectories = processes.gather(trajectories)
-            report = summarize(trajectories)
+            mine = rollout_tasks(
+                evaluated_policy(self.lm, config),
+                suite,
+                processes.share(tasks),
+                shaper=self.shaper,
+                max_steps=config.task.max_steps,
+                width=config.run.eval_width,
+                on_done=show,
+            )
+        trajectories = processes.gather(mine)
+        report = summarize(trajectories, oracle_calls(suite, tasks))
         self.state[label] = report.as_dict()
         return report, trajectories
 
@@ -284,7 +301,7 @@ class Run:
         """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
         report: dict[str, Any] = {
             "run": str(self.out),
-            "algo": self.config.algo,
+            "algo": self.config.learning.algo,
             "before": before.as_dict() if before is not None else None,
             "after": after.as_dict(),
             "updates": self.update,
@@ -297,7 +314,7 @@ class Run:
 
 
 def _shaper(config: Config) -> RewardShaper:
-    options = dict(config.shaper_options)
-    if "gamma" in inspect.signature(shaper_factory(config.shaper)).parameters:
-        options.setdefault("gamma", config.gamma)  # shaping with another discount than the learner's may change what is best
-    return make_shaper(config.shaper, **options)
+    options = dict(config.task.shaper_options)
+    if "gamma" in inspect.signature(shaper_factory(config.task.shaper)).parameters:
+        options.setdefault("gamma", config.learning.gamma)  # shaping with another discount than the learner's may change what is best
+    return make_shaper(config.task.shaper, **options)

@@ -78,8 +78,6 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:
 def _encode(trajectory: Trajectory, index: int) -> bytes:
     task = trajectory.task
     record = {
-        "policy_version": int(trajectory.policy_version),
-        "seed": int(trajectory.seed),
         "task": {
             "id": task.id,
             "instruction": task.instruction,
@@ -199,7 +197,7 @@ def _only(record: Mapping[str, Any], what: str, *known: str) -> None:
 
 def _trajectory(value: Any) -> Trajectory:
     record = _is(value, dict, "a line")
-    _only(record, "a trajectory", "policy_version", "seed", "task", "steps")
+    _only(record, "a trajectory", "task", "steps")
     raw = _get(record, "task", dict)
     _only(raw, "a task", "id", "instruction", "tools", "max_steps", "tags")
     tags = _get(raw, "tags", dict)
@@ -208,7 +206,7 @@ def _trajectory(value: Any) -> Trajectory:
             raise ValueError(f"the tag {key!r} must be a string or an integer, got {tag!r:.80}")
     task = Task(_get(raw, "id", str), _get(raw, "instruction", str), _all(raw, "tools", str), _get(raw, "max_steps", int), None, tags)
     steps = tuple(_step(entry, task) for entry in _all(record, "steps", dict))
-    return Trajectory(steps, _get(record, "policy_version", int), _get(record, "seed", int))
+    return Trajectory(steps)
 
 
 STEP_FIELDS = (

@@ -78,9 +78,6 @@ class Trajectory:
     """One episode, from its first step to its last. It has at least one step, and all steps are of the same task."""
 
     steps: tuple[Step, ...]
-    policy_version: int = 0
-    """Number of the update whose policy acted."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .files import CONFIG_FILE, claim_run, discard_checkpoints, list_checkpoints, load_checkpoint, prefixed, save_checkpoint, unprefixed
+from .files import CONFIG_FILE, claim_run, list_checkpoints, load_checkpoint, prefixed, save_checkpoint, unprefixed
 from .generators import RandomSource, rng_state, set_rng_state
 from .optimizers import flatten_optimizer, restore_optimizer
 from .plain import JSON
@@ -12,7 +12,6 @@ __all__ = [
     "JSON",
     "RandomSource",
     "claim_run",
-    "discard_checkpoints",
     "flatten_optimizer",
     "list_checkpoints",
     "load_checkpoint",

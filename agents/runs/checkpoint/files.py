@@ -28,7 +28,7 @@ from steptool_env.errors import CheckpointError, InvalidArgument
 
 from .plain import JSON, check_json
 
-__all__ = ["CONFIG_FILE", "claim_run", "discard_checkpoints", "list_checkpoints", "load_checkpoint", "prefixed", "save_checkpoint", "unprefixed"]
+__all__ = ["CONFIG_FILE", "claim_run", "list_checkpoints", "load_checkpoint", "prefixed", "save_checkpoint", "unprefixed"]
 
 CONFIG_FILE = "config.json"
 FORMAT, VERSION = "steptool-checkpoint", 1
@@ -76,7 +76,7 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
 
     Raises:
         InvalidArgument: ``update``, ``keep``, a tensor or a value of ``state`` is not of the kind above; nothing is written.
-        CheckpointError: A later checkpoint exists (see ``discard_checkpoints``), or something that is no checkpoint of
+        CheckpointError: A later checkpoint exists, or something that is no checkpoint of
             ours is in the way; nothing is overwritten.
         OSError: The disk is full or not writable; what was there before is still there.
     """
@@ -88,7 +88,7 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
     folder = _folder(run, update)
     root = folder.parent
     if later := [other for other in list_checkpoints(run) if other > update]:
-        raise CheckpointError(f"cannot save update {update}: {root} holds the later update {later[-1]}; resume from it, or discard it first")
+        raise CheckpointError(f"cannot save update {update}: {root} holds the later update {later[-1]}; resume from it, or use another folder")
     if folder.exists():
         _manifest(folder, update)  # raises if it is not ours to replace
     unique, aliases = _untie(tensors)
@@ -176,14 +176,6 @@ def list_checkpoints(run: Path) -> list[int]:
     root = run / "checkpoints"
     names = [path.parent.name for path in root.glob(f"update-*/{MANIFEST}")] if root.is_dir() else []
     return sorted(int(name[7:]) for name in names if re.fullmatch(r"update-([0-9]{8}|[1-9][0-9]{8,})", name))
-
-
-def discard_checkpoints(run: Path, after: int) -> list[int]:
-    """Remove the checkpoints later than update ``after``, so that a run can go on from there; returns which they were."""
-    gone = [update for update in list_checkpoints(run) if update > after]
-    for update in reversed(gone):
-        _remove(_folder(run, update))
-    return gone
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers import Reply, Request, oracle_chat, process, serving
 
-from steptool_agents.policies.chat_completions import RemotePolicy, served_tokens
+from steptool_agents.policies.chat_completions import ChatCompletionsPolicy, served_tokens
 from steptool_agents.rollouts.evaluate import evaluate
 from steptool_agents.servers.client import ChatClient
 from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
@@ -26,7 +26,7 @@ def test_a_served_model_plays_whole_episodes(form: str) -> None:
     seen: list[dict[str, Any]] = []
     with serving(oracle_chat(form, seen)) as here:
         client = ChatClient(f"http://{here}/v1")
-        policy = RemotePolicy(client, "m", call_format=None if form == "native" else form, logprobs=True)
+        policy = ChatCompletionsPolicy(client, "m", call_format=None if form == "native" else form, logprobs=True)
         suite = make_suite("jsonl", split="all")
         report, trajectories = evaluate(policy, suite, range(len(suite)), width=6)
         client.close()
@@ -58,7 +58,7 @@ def test_a_server_killed_in_mid_episode_masks_its_episodes_and_the_run_goes_on(t
             server.wait()
 
         client = ChatClient(f"http://{here}/v1", attempts=2, backoff=0.0)
-        policy = RemotePolicy(client, "m")
+        policy = ChatCompletionsPolicy(client, "m")
         report, trajectories = evaluate(policy, suite, range(len(suite)), width=6, on_done=kill)
         client.close()
     assert len(ended) == report.episodes == len(suite)
@@ -83,7 +83,7 @@ def test_a_server_that_fails_and_then_works(status: int) -> None:
     suite = make_suite("jsonl", split="all")
     with serving(flaky(status, 3)) as here:
         client = ChatClient(f"http://{here}/v1", attempts=4, backoff=0.0)
-        policy = RemotePolicy(client, "m")
+        policy = ChatCompletionsPolicy(client, "m")
         report, _ = evaluate(policy, suite, range(len(suite)), width=6)
         client.close()
     assert (report.success, report.masked, policy.unanswered) == (1.0, 0, 0)
@@ -95,7 +95,7 @@ def test_a_server_that_fails_for_longer_than_it_is_asked(status: int) -> None:
     suite = make_suite("jsonl", split="all")
     with serving(flaky(status, 6)) as here:
         client = ChatClient(f"http://{here}/v1", attempts=2, backoff=0.0, concurrency=1)
-        report, trajectories = evaluate(RemotePolicy(client, "m"), suite, range(len(suite)), width=6)
+        report, trajectories = evaluate(ChatCompletionsPolicy(client, "m"), suite, range(len(suite)), width=6)
         client.close()
     # One at a time, twice each: the first three requests are given up, the rest of the run is played.
     assert [one.steps[-1].masked for one in trajectories] == [True] * 3 + [False] * (len(suite) - 3)
@@ -106,7 +106,7 @@ def test_a_server_that_refuses_from_the_start_is_a_wrong_setting() -> None:
     with serving(lambda request: (401, {}, "who are you?")) as here:
         client = ChatClient(f"http://{here}/v1", attempts=1)
         with pytest.raises(Unavailable, match=r"refused all of the first 2 requests: HTTP status 401: who are you\?"):
-            evaluate(RemotePolicy(client, "m"), make_suite("jsonl"), range(2))
+            evaluate(ChatCompletionsPolicy(client, "m"), make_suite("jsonl"), range(2))
         client.close()
 
 

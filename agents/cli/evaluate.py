@@ -1,0 +1,108 @@
+"""The command ``steptool eval``: play tasks with a policy and say how well it went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import EpisodeBar, Json, Level, Option, Split, make_console, pairs
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Option(help="A run's folder: evaluate what it has trained.")] = None,
+    policy: Annotated[str | None, typer.Option(help="oracle or random.")] = None,
+    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, a folder, or a hub name; with --server, its name there.")] = None,
+    server: Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint that plays, such as http://127.0.0.1:8000/v1.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Where the tasks come from; the run's own by default.")] = None,
+    level: Level = None,
+    split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
+    episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
+    call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): hermes by default, native calls of a server.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
+    faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
+    option: Option = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the episodes to this file, for `steptool view`.")] = None,
+    json_: Json = False,
+) -> None:
+    """Play tasks and report success with a 95 % interval."""
+    from steptool_env.errors import InvalidArgument, UnknownName
+    from steptool_env.tasks import make_suite
+    from steptool_env.tasks.wrapped import Faulty
+
+    from ..policies.base import OraclePolicy, Policy, RandomPolicy
+    from ..rollouts.evaluate import evaluate as evaluate_policy
+    from ..rollouts.evaluate import held_out, pass_rates
+
+    if (run is not None) + (policy is not None) + (model is not None) != 1:
+        raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")
+    if server is not None and model is None:
+        raise InvalidArgument("--server needs --model NAME, the name of the model there")
+    options: dict[str, Any] = {}
+    width, max_steps, temperature = 64, None, 0.0 if samples == 1 else 1.0
+    actor: Policy
+    if run is not None:
+        from ..runs.policies import load_policy
+
+        actor, config = load_policy(run, temperature=temperature, seed=seed)
+        if suite in (None, config.task.suite):
+            suite, options = config.task.suite, dict(config.task.suite_options)
+        width, max_steps = config.run.eval_width, config.task.max_steps
+    elif policy is not None:
+        scripted: dict[str, Policy] = {"oracle": OraclePolicy(), "random": RandomPolicy(seed)}
+        if policy not in scripted:
+            raise UnknownName("policy", policy, scripted)
+        actor = scripted[policy]
+    elif server is not None:
+        from ..policies.chat_completions import ChatCompletionsPolicy
+        from ..servers.client import ChatClient
+
+        assert model is not None
+        actor = ChatCompletionsPolicy(ChatClient(server), model, call_format=call_format, temperature=temperature)
+    else:
+        from ..config import Config, preset
+        from ..models.loading import load_model
+        from ..runs.policies import evaluated_policy
+
+        assert model is not None
+        config = Config.of(**preset(model, suite or "worlds"))
+        config = config.replace(call_format=call_format or config.model.call_format)
+        lm = load_model(model, seed=seed, bfloat16=config.model.bfloat16)
+        width, max_steps = config.run.eval_width, config.task.max_steps
+        actor = evaluated_policy(lm, config, temperature=temperature, seed=seed)
+    options |= pairs(option, "--option")
+    if level is not None:
+        options["level"] = level
+    options.pop("split", None)  # --split says it
+    tasks = make_suite(suite or "worlds", **options, split=split.value)
+    if faults:
+        tasks = Faulty(tasks, faults, seed)
+    indices = [index for index in held_out(tasks, episodes) for _ in range(samples)]
+    console = make_console(json_)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)  # now: after an hour of playing would be late to fail
+
+    with console.status("") if json_ else EpisodeBar(console, len(indices)) as bar:
+        report, played = evaluate_policy(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))
+    if out is not None:
+        from ..trajectory import write_jsonl
+
+        write_jsonl(out, played)
+    result = {"suite": tasks.name, "split": split.value, "options": options, **report.as_dict()}
+    if samples > 1:
+        result |= pass_rates(played)
+    if json_:
+        print(json.dumps(result))
+        return
+    from ..show.tables import table
+
+    console.print(table({"before": None, "after": result}))
+    for name in ("pass@k", "pass^k") if samples > 1 else ():
+        console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
+    if out is not None:
+        console.print(f"Saved {len(played)} episodes; look at them with: steptool view {out}", highlight=False, soft_wrap=True)

@@ -1,0 +1,54 @@
+"""The command ``steptool table``: all methods side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Set, make_console, pairs
+
+__all__ = ["table"]
+
+
+def table(
+    out: Annotated[Path, typer.Option(help="The grid's folder; one that was killed goes on where it stopped.")] = Path("runs/table"),
+    from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="A row of the table, or an algorithm as --algo takes it; may be repeated.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="The settings.json of a search: its best settings of every method.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, … of every method.")] = 1,
+    search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks of each split.")] = 200,
+    budget: Annotated[int, typer.Option(min=1, help="Calls of the model per task, for every search.")] = 30,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from ..experiments.grid import SPLITS, Spec, rows, run_grid
+
+    console = make_console(json_)
+    failed: list[Path] = []
+    if from_ is None:
+        chosen = rows(method or ())
+        if settings is not None:
+            from ..experiments.tuning import read_settings, tuned
+
+            chosen = tuned(read_settings(settings), chosen)
+        own = pairs(set_, "--set")
+        splits = SPLITS if own.get("suite", "worlds") == "worlds" else {"held-out": {}}
+        spec = Spec(chosen, list(range(seeds)), own, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
+        failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
+    from ..experiments.table import as_markdown, build, write
+
+    made = build(from_ or out)
+    files = write(made, from_ or out)
+    print(json.dumps(made) if json_ else as_markdown(made))
+    console.print(f"Saved: {', '.join(map(str, files))}")
+    for folder in failed:
+        print(f"steptool: {folder} failed; its log.txt says why", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,135 @@
+"""The command ``steptool train``: train a policy and compare it with itself before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import ConfigFile, Json, Level, Option, Set, ShaperOption, make_console, pairs, read_settings_file
+
+__all__ = ["train"]
+
+
+def train(
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/<algo>-<model>-<suite>-<seed> by default.")] = None,
+    algo: Annotated[
+        str | None, typer.Option(help="The algorithm: a name, module:function, or a Python file with a function train; step-ppo by default.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="tiny (the default), smollm2, a folder, or a hub name.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Where the tasks come from; worlds by default; see `steptool suites`.")] = None,
+    level: Level = None,
+    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,
+    shaper_option: ShaperOption = None,
+    credit: Annotated[str | None, typer.Option(help="Who gets what of the rewards: step, token, trajectory, rloo, grpo, gigpo, bilevel, reference.")] = None,
+    call_format: Annotated[str | None, typer.Option(help="How calls are written; hermes by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete update of the run in --out, with its settings.")] = False,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Begin with the policy that this run has trained, and its settings where none are given.")
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Also print where the time of an update went.")] = False,
+    option: Option = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Train a policy and compare it with itself before, on held-out tasks."""
+    from steptool_env.errors import InvalidArgument
+
+    from ..algorithms import algorithm_settings, load_algorithm
+    from ..config import Layer, configure
+    from ..config.config import Config, merged
+
+    flags = {
+        "learning.algo": algo,
+        "model.name": model,
+        "task.suite": suite,
+        "task.suite_options.level": level,
+        "task.shaper": shaper,
+        "learning.credit": credit,
+        "model.call_format": call_format,
+        "run.seed": seed,
+        "run.updates": updates,
+        **{f"task.suite_options.{name}": value for name, value in pairs(option, "--option").items()},
+        **{f"task.shaper_options.{name}": value for name, value in pairs(shaper_option, "--shaper-option").items()},
+    }
+    layers = [
+        Layer(f"file {config}", read_settings_file(config) if config is not None else {}),
+        Layer("option", {name: value for name, value in flags.items() if value is not None}),
+        Layer("--set", pairs(set_, "--set")),
+    ]
+    console = make_console(json_)
+    if resume:
+        from ..runs.folder import read_config
+
+        if from_ is not None:
+            raise InvalidArgument("--resume goes on with the run in --out, --from begins a new one: give one of them")
+        out = out or default_folder(configure(layers, algorithm_settings).config)
+        parts = read_config(out).as_dict()
+        for layer in layers:
+            parts = merged(parts, layer.settings)
+        settings = Config.from_dict(parts)
+    else:
+        if from_ is not None:
+            from ..runs.folder import read_config
+
+            layers.insert(0, Layer(f"run {from_}", read_config(from_).flat()))
+        settings, sources = configure(layers, algorithm_settings)
+        out = out or default_folder(settings)
+        _check(settings)
+        if from_ is not None:
+            from ..runs.folder import start_from
+
+            start_from(from_, out)
+        if not json_:
+            _tell(console, settings, sources)
+    algorithm = load_algorithm(settings.learning.algo)
+    report = algorithm(settings, out, resume=resume, console=console)
+    if int(os.environ.get("RANK", "0")):
+        return  # started beside others: the first process speaks for all
+    if json_:
+        print(json.dumps(report))
+        return
+    from ..show.tables import table
+
+    console.print(table(report))
+    if profile:
+        from ..runs.trackers import read_metrics
+        from ..show.tables import profile_table
+
+        console.print(profile_table(read_metrics(out)))
+    curve = ", learning_curve.png" if report["updates"] else ""
+    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}")
+
+
+def default_folder(settings: Any) -> Path:
+    """Return where a run goes that was given no folder."""
+    algo, model = Path(settings.learning.algo).stem.replace(":", "-"), Path(settings.model.name).name
+    return Path("runs") / f"{algo}-{model}-{settings.task.suite}-{settings.run.seed}"
+
+
+def _check(settings: Any) -> None:
+    """Raise for a name that does not exist, before anything heavy is imported."""
+    from steptool_env.errors import UnknownName
+    from steptool_env.formats import make_format
+    from steptool_env.rewards import make_shaper
+    from steptool_env.tasks import SUITES
+
+    if settings.task.suite not in SUITES:
+        raise UnknownName("suite", settings.task.suite, SUITES)
+    make_shaper(settings.task.shaper, **settings.task.shaper_options)
+    make_format(settings.model.call_format)
+
+
+def _tell(console: Any, settings: Any, sources: dict[str, str]) -> None:
+    """Say which settings are no defaults, and where they come from."""
+    values, by_source = settings.flat(), dict[str, list[str]]()
+    for path, source in sources.items():
+        by_source.setdefault(source, []).append(f"{path.partition('.')[2]}={json.dumps(values[path])}")
+    for source, said in by_source.items():
+        console.print(f"{source}: {', '.join(said)}", style="dim", markup=False, highlight=False, soft_wrap=True)

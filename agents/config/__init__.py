@@ -1,0 +1,22 @@
+"""Settings of a run, in parts: task, model, warm start, rollout, learning, run. Each function takes the part that it uses."""
+
+from __future__ import annotations
+
+from .config import Config
+from .parts import LearningConfig, ModelConfig, RolloutConfig, RunConfig, TaskConfig, WarmStartConfig
+from .precedence import Layer, configure
+from .presets import CHAINS, preset
+
+__all__ = [
+    "CHAINS",
+    "Config",
+    "Layer",
+    "LearningConfig",
+    "ModelConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "TaskConfig",
+    "WarmStartConfig",
+    "configure",
+    "preset",
+]

@@ -1,0 +1,149 @@
+"""``Config``: everything that a run is made of, in parts; saved as ``config.json`` in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from steptool_env.errors import InvalidArgument, UnknownName
+
+from ..credit.schemes import CREDIT
+from .parts import LearningConfig, ModelConfig, Part, RolloutConfig, RunConfig, TaskConfig, WarmStartConfig
+
+__all__ = ["PARTS", "Config", "locate", "merged"]
+
+
+class Config(Part):
+    """Settings of a run.
+
+    >>> config = Config.of(lr=1e-4, **{"model.name": "smollm2"})
+    >>> config.learning.lr, config.model.name, config.replace(lr=0.0).learning.lr
+    (0.0001, 'smollm2', 0.0)
+    """
+
+    task: TaskConfig = Field(default_factory=TaskConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    warm_start: WarmStartConfig = Field(default_factory=WarmStartConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    learning: LearningConfig = Field(default_factory=LearningConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        rollout, learning = self.rollout, self.learning
+        if learning.credit not in CREDIT:
+            raise UnknownName("credit scheme", learning.credit, CREDIT)
+        if rollout.episodes % rollout.group:
+            raise InvalidArgument(f"episodes must be a multiple of group, got {rollout.episodes} episodes in groups of {rollout.group}")
+        if rollout.servers and (learning.value_passes or rollout.constrained):
+            raise InvalidArgument("servers know neither the value head nor the grammar: set value_passes to 0 (as credit 'rloo' does) and constrained to false")
+        return self
+
+    @classmethod
+    def of(cls, **settings: Any) -> Config:
+        """Return the defaults with some settings changed.
+
+        Args:
+            settings: By name (``lr=``), by part and name (``**{"learning.lr": …}``), or a whole part as a mapping (``learning={…}``).
+
+        Raises:
+            UnknownName: There is no such setting.
+            InvalidArgument: A value does not fit; the message names it.
+        """
+        return cls.from_dict(merged({}, settings))
+
+    def replace(self, **settings: Any) -> Config:
+        """Return these settings with some changed; arguments and errors as for ``of``."""
+        return self.from_dict(merged(self.as_dict(), settings))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return part -> name -> value, as JSON takes it."""
+        return self.model_dump()
+
+    def flat(self) -> dict[str, Any]:
+        """Return ``"learning.lr"`` -> value, for every setting."""
+        return {f"{part}.{name}": value for part, values in self.as_dict().items() for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Any]) -> Config:
+        """Return the settings that ``as_dict`` gave; errors as for ``of``."""
+        known = merged({}, parts)
+        try:
+            return cls.model_validate(known)
+        except ValidationError as fault:
+            raise InvalidArgument(_said(fault)) from None
+
+
+PARTS: dict[str, type[Part]] = {name: field.default_factory for name, field in Config.model_fields.items()}  # type: ignore[misc]  # each factory is the class
+"""Name of a part -> its class."""
+
+_OWNERS: dict[str, list[str]] = {}
+for _part, _kind in PARTS.items():
+    for _name in _kind.model_fields:
+        _OWNERS.setdefault(_name, []).append(_part)
+
+
+def locate(name: str) -> tuple[str, str, list[str]]:
+    """Return part, name, and the keys within its value, of a setting as a user writes it.
+
+    >>> locate("lr"), locate("learning.lr"), locate("suite_options.level")
+    (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']))
+
+    Raises:
+        UnknownName: There is no such setting.
+        InvalidArgument: Several parts have one of this name, or it is that of a part.
+    """
+    first, *rest = name.split(".")
+    if first in PARTS:
+        if not rest:
+            raise InvalidArgument(f"{first!r} is a part of the settings; say which of them: {', '.join(f'{first}.{key}' for key in PARTS[first].model_fields)}")
+        if rest[0] not in PARTS[first].model_fields:
+            raise UnknownName("setting", f"{first}.{rest[0]}", [f"{first}.{key}" for key in PARTS[first].model_fields])
+        return first, rest[0], rest[1:]
+    owners = _OWNERS.get(first, [])
+    if not owners:
+        raise UnknownName("setting", first, _OWNERS)
+    if len(owners) > 1:
+        raise InvalidArgument(f"{first!r} is a setting of several parts; say which: {', '.join(f'{part}.{first}' for part in owners)}")
+    return owners[0], first, rest
+
+
+def merged(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return part -> name -> value with changes on top: names as for ``Config.of``. A key within a value changes that key alone.
+
+    Raises:
+        UnknownName: There is no such setting.
+        InvalidArgument: A name is ambiguous, or a part is no mapping.
+    """
+    result: dict[str, dict[str, Any]] = {part: dict(values) for part, values in parts.items()}
+    for name, value in changes.items():
+        if name in PARTS and isinstance(value, Mapping):
+            for inner, entry in value.items():
+                part, own, keys = locate(f"{name}.{inner}")
+                _put(result.setdefault(part, {}), own, keys, entry)
+            continue
+        part, own, keys = locate(name)
+        _put(result.setdefault(part, {}), own, keys, value)
+    return result
+
+
+def _put(values: dict[str, Any], name: str, keys: list[str], value: Any) -> None:
+    if not keys:
+        values[name] = value
+        return
+    inner = values.get(name)
+    values[name] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+    for key in keys[:-1]:
+        inner[key] = inner = dict(inner.get(key) or {})
+    inner[keys[-1]] = value
+
+
+def _said(fault: ValidationError) -> str:
+    """Return what is wrong with the first value that does not fit: its name, what was expected, and what it is."""
+    first = fault.errors(include_url=False)[0]
+    if isinstance(own := first.get("ctx", {}).get("error"), InvalidArgument):
+        return str(own)
+    names = [str(key) for key in first["loc"] if str(key) in _OWNERS or str(key) in PARTS]
+    return f"{'.'.join(names)} must be {first['msg'].removeprefix('Input should be ')}, got {first['input']!r:.200}"

@@ -1,0 +1,38 @@
+"""Which settings of a run may change when it is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steptool_env.errors import InvalidArgument
+
+from ..config import Config
+
+__all__ = ["MAY_CHANGE", "check_resumed"]
+
+MAY_CHANGE = frozenset(
+    {
+        *("run.updates", "run.budget_steps", "run.budget_tokens", "run.eval_episodes", "run.eval_width", "run.report_to"),
+        *("model.device", "model.token_budget", "model.gradient_checkpointing", "model.sharded"),
+        *("rollout.cache_budget", "rollout.servers", "rollout.server_model", "rollout.server_folder"),
+    }
+)
+"""How long a run goes on, where it runs, and how much memory it takes. Everything else is part of what it measures."""
+
+
+def check_resumed(saved: Config, wanted: Config, out: Path) -> None:
+    """Raise ``InvalidArgument`` with the names of settings that a resumed run cannot change.
+
+    Args:
+        saved: The settings in the run's folder.
+        wanted: Those that it is resumed with.
+        out: The folder, for the message.
+    """
+    before, after = saved.flat(), wanted.flat()
+    changed = [name for name, value in after.items() if name not in MAY_CHANGE and before[name] != value]
+    if changed:
+        said = ", ".join(f"{name} is {before[name]!r} and cannot become {after[name]!r}" for name in changed)
+        raise InvalidArgument(
+            f"--resume goes on with the settings of {out}: {said}. To train its policy further with other settings, begin a new run: "
+            f"steptool train --from {out} --out FOLDER"
+        )
