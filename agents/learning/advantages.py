@@ -30,6 +30,12 @@ class Credited:
     """Per trajectory (T,): the targets of the value head."""
     per_token: bool = False
 
+    def of_tokens(self, index: int) -> Floats:
+        """Return the advantages (N,) of the action tokens of a trajectory: each token has that of its step, unless it has one of its own."""
+        if self.per_token:
+            return self.advantages[index]
+        return np.repeat(self.advantages[index], [len(step.generation.token_ids) for step in self.trajectories[index].steps])
+
 
 def lessened(advantages: Floats, negative: float) -> Floats:
     """Return advantages, the negative ones multiplied by ``negative``, in [0, 1].

@@ -95,9 +95,7 @@ def take_step(
         batch = encoded.batch
         if seen is not None:
             seen.append(Features.of(encoded, [data.returns[index] for index in members]))
-        advantages = encoded.tensor([data.advantages[index] for index in members])
-        if not data.per_token:
-            advantages = advantages[batch.token_step]
+        advantages = encoded.tensor([data.of_tokens(index) for index in members])
         weight = batch.weights[batch.token_step]  # (N,)
         logprobs, entropy = encoded.logprobs_and_entropy()
         surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, learning.clip, weight)

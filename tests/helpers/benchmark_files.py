@@ -11,7 +11,6 @@ from project import BENCHMARKS
 __all__ = ["BENCHMARKS", "load"]
 
 
-
 def load(name: str) -> ModuleType:
     """Return a benchmark as a module; as when it is run, it finds those beside it."""
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")

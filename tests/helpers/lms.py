@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from steptool_agents.config import Config
+from steptool_agents.learning.passes import Passes
 from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.loading import TINY, load_model
 from steptool_agents.policies.local import LMPolicy
@@ -51,6 +53,12 @@ def language_model(kind: str = "llama", *, context: int = 2048, seed: int = 0, *
     lm.eval()
     torch.nn.init.normal_(lm.value_head.value.weight)
     return lm
+
+
+def passes(lm: LanguageModel, config: Config | None = None) -> Passes:
+    """Return what a run with these settings makes of a model to learn with it."""
+    config = config or Config()
+    return Passes(lm, token_budget=config.model.token_budget, temperature=config.rollout.temperature, max_grad_norm=config.learning.max_grad_norm)
 
 
 class Talk:
@@ -151,3 +159,24 @@ def trajectory(
         generation = Generation("", call, tuple(context), tuple(action), chosen, values[t] if values is not None else 0.0)
         made.append(Step(generation, transition, {"all": rewards[t] if rewards is not None else 0.0}, masked))
     return Trajectory(tuple(made))
+
+
+TALKS = [[(range(10, 30), (31, 32, 33)), (range(40, 45), (46,))], [((50,), (51, 52))], [(range(60, 67), (68, 69)), ((70, 71), (72, 73, 74)), ((75,), (76,))]]
+"""Episodes: (context tokens, action tokens) of each step."""
+
+
+def sampled(lm: LanguageModel, sequences: Any = TALKS, **options: Any) -> list[Trajectory]:
+    """Return trajectories with the log-probabilities and values that the model gives them."""
+    made = []
+    for steps in sequences:
+        ids = [token for context, action in steps for token in (*context, *action)]
+        logprobs, values = from_scratch(lm, ids, first=len(steps[0][0]))
+        place, said, state = 0, [], []
+        for context, action in steps:
+            place += len(context)
+            state.append(values[place - 1].item())
+            said.append([logprobs[place - 1 + k, token].item() for k, token in enumerate(action)])
+            place += len(action)
+        rewards = [0.3 * k - 0.2 * len(context) / 10 for k, (context, _) in enumerate(steps)]
+        made.append(trajectory(steps, rewards, values=state, logprobs=said, **options))
+    return made

@@ -1,9 +1,9 @@
 """Servers for the tests: real ones on loopback, in a thread or in a process of their own that can be killed.
 
-    python tests/servers.py http            an HTTP API with a document, and ``/virtual``; prints its port
-    python tests/servers.py chat            an OpenAI-compatible model that plays the suite jsonl right; prints its port
-    python tests/servers.py mcp-stdio       an MCP server on stdin and stdout
-    python tests/servers.py mcp-http        one on HTTP; prints its port
+python tests/servers.py http            an HTTP API with a document, and ``/virtual``; prints its port
+python tests/servers.py chat            an OpenAI-compatible model that plays the suite jsonl right; prints its port
+python tests/servers.py mcp-stdio       an MCP server on stdin and stdout
+python tests/servers.py mcp-http        one on HTTP; prints its port
 """
 
 from __future__ import annotations

@@ -12,27 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import steptool
 from project import ROOT
 from servers import Reply, Request, oracle_chat, serving
 
+import steptool_env
 from steptool_agents import cli
 from steptool_agents.trajectory import read_jsonl
 
 SMALL = {"demos": 8, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 3, "max_new_tokens": 12, "max_steps": 3, "epochs": 1}
-
-
-def steptool(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
-    """Run the command in this process; return the exit code and what it wrote to both streams."""
-    monkeypatch.setattr(sys, "argv", ["steptool", *arguments])
-    monkeypatch.setenv("COLUMNS", "160")
-    capsys.readouterr()
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture
@@ -129,12 +117,12 @@ def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
     report = json.loads(text)
     assert (report["updates"], report["run"], report["after"]["episodes"]) == (1, str(out), 4)
     config = json.loads((out / "config.json").read_text())
-    assert {name: config[name] for name in SMALL} == SMALL
-    assert config["suite_options"]["level"] == 1
-    assert "depth" not in config["suite_options"]  # that of the default level does not stay behind
+    assert {name: value for part in config.values() if isinstance(part, dict) for name, value in part.items() if name in SMALL} == SMALL
+    assert config["task"]["suite_options"]["level"] == 1
+    assert "depth" not in config["task"]["suite_options"]  # that of the default level does not stay behind
 
     code, text, err = run(*small(out))
-    assert (code, text) == (2, "")
+    assert code == 2
     assert "--resume" in err
 
     code, text, _ = run("train", "--out", out, "--resume", "--updates", 2)
@@ -148,6 +136,70 @@ def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
     after = json.loads((out / "report.json").read_text())["after"]
     assert evaluated["options"]["level"] == 1
     assert {name: evaluated[name] for name in after} == after  # the same tasks, the same weights, greedy
+
+
+def test_what_a_resumed_run_may_change(run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(*small(out))[0] == 0
+    before = (out / "config.json").read_bytes()
+    code, _, err = run("train", "--out", out, "--resume", "--shaper", "potential", "--set", "lr=0.5", "--updates", 2)
+    assert code == 2
+    assert "task.shaper is 'steptool' and cannot become 'potential'" in err
+    assert "learning.lr is 0.0003 and cannot become 0.5" in err
+    assert "steptool train --from" in err
+    assert (out / "config.json").read_bytes() == before
+    code, _, _ = run("train", "--out", out, "--resume", "--shaper", "steptool", "--set", "eval_episodes=2")
+    assert code == 0, "the same value again is no change, and how much is evaluated may change"
+    assert json.loads((out / "config.json").read_text())["run"]["eval_episodes"] == 2
+
+
+def test_a_run_that_begins_from_another(run: Any, tmp_path: Path) -> None:
+    first, then = tmp_path / "first", tmp_path / "then"
+    assert run(*small(first))[0] == 0
+    code, out, _ = run("train", "--from", first, "--out", then, "--shaper", "potential", "--json")
+    assert code == 0
+    report, earlier = json.loads(out), json.loads((first / "report.json").read_text())
+    assert report["before"] == earlier["after"] | {"reward": report["before"]["reward"]}, "it begins with what the other one learnt; the shaper is another"
+    settings = json.loads((then / "config.json").read_text())
+    assert settings["task"]["shaper"] == "potential"
+    assert settings["rollout"]["episodes"] == SMALL["episodes"], "settings that are not given are those of the other run"
+    assert run("train", "--from", first, "--out", then)[0] == 2
+    assert run("train", "--from", first, "--out", then, "--resume")[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_settings_from_a_file(run: Any, tmp_path: Path, kind: str) -> None:
+    file, out = tmp_path / f"settings.{kind}", tmp_path / "run"
+    wanted = {"run": {"updates": 0, "eval_episodes": 2}, "learning": {"lr": 0.5}, "demos": 0, "suite_options.level": 1}
+    lines = "run: {updates: 0, eval_episodes: 2}\nlearning:\n  lr: 0.5\ndemos: 0\nsuite_options.level: 1\n"
+    file.write_text(json.dumps(wanted) if kind == "json" else lines)
+    code, text, _ = run("train", "--config", file, "--out", out, "--set", "learning.lr=0.25")
+    assert code == 0
+    assert any(line.startswith(f"file {file}: ") and "eval_episodes=2" in line for line in text.splitlines())
+    assert "--set: lr=0.25" in text
+    settings = json.loads((out / "config.json").read_text())
+    assert (settings["learning"]["lr"], settings["run"]["updates"], settings["task"]["suite_options"]["level"]) == (0.25, 0, 1)
+    code, _, err = run("train", "--config", out / "config.json", "--out", tmp_path / "again")
+    assert (code, err) == (0, ""), "the settings of a run are such a file"
+    for content in ("[1]", "{", "5"):
+        file.write_text(content)
+        code, _, err = run("train", "--config", file, "--out", tmp_path / "none")
+        assert (code, "is no file of settings" in err) == (2, True)
+    assert "cannot be read" in run("train", "--config", tmp_path / "none.json")[2]
+
+
+def test_the_version(run: Any) -> None:
+    code, out, _ = run("--version")
+    assert (code, out) == (0, f"steptool {steptool_env.__version__}\n")
+
+
+def test_a_run_of_an_earlier_version(run: Any, tmp_path: Path) -> None:
+    old = {"algo": "step-ppo", "model": "tiny", "suite": "worlds", "suite_options": {"level": 1}, "updates": 3, "lr": 0.001}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    for line in (("train", "--resume", "--out", tmp_path), ("eval", "--run", tmp_path)):
+        code, _, err = run(*line)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "made by an earlier version" in err and "--config" in err
 
 
 def test_a_model_on_a_server_that_goes_away(run: Any) -> None:
@@ -197,8 +249,8 @@ MISTAKES = {
     "call format": (["train", "--call-format", "hermess"], ["'hermess'", "hermes", "react"]),
     "model": (["train", "--model", "tinny"], ["unknown model 'tinny'", "tiny", "smollm2"]),
     "setting": (["train", "--set", "learning_rate=1"], ["unknown setting 'learning_rate'", "lr"]),
-    "setting of another type": (["train", "--set", "updates=ten"], ["updates must be of type int, got 'ten'"]),
-    "setting out of range": (["train", "--set", "gamma=2"], ["gamma must lie in [0, 1], got 2"]),
+    "setting of another type": (["train", "--set", "updates=ten"], ["run.updates must be a valid integer, got 'ten'"]),
+    "setting out of range": (["train", "--set", "gamma=2"], ["learning.gamma must be less than or equal to 1, got 2"]),
     "setting without value": (["train", "--set", "lr"], ["--set takes NAME=VALUE, got 'lr'"]),
     "shaper by setting": (["train", "--set", "shaper=fnal"], ["'fnal'", "final", "steptool"]),
     "suite by setting": (["train", "--set", "suite=wrlds"], ["unknown suite 'wrlds'"]),
@@ -212,7 +264,8 @@ def test_a_mistake_is_one_line_that_says_what_exists(run: Any, tmp_path: Path, m
     arguments, expected = MISTAKES[mistake]
     out = tmp_path / "run"
     code, text, err = run(*arguments, *(["--out", str(out)] if arguments[0] == "train" else []))
-    assert (code, text) == (2, "")
+    assert code == 2
+    assert not text or arguments[0] == "train", "training says what its settings are before it finds that a model does not exist"
     assert len(err.splitlines()) == 1 and err.startswith("steptool: ")
     assert all(part in err for part in expected), err
     assert not list(out.rglob("*"))
@@ -233,7 +286,7 @@ def test_where_a_run_goes_by_default(run: Any, monkeypatch: pytest.MonkeyPatch) 
         seen.append(out)
         return {}
 
-    monkeypatch.setattr("steptool_agents.load_algorithm", lambda name: algorithm)
+    monkeypatch.setattr("steptool_agents.algorithms.load_algorithm", lambda name: algorithm)
     assert run("train", "--seed", 3, "--json")[0] == 0
     assert seen == [Path("runs/step-ppo-tiny-worlds-3")]
 
@@ -245,7 +298,7 @@ def test_a_split_given_as_an_option(run: Any) -> None:
 
 
 def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    monkeypatch.setattr("steptool_agents.cli.command.app", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
 

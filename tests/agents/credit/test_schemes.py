@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steptool_agents.credit.episodes import Episodes
-from steptool_agents.credit.schemes import CREDIT, bilevel, normalize, rewards_to_go, step, step_gae, step_returns, token, token_gae, trajectory
+from steptool_agents.credit.one_episode import rewards_to_go, step_gae, step_returns
+from steptool_agents.credit.schemes import CREDIT, bilevel, normalize, step, token, trajectory
 from steptool_env.errors import InvalidArgument
 
 NUMBERS = st.floats(-10, 10, allow_subnormal=False)
@@ -200,23 +201,6 @@ def test_mistakes_are_named(call: Any, message: str) -> None:
         call()
 
 
-# ---------------------------------------------------------------- token_gae
-def test_token_gae_by_hand_across_an_observation() -> None:
-    # call call  obs obs  call     γ = λ = ½;  values 1, 2 | 4;  rewards 0, 1 | 2
-    # δ of the last = 2 - 4 = -2;   of the 2nd = 1 + ½·4 - 2 = 1;   of the 1st = 0 + ½·2 - 1 = 0
-    # A = -2;   1 + ¼·(-2) = .5;   0 + ¼·.5 = .125
-    got = token_gae([0, 1, 0, 0, 2], [1, 2, 9, 9, 4], [1, 1, 0, 0, 1], 0.0, 0.5, 0.5)
-    np.testing.assert_array_equal(got, [0.125, 0.5, 0, 0, -2.0])
-
-
-@given(st.lists(st.tuples(NUMBERS, st.booleans()), max_size=15), RATES)
-def test_token_gae_without_values_is_the_return(tokens: list[tuple[float, bool]], gamma: float) -> None:
-    mask = [acts for _, acts in tokens]
-    rewards = [reward if acts else 0.0 for reward, acts in tokens]
-    got = token_gae(rewards, np.zeros(len(rewards)), mask, 0.0, gamma, 1.0)
-    np.testing.assert_allclose(got, rewards_to_go(rewards, mask, gamma), rtol=1e-9, atol=1e-9)
-
-
 # ---------------------------------------------------------------- schemes over a batch
 TWO = Episodes.of([[1, 2], [0, 0, 1]], values=[[3, 1], [0.5, 0.5, 0.5]], bootstrap=[0.5, 0], tokens=[[1, 2], [2, 1, 1]])
 """Two episodes of 2 and 3 steps; the first one was cut off."""
@@ -339,15 +323,14 @@ def test_the_batch_says_what_single_episodes_say(episodes: Any, gamma: float, la
     made = batch(episodes)
     per_step, per_token = rows(made, step(made, gamma, lam)), rows(made, token(made, gamma, lam))
     for k, (steps, _) in enumerate(episodes):
-        rewards, values, counts, gaps = map(list, zip(*steps, strict=True))
+        rewards, values, counts, _ = map(list, zip(*steps, strict=True))
         np.testing.assert_allclose(per_step[k], step_gae(rewards, values, 0.0, gamma, lam), rtol=1e-9, atol=1e-9)
-        r, v, mask = [], [], []
-        for reward, value, count, gap in zip(rewards, values, counts, gaps, strict=True):
-            r += [0.0] * (gap + count - 1) + [reward]
-            v += [0.0] * gap + [value] * count
-            mask += [False] * gap + [True] * count
-        kept = token_gae(r, v, mask, 0.0, gamma, lam)[np.array(mask)]
-        np.testing.assert_allclose(per_token[k], kept, rtol=1e-9, atol=1e-9)
+        # As if each action token were a step of its own, and observations were not there.
+        r, v = [], []
+        for reward, value, count in zip(rewards, values, counts, strict=True):
+            r += [0.0] * (count - 1) + [reward]
+            v += [value] * count
+        np.testing.assert_allclose(per_token[k], step_gae(r, v, 0.0, gamma, lam), rtol=1e-9, atol=1e-9)
 
 
 @given(BATCHES, RATES)

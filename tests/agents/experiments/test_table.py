@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from episodes import episode
+from grids import SMALL
 from lms import TINY  # noqa: F401  # sets one thread
-from test_evaluate import episode
 
 from steptool_agents import cli
-from steptool_agents.config import PRETRAINED_CHAINS
+from steptool_agents.config.presets import PRETRAINED_CHAINS
 from steptool_agents.experiments import grid, table
 from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid, suite_of
 from steptool_agents.experiments.table import as_csv, as_markdown, build, write
@@ -19,8 +20,6 @@ from steptool_agents.trajectory import read_jsonl, write_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.tasks.worlds import Worlds
 from steptool_env.types import ToolCall
-
-SMALL: dict[str, Any] = {"suite_options": {"level": 1}, "demos": 8, "demo_batch": 4, "updates": 1, "episodes": 4, "eval_episodes": 2, "max_steps": 3}
 
 
 def spec(**changes: Any) -> Spec:

@@ -104,4 +104,3 @@ def test_some_steps_give_a_model_that_loads(tmp_path: Path) -> None:
     assert lm.config.vocab_size == len(lm.tokenizer)
     assert lm.context == 2048
     assert round_trip(lm.tokenizer, "What is the 🙂?") == "What is the 🙂?"
-

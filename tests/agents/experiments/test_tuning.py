@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grids import SMALL
 from lms import TINY  # noqa: F401  # sets one thread
-from test_table import SMALL
 
-from steptool_agents.experiments.grid import METHODS, Spec, suite_of
-from steptool_agents.experiments.tuning import KNOBS, SEED, TRIALS, VALIDATION, draw_trials, read_settings, search_settings, tuned, with_knobs
+from steptool_agents.experiments.grid import METHODS, Spec, rows, suite_of
+from steptool_agents.experiments.tuning import ANY_KNOBS, KNOBS, SEED, TRIALS, VALIDATION, draw_trials, read_settings, search_settings, tuned
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 
 
@@ -21,7 +21,7 @@ def test_every_method_has_a_search_of_the_same_size() -> None:
     for name, knobs in KNOBS.items():
         assert [len(values) for values in knobs.values()] == [3, 2, 2], name
         assert len(draw_trials(knobs, TRIALS)) == TRIALS
-        spec = Spec(methods={str(k): with_knobs(METHODS[name], trial) for k, trial in enumerate(draw_trials(knobs, 12))})
+        spec = Spec(methods={str(k): {**METHODS[name], **trial} for k, trial in enumerate(draw_trials(knobs, 12))})
         configs = [spec.config(cell, SEED) for cell in spec.methods]  # every value is one that the setting takes
         assert len({json.dumps(config.as_dict(), sort_keys=True) for config in configs}) == 12, "every knob turns something"
 
@@ -38,9 +38,18 @@ def test_the_first_trial_is_the_defaults_and_none_comes_twice() -> None:
 
 
 def test_knobs_within_the_options_of_an_algorithm() -> None:
-    own = {"algo": "eto", "algo_options": {"pairs": 2}}
-    assert with_knobs(own, {"lr": 1.0, "algo_options.beta": 0.5}) == {"algo": "eto", "lr": 1.0, "algo_options": {"pairs": 2, "beta": 0.5}}
-    assert own["algo_options"] == {"pairs": 2}
+    methods = tuned({"SFT": {"knobs": {}}, "mine": {"knobs": {"lr": 1.0, "algo_options.beta": 0.5}}}, {"mine": {"algo": "eto", "algo_options": {"pairs": 2}}})
+    config = Spec(methods=methods).config("mine", 0)
+    assert (config.learning.lr, config.learning.algo_options) == (1.0, {"pairs": 2, "beta": 0.5})
+
+
+def test_an_algorithm_that_is_no_row_gets_knobs_too(tmp_path: Path) -> None:
+    assert rows(["StepTool", "rloo"]) == {"StepTool": METHODS["StepTool"], "rloo": {"algo": "rloo"}}
+    assert rows() == METHODS
+    with pytest.raises(UnknownName, match="Did you mean 'GRPO'"):
+        rows(["GRPPO"])
+    found = search_settings(tmp_path, methods=rows(["rft"]), settings=SMALL, trials=1, tasks=2, validation={"split": "train", "slice": [5, 9]})
+    assert found["rft"]["knobs"] == {name: values[0] for name, values in ANY_KNOBS.items()}
 
 
 def test_validation_tasks_are_neither_trained_nor_tested_on() -> None:
@@ -94,8 +103,6 @@ def test_a_search(tmp_path: Path) -> None:
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="unknown method with knobs 'Mine'"):
-        search_settings(tmp_path, methods={"Mine": {"algo": "rft"}})
     for text in ("{", "[]", '{"SFT": {}}', '{"SFT": {"knobs": 1}}'):
         (tmp_path / "settings.json").write_text(text)
         with pytest.raises(CheckpointError, match="holds no settings"):

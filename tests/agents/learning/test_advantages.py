@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from lms import trajectory
 
 from steptool_agents.credit.schemes import CREDIT
 from steptool_agents.learning.advantages import as_episodes, assign_credit, states
+from steptool_agents.learning.batches import collate
 from steptool_agents.trajectory import Trajectory
 from steptool_env.errors import UnknownName
 from steptool_env.types import ToolCall, ToolResult
@@ -35,8 +37,8 @@ def test_what_credit_sees() -> None:
 @pytest.mark.parametrize("name", sorted(CREDIT))
 def test_each_scheme_fits_the_tokens(name: str) -> None:
     data = assign_credit(MADE, 1.0, 0.9, name)
-    batch = data.batch([2, 0])
-    got = data.token_advantages([2, 0], batch)
+    batch = collate([data.trajectories[index] for index in (2, 0)])
+    got = torch.from_numpy(np.concatenate([data.of_tokens(index) for index in (2, 0)]))
     assert got.shape == batch.targets.shape
     assert data.per_token == (name in ("token", "bilevel", "reference"))
     live = batch.weights[batch.token_step] > 0
@@ -53,8 +55,8 @@ def test_negative_advantages_can_count_less(name: str) -> None:
 
 def test_tokens_get_the_advantage_of_their_step() -> None:
     data = assign_credit(MADE, 1.0, 1.0)
-    got = data.token_advantages([0, 1], data.batch([0, 1]))
-    np.testing.assert_allclose(got, np.concatenate([np.repeat(data.advantages[0], [2, 1]), np.repeat(data.advantages[1], 3)]), rtol=1e-6)
+    np.testing.assert_array_equal(data.of_tokens(0), np.repeat(data.advantages[0], [2, 1]))
+    np.testing.assert_array_equal(data.of_tokens(1), np.repeat(data.advantages[1], 3))
 
 
 def test_whitening_counts_what_the_scheme_gives() -> None:

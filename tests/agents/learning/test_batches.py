@@ -12,7 +12,7 @@ from steptool_agents.learning.batches import collate, length, micro_batches
 def test_two_trajectories_by_hand() -> None:
     first = trajectory([((5, 6, 7), (8, 9)), ((10,), (11,))], logprobs=[(-1.0, -2.0), (-3.0,)])
     second = trajectory([((12,), (13, 14))], logprobs=[(-4.0, -5.0)])
-    batch = collate([first, second], advantages=[[0.5, -1.0], [2.0]], returns=[[1.0, 3.0], [4.0]])
+    batch = collate([first, second])
     # column          0  1  2  3  4   5   6
     # row 0: context  5  6  7        10        action        8  9     11
     # row 1: context 12                        action    13 14
@@ -24,9 +24,9 @@ def test_two_trajectories_by_hand() -> None:
     assert batch.token_step.tolist() == [0, 0, 1, 2, 2]
     # A state ends with its last context token: 7 at 2, 10 at 5, 12 at 0.
     assert batch.state_at.tolist() == [[0, 2], [0, 5], [1, 0]]
-    assert batch.advantages.tolist() == [0.5, -1.0, 2.0]
-    assert batch.returns.tolist() == [1.0, 3.0, 4.0]
     assert batch.weights.tolist() == [1.0, 1.0, 1.0]
+    assert (batch.action_lengths.tolist(), batch.prompt_lengths.tolist()) == ([2, 1, 2], [3, 1])
+    assert (batch.steps, batch.actions, batch.tokens) == ((2, 1), (3, 2), 10)
 
 
 def test_nothing_is_learnt_from_faults_and_from_steps_without_tokens() -> None:
@@ -34,8 +34,6 @@ def test_nothing_is_learnt_from_faults_and_from_steps_without_tokens() -> None:
     full = trajectory([((5,), (6,)), ((), ()), ((), ())])
     batch = collate([cut, full])
     assert batch.weights.tolist() == [1.0, 0.0, 1.0, 0.0, 0.0]
-    assert batch.advantages.tolist() == [1.0] * 5
-    assert batch.returns.tolist() == [0.0] * 5
     assert batch.token_step.tolist() == [0, 1, 2]
     assert batch.ids.tolist() == [[5, 6, 7, 8], [5, 6, 0, 0]]
 
@@ -53,7 +51,7 @@ sizes = st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_s
 @given(sizes, st.integers(1, 80))
 def test_micro_batches_hold_everything_once_and_keep_to_the_budget(sizes: list[list[tuple[int, int]]], budget: int) -> None:
     trajectories = [trajectory([((1,) * context, (2,) * action) for context, action in steps]) for steps in sizes]
-    groups = list(micro_batches(trajectories, budget))
+    groups = list(micro_batches([(1, length(one)) for one in trajectories], budget))
     assert sorted(index for group in groups for index in group) == list(range(len(trajectories)))
     for group in groups:
         batch = collate([trajectories[index] for index in group])
@@ -70,3 +68,9 @@ def test_each_action_token_stands_behind_the_state_that_predicts_it(sizes: list[
     assert batch.ids[rows, columns + 1].tolist() == batch.targets.tolist()
     rows, columns = batch.state_at.T
     assert batch.ids[rows, columns].tolist() == [step.generation.prompt_ids[-1] for one in trajectories for step in one.steps]
+
+
+def test_what_belongs_together_stays_together() -> None:
+    # Two sequences of 10 and two of 4 and one of 3: with 28 tokens, 2 × 10 come alone, then 3 × 4.
+    assert list(micro_batches([(2, 4), (2, 10), (1, 3)], 28)) == [[1], [0, 2]]
+    assert list(micro_batches([(2, 4), (2, 10), (1, 3)], 1)) == [[1], [0], [2]], "a unit that is larger than the budget comes alone"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lms import language_model
-from test_step_ppo import sampled
+from lms import language_model, passes, sampled
 
-from steptool_agents.config import Config
 from steptool_agents.learning.advantages import assign_credit
-from steptool_agents.learning.critic import explained_variance, fit_values
-from steptool_agents.learning.policy_gradient import make_optimizer, warm_up_critic
+from steptool_agents.learning.critic import explained_variance, fit_values, warm_up_critic
+from steptool_agents.learning.optimizer import policy_optimizer
 from steptool_agents.models.value_head import ValueHead, mean_over_first
 
 
@@ -61,6 +59,6 @@ def test_warming_up_leaves_the_policy_alone() -> None:
     lm = language_model()
     before = {name: weight.clone() for name, weight in lm.state_dict().items()}
     data = assign_credit(sampled(lm), 1.0, 1.0)
-    warm_up_critic(lm, make_optimizer(lm, 1e-3), data, Config(value_passes=3), np.random.default_rng(0))
+    warm_up_critic(passes(lm), policy_optimizer(lm, 1e-3), data, count=3, rng=np.random.default_rng(0))
     changed = {name for name, weight in lm.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed and all(name.startswith("value_head.") for name in changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from lms import language_model
 
 from steptool_agents.config import Config
-from steptool_agents.learning.policy_gradient import make_optimizer
-from steptool_agents.learning.schedule import learning_rate, set_learning_rate, share_done
+from steptool_agents.learning.optimizer import policy_optimizer, set_learning_rate
+from steptool_agents.learning.schedule import learning_rate, share_done
 from steptool_agents.runs.run import Run
 from steptool_env.errors import InvalidArgument
 
@@ -56,7 +55,7 @@ def test_mistakes() -> None:
 
 
 def test_the_learning_rate_falls_in_a_straight_line() -> None:
-    optimizer = make_optimizer(language_model(), 1e-3)
+    optimizer = policy_optimizer(language_model(), 1e-3)
     rates = []
     for update in range(5):
         set_learning_rate(optimizer, learning_rate(1e-3, 0.2, share_done(update, {"updates": update}, {"updates": 5})))
@@ -67,18 +66,16 @@ def test_the_learning_rate_falls_in_a_straight_line() -> None:
 
 def test_other_groups_keep_their_rate() -> None:
     one, two, three = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
-    optimizer = torch.optim.AdamW([{"params": [one]}, {"params": [two]}, {"params": [three], "lr": 0.5}], lr=1.0)
+    groups = [{"params": [one], "lr": 0.5, "name": "critics"}, {"params": [two], "name": "value_head"}, {"params": [three], "name": "policy"}]
+    optimizer = torch.optim.AdamW(groups, lr=1.0)
     set_learning_rate(optimizer, 0.1)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 1.0, 0.5]
-    alone = torch.optim.AdamW([one], lr=1.0)
-    set_learning_rate(alone, 0.1)
-    assert alone.param_groups[0]["lr"] == 0.1
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.0, 0.1], "by name, wherever they stand"
 
 
 def test_a_run_that_ends_by_a_budget_cools_down(tmp_path: Path) -> None:
-    config = Config(suite_options={"level": 1}, updates=10_000, budget_steps=1000, lr=1e-3, lr_end=0.1)
+    config = Config.of(suite_options={"level": 1}, updates=10_000, budget_steps=1000, lr=1e-3, lr_end=0.1)
     with Run(config, tmp_path / "run") as run:
-        optimizer = make_optimizer(run.lm, config.lr)
+        optimizer = policy_optimizer(run.lm, config.learning.lr)
         rates = []
         while run.goes_on:
             run.cool_down(optimizer)
@@ -86,6 +83,8 @@ def test_a_run_that_ends_by_a_budget_cools_down(tmp_path: Path) -> None:
             run.spent["env_steps"] += 250
             run.update += 1
         assert rates == pytest.approx([1e-3, 7e-4, 4e-4, 1e-4])
-    with Run(replace(config, budget_steps=None, updates=3), tmp_path / "other") as run:
+    with Run(config.replace(budget_steps=None, updates=3), tmp_path / "other") as run:
+        optimizer = policy_optimizer(run.lm, config.learning.lr)
         run.update = 2
-        assert run.done == 1.0
+        run.cool_down(optimizer)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4), "the last update has what is left of the rate"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def test_every_algorithm_trains_on_the_card_and_goes_on(algo: str, tmp_path: Pat
     assert training_model(config).device.type == "cuda"
     load_algorithm(algo)(config, tmp_path)
     if algo != "sft":
-        load_algorithm(algo)(replace(config, updates=3), tmp_path, resume=True)
+        load_algorithm(algo)(config.replace(updates=3), tmp_path, resume=True)
         assert read_metrics(tmp_path)[-1]["update"] == 2
         assert load_checkpoint(tmp_path)[0] == 3
     for device in ("cpu", "cuda"):

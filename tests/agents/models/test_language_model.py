@@ -47,7 +47,8 @@ def test_a_model_with_a_sliding_window_is_refused() -> None:
 def test_dropout_is_no_reason_to_refuse() -> None:
     lm = language_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
     lm.model.train()
-    assert LanguageModel(lm.model, lm.tokenizer).model.training
+    again = LanguageModel(lm.model, lm.tokenizer)
+    assert not any(module.training for module in again.modules()), "a policy made by hand must not sample with dropout"
 
 
 def test_adapters() -> None:

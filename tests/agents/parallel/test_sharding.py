@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from lms import language_model
+from project import HELPERS
 
 from steptool_agents.algorithms.step_ppo import train
-from steptool_agents.config import Config
 from steptool_agents.parallel import sharding
 from steptool_agents.runs.checkpoint import load_checkpoint
 from steptool_agents.runs.policies import load_policy
 from steptool_agents.runs.trackers import read_metrics
 
-HERE = Path(__file__).parent
 TINY = {"demos": 8, "updates": 2, "episodes": 6, "eval_episodes": 3, "minibatches": 2}
 
 HEAD = """
@@ -28,12 +27,12 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 import torch
 from torch.distributed.tensor import DTensor
-from lms import language_model
-from test_step_ppo import CONFIG, gradients, sampled
-from steptool_agents import ALGORITHMS, distributed, load_algorithm, sharding
-from steptool_agents.checkpoint import flatten_optimizer, list_checkpoints, load_checkpoint, restore_optimizer, save_checkpoint
-from steptool_agents.config import Config
-from steptool_agents.step_ppo import assign_credit, make_optimizer
+from gradients import CONFIG, gradients
+from lms import language_model, sampled
+from steptool_agents import Config, assign_credit, load_algorithm, policy_optimizer
+from steptool_agents.algorithms import algorithm_settings
+from steptool_agents.parallel import processes, sharding
+from steptool_agents.runs.checkpoint import flatten_optimizer, list_checkpoints, load_checkpoint, restore_optimizer, save_checkpoint
 out = Path({out!r})
 """
 
@@ -55,9 +54,9 @@ for options in ({}, {"recompute": True}, {"lora_rank": 4, "recompute": "selectiv
             torch.nn.init.normal_(one, std=0.1)
     data = assign_credit(sampled(lm), 1.0, 0.95)
     # At most one sequence in a pass: of three, one process has two, and the other goes along. And all at once.
-    alone.append((lm, data, {budget: gradients(lm, data, replace(CONFIG, token_budget=budget)) for budget in (1, 10_000)}))
-distributed.start(cpu=True)
-assert distributed.world() == 2
+    alone.append((lm, data, {budget: gradients(lm, data, CONFIG.replace(token_budget=budget)) for budget in (1, 10_000)}))
+processes.start(cpu=True)
+assert processes.world() == 2
 
 for lm, data, expected in alone:
     before = {name: one.detach().clone() for name, one in lm.trainable().items()}
@@ -69,13 +68,13 @@ for lm, data, expected in alone:
     saved = with_whole - held()
     assert saved > 0.48 * bytes_of(cut), (saved, bytes_of(cut))
     for budget, (measured, gradient) in expected.items():
-        again, found = gradients(lm, data, replace(CONFIG, token_budget=budget))
+        again, found = gradients(lm, data, CONFIG.replace(token_budget=budget))
         assert all(isinstance(one, DTensor) for one in found.values())
         assert sum(one.to_local().numel() for one in found.values()) < 0.52 * sum(one.numel() for one in gradient.values())
         found = sharding.joined(found)
         for name, value in measured.items():
             assert abs(again[name] - value) <= 1e-5 * max(1.0, abs(value)), (name, value, again[name])
-        if not distributed.is_main():
+        if not processes.is_main():
             continue
         assert found.keys() == gradient.keys()
         norm = torch.stack([one.norm() for one in gradient.values()]).norm()
@@ -94,23 +93,23 @@ for lm, data, expected in alone:
     names = [name for name, one in lm.model.named_parameters() if isinstance(one, DTensor)]
     with lm.whole(), torch.inference_mode():
         assert names and not any(isinstance(one, DTensor) for one in lm.parameters())
-        for _ in range(3 * distributed.rank()):
+        for _ in range(3 * processes.rank()):
             lm.hidden(torch.ones(1, 4, dtype=torch.int64))
     assert names == [name for name, one in lm.model.named_parameters() if isinstance(one, DTensor)]
 
 # A checkpoint holds whole tensors, and gives every process its part of them.
 lm = alone[0][0]
-optimizer = make_optimizer(lm, 1e-3)
+optimizer = policy_optimizer(lm, 1e-3)
 gradients(lm, data := alone[0][1], CONFIG)
 optimizer.step()
 moments, state = flatten_optimizer(optimizer)
 assert sum(one.to_local().numel() for one in moments.values() if isinstance(one, DTensor)) < 0.52 * 2 * sum(cut)
 tensors = sharding.joined(moments)
-if distributed.is_main():
+if processes.is_main():
     assert not any(isinstance(one, DTensor) for one in tensors.values())
     save_checkpoint(out / "moments", 1, tensors=tensors, state={})
-distributed.wait()
-fresh = make_optimizer(lm, 1e-3)
+processes.wait()
+fresh = policy_optimizer(lm, 1e-3)
 restore_optimizer(fresh, load_checkpoint(out / "moments")[1], state)
 for name, one in flatten_optimizer(fresh)[0].items():
     assert type(one) is type(moments[name])
@@ -118,14 +117,15 @@ for name, one in flatten_optimizer(fresh)[0].items():
 """
 
 RUNS = """
-distributed.start(cpu=True)
-tiny = Config.from_dict({tiny!r})
+processes.start(cpu=True)
+tiny = Config.of(**{tiny!r})
 load_algorithm("step-ppo")(tiny, out / "whole")
-load_algorithm("step-ppo")(replace(tiny, sharded=True), out / "sharded")
-for algo in ("rft", "eto", "archer"):
-    settings = {{**Config.preset("tiny", "worlds", algo), **{tiny!r}, "algo": algo, "updates": 1, "episodes": 8, "group": 4, "sharded": True}}
+load_algorithm("step-ppo")(tiny.replace(sharded=True), out / "sharded")
+data = out / "whole" / "trajectories.jsonl"
+for algo in ("rft", "eto", "archer", "step-ppo-offline"):
+    settings = {{**algorithm_settings(algo), **{tiny!r}, "algo": algo, "data": str(data), "updates": 1, "episodes": 8, "group": 4, "sharded": True}}
     settings["algo_options"] = {{"warmup": 0}} if algo == "archer" else {{}}
-    load_algorithm(algo)(Config.from_dict(settings), out / algo)
+    load_algorithm(algo)(Config.of(**settings), out / algo)
 """
 
 KILLED = """
@@ -135,7 +135,7 @@ def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 threading.Thread(target=kill, daemon=True).start()
-load_algorithm("step-ppo")(Config.from_dict({{**{tiny!r}, "updates": 1000, "sharded": True}}), out / "run")
+load_algorithm("step-ppo")(Config.of(**{{**{tiny!r}, "updates": 1000, "sharded": True}}), out / "run")
 """
 
 
@@ -148,7 +148,7 @@ def two(*program: str) -> subprocess.CompletedProcess[str]:
 
 def written(tmp_path: Path, program: str, **values: object) -> str:
     file = tmp_path / "two.py"
-    file.write_text(HEAD.format(here=str(HERE), out=str(tmp_path)) + (program.format(**values) if values else program), encoding="utf-8")
+    file.write_text(HEAD.format(here=str(HELPERS), out=str(tmp_path)) + (program.format(**values) if values else program), encoding="utf-8")
     return str(file)
 
 
@@ -169,7 +169,7 @@ def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
         if name.startswith("model."):
             # Adam divides by the gradient's size: where that is next to nothing, rounding decides on a step.
             assert (found[name] - one).norm() <= 1e-3 * one.norm(), name
-    for algo in ("rft", "eto", "archer"):
+    for algo in ("rft", "eto", "archer", "step-ppo-offline"):
         assert len(read_metrics(tmp_path / algo)) == 1
 
 
@@ -178,10 +178,10 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(tmp_path: Path) -
     assert "SIGKILL" in two(written(tmp_path, KILLED, tiny=TINY)).stderr
     done, tensors, _ = load_checkpoint(out)
     policy, config = load_policy(out)
-    assert config.sharded
+    assert config.model.sharded
     for name, one in policy.lm.trainable().items():
         assert torch.equal(one, tensors[f"model.{name}"]), name  # whole, and readable without any other process
-    train(Config(updates=done + 1), out, resume=True)
+    train(config.replace(updates=done + 1), out, resume=True)
     finished = two("-m", "steptool_agents", "train", "--out", str(out), "--resume", "--updates", str(done + 2))
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert [int(one["update"]) for one in read_metrics(out)] == list(range(done + 2))

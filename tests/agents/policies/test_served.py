@@ -195,13 +195,13 @@ def test_a_run_plays_on_a_server(tmp_path: Path) -> None:
     sizes = {"demos": 4, "updates": 2, "episodes": 4, "eval_episodes": 2, "eval_width": 2}
     server = Server(load_model("tiny"))
     with serving(server) as at:
-        report = train(Config(**settings, **sizes, servers=f"http://{at}/v1", server_model="m"), tmp_path / "run")
+        report = train(Config.of(**settings, **sizes, servers=f"http://{at}/v1", server_model="m"), tmp_path / "run")
     updates = read_metrics(tmp_path / "run")
     assert report["updates"] == len(updates) == 2
     assert all(one["action_tokens"] > 0 and one["approx_kl"] < 1e-3 for one in updates)  # one pass: still the policy that sampled
     assert server.asked.count("/v1/load_lora_adapter") == 2
     with pytest.raises(InvalidArgument, match="value_passes"):
-        Config(servers="http://127.0.0.1:1/v1")
+        Config.of(servers="http://127.0.0.1:1/v1")
 
 
 def test_weights_appear_whole(tmp_path: Path) -> None:

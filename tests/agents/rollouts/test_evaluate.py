@@ -6,26 +6,16 @@ import math
 from dataclasses import replace
 
 import pytest
+from episodes import episode
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Counting
 
 from steptool_agents.policies.base import OraclePolicy
 from steptool_agents.rollouts.evaluate import Report, evaluate, held_out, oracle_calls, pass_rates, summarize
-from steptool_agents.trajectory import Generation, Step, Trajectory
+from steptool_agents.trajectory import Trajectory
 from steptool_env.errors import InvalidArgument
-from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
-
-
-def episode(task: Task, *steps: tuple[str, float, float], solved: float = 0.0, truncated: bool = False) -> Trajectory:
-    """Return an episode from (error, progress before, progress after) of each call."""
-    made = []
-    for t, (error, before, after) in enumerate(steps):
-        last = t == len(steps) - 1
-        call = ToolCall("finish" if last and not truncated else "look")
-        ends = (last and not truncated, last and truncated, Outcome(solved) if last else None)
-        made.append(Step(Generation("", call), Transition(task, t, call, ToolResult("", error), *ends, after, before), {"r": 0.25}, error == "unavailable"))
-    return Trajectory(tuple(made))
+from steptool_env.types import Task, ToolCall
 
 
 def test_a_report_by_hand() -> None:

@@ -16,7 +16,7 @@ from steptool_env.errors import CheckpointError
 def test_settings_come_back_and_the_last_ones_count(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no run: it has no config\.json"):
         read_config(tmp_path)
-    for config in (Config(seed=3), Config(seed=4, suite_options={"level": 1}, demo_options={"depth": [1, 3]})):
+    for config in (Config.of(seed=3), Config.of(seed=4, suite_options={"level": 1}, demo_options={"depth": [1, 3]})):
         write_config(tmp_path, config)
         assert read_config(tmp_path) == config
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

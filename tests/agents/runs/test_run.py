@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from steptool_agents import load_algorithm
 from steptool_agents.algorithms.step_ppo import train
 from steptool_agents.config import Config
 from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
-from steptool_agents.runs.folder import read_config
+from steptool_agents.runs.folder import read_config, write_config
 from steptool_agents.runs.policies import load_policy
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.trajectory import read_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 
-CONFIG = Config(
+CONFIG = Config.of(
     suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5, kl=0.01
 )
 FILES = {"config.json", "metrics.jsonl", "warm_start.safetensors", "checkpoints", "trajectories.jsonl", "report.json", "learning_curve.png"}
@@ -46,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    return [{name: value for name, value in line.items() if not name.startswith(("seconds", "tokens_per_second"))} for line in read_metrics(out)]
+    return [{name: value for name, value in line.items() if not name.startswith(("seconds", "tokens_per_second", "share"))} for line in read_metrics(out)]
 
 
 def same(one: Path, other: Path) -> None:
@@ -104,7 +103,7 @@ def test_what_a_run_measures(finished: tuple[Path, dict[str, Any]]) -> None:
 def test_the_same_seed_gives_the_same_run(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     train(CONFIG, tmp_path / "again")
     same(tmp_path / "again", finished[0])
-    train(replace(CONFIG, seed=6, updates=1), tmp_path / "other")
+    train(CONFIG.replace(seed=6, updates=1), tmp_path / "other")
     assert lines(tmp_path / "other")[0] != lines(finished[0])[0]
 
 
@@ -119,17 +118,17 @@ def test_the_trained_policy(finished: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_sft_alone(tmp_path: Path) -> None:
-    report = load_algorithm("sft")(replace(CONFIG, algo="sft"), tmp_path / "run")
+    report = load_algorithm("sft")(CONFIG.replace(algo="sft"), tmp_path / "run")
     assert (report["before"], report["updates"]) == (None, 0)
-    assert load_policy(tmp_path / "run")[1].algo == "sft"
+    assert load_policy(tmp_path / "run")[1].learning.algo == "sft"
 
 
 @pytest.mark.parametrize("changes", [{"demos": 0}, {"demo_epochs": 0}, {"updates": 0}, {"lora_rank": 2}, {"kl": 0.0}], ids=str)
 def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
-    config = replace(CONFIG, **{"updates": 1, "eval_episodes": 1, **changes})
+    config = CONFIG.replace(**{"updates": 1, "eval_episodes": 1, **changes})
     report = train(config, tmp_path / "run")
-    assert report["updates"] == config.updates
-    assert (tmp_path / "run" / "learning_curve.png").exists() is bool(config.updates)
+    assert report["updates"] == config.run.updates
+    assert (tmp_path / "run" / "learning_curve.png").exists() is bool(config.run.updates)
     load_policy(tmp_path / "run")
 
 
@@ -137,12 +136,12 @@ def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("where", "call"),
     [
-        ("steptool_agents.learning.imitation.fit", 1),  # in the warm start
-        ("steptool_agents.interop.sb3.evaluate", 1),  # in the evaluation before training
-        ("steptool_agents.learning.advantages.assign_credit", 1),  # in the first update
-        ("steptool_agents.learning.policy_gradient.improve", 2),  # in the second one
-        ("steptool_agents.runs.checkpoint.files.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
-        ("steptool_agents.interop.sb3.evaluate", 2),  # in the evaluation after training
+        ("steptool_agents.runs.warm_start.fit", 1),  # in the warm start
+        ("steptool_agents.runs.run.rollout_tasks", 1),  # in the evaluation before training
+        ("steptool_agents.algorithms.step_ppo.assign_credit", 1),  # in the first update
+        ("steptool_agents.algorithms.step_ppo.improve", 2),  # in the second one
+        ("steptool_agents.runs.run.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
+        ("steptool_agents.runs.run.rollout_tasks", 2),  # in the evaluation after training
     ],
 )
 def test_a_run_goes_on_as_if_nothing_had_happened(
@@ -161,7 +160,7 @@ def test_a_run_goes_on_as_if_nothing_had_happened(
 def test_a_process_that_is_killed(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = "import json, sys, torch; torch.set_num_threads(1)\nfrom pathlib import Path\nfrom steptool_agents.config import Config\n"
-    program += "from steptool_agents.step_ppo import train\ntrain(Config.from_dict(json.loads(sys.argv[2])), Path(sys.argv[1]))"
+    program += "from steptool_agents.algorithms.step_ppo import train\ntrain(Config.from_dict(json.loads(sys.argv[2])), Path(sys.argv[1]))"
     arguments = [sys.executable, "-c", program, str(out), json.dumps(CONFIG.as_dict())]
     process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=TINY.parent.parent)
     try:
@@ -181,10 +180,10 @@ def test_a_process_that_is_killed(finished: tuple[Path, dict[str, Any]], tmp_pat
 
 def test_more_updates(tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
     out = tmp_path / "run"
-    train(replace(CONFIG, updates=1), out)
+    train(CONFIG.replace(updates=1), out)
     assert train(CONFIG, out, resume=True)["updates"] == 3
     same(out, finished[0])
-    assert read_config(out).updates == 3  # so that a further --resume does not stop at 1
+    assert read_config(out).run.updates == 3  # so that a further --resume does not stop at 1
 
 
 # ---------------------------------------------------------------- folders that are in the way or broken
@@ -196,7 +195,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def half(tmp_path: Path) -> Path:
     """Return a run of one update."""
     out = tmp_path / "half"
-    train(replace(CONFIG, updates=1, eval_episodes=1), out)
+    train(CONFIG.replace(updates=1, eval_episodes=1), out)
     return out
 
 
@@ -232,11 +231,16 @@ def test_a_corrupt_warm_start(half: Path) -> None:
 
 def test_weights_of_another_model(half: Path) -> None:
     settings = json.loads((half / "config.json").read_text())
-    (half / "config.json").write_text(json.dumps({**settings, "lora_rank": 2}))
-    refused(half, "are not those of this model")
+    settings["model"]["lora_rank"] = 2
+    (half / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="are not those of this model"):
+        train(read_config(half), half, resume=True)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "5", "null", '{"some": "thing else"}', '{"updates": "many"}', '{"updates": -1}', '["lr"]'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "5", "null", '{"some": "thing else"}', '{"format": 2, "run": {"updates": "many"}}', '{"format": 2, "run": {"updates": -1}}', '["lr"]'],
+)
 def test_a_foreign_config(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     refused(tmp_path, "config.json cannot be read")
@@ -250,7 +254,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 
 def test_a_run_without_weights_yet(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG.as_dict()))
+    write_config(tmp_path, CONFIG)
     with pytest.raises(CheckpointError, match="no weights yet"):
         load_policy(tmp_path)
 
@@ -258,12 +262,12 @@ def test_a_run_without_weights_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"suite": "wrlds"}, {"shaper": "fnal"}, {"call_format": "hermess"}, {"model": "tinny"}),
+        *({"suite": "wrlds"}, {"shaper": "fnal"}, {"call_format": "hermess"}, {"model.name": "tinny"}),
         *({"suite_options": {"levl": 1}}, {"demo_options": {"dept": [1, 2]}}),
     ],
     ids=str,
 )
 def test_mistakes_show_before_anything_is_written(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises((UnknownName, InvalidArgument)):
-        Run(replace(CONFIG, **changes), tmp_path / "run")
+        Run(CONFIG.replace(**changes), tmp_path / "run")
     assert not contents(tmp_path)

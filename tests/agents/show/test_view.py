@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import steptool
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT
 from rich.console import Console
-from test_cli import ROOT, steptool
 
 from steptool_agents.rollouts.evaluate import summarize
 from steptool_agents.show.episodes import ending, episode_view, find_file, line, overview, select, summary_line

@@ -1,4 +1,4 @@
-"""Step-grained policy optimisation: credit per step, one loss however it is cut up, and that it learns."""
+"""Step-grained policy optimization: credit per step, one loss however it is cut up, and that it learns."""
 
 from __future__ import annotations
 
@@ -9,50 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lms import Talk, act, from_scratch, language_model, trajectory
+from gradients import CONFIG, gradients, same
+from lms import TALKS, Talk, act, from_scratch, language_model, passes, sampled, trajectory
 
 from steptool_agents.config import Config
 from steptool_agents.learning.advantages import Credited, assign_credit
-from steptool_agents.learning.policy_gradient import _optimizer_step, improve, reference_logprobs
-from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.learning.policy_gradient import improve, reference_logprobs, take_step
 from steptool_agents.policies.local import LMPolicy
-from steptool_agents.trajectory import Trajectory
-
-CONFIG = Config(kl=0.1, entropy=0.02, minibatches=1, epochs=1, max_grad_norm=1e9)
-TALKS = [[(range(10, 30), (31, 32, 33)), (range(40, 45), (46,))], [((50,), (51, 52))], [(range(60, 67), (68, 69)), ((70, 71), (72, 73, 74)), ((75,), (76,))]]
-
-
-def sampled(lm: LanguageModel, sequences: Any = TALKS, **options: Any) -> list[Trajectory]:
-    """Return trajectories with the log-probabilities and values that the model gives them."""
-    made = []
-    for steps in sequences:
-        ids = [token for context, action in steps for token in (*context, *action)]
-        logprobs, values = from_scratch(lm, ids, first=len(steps[0][0]))
-        place, said, state = 0, [], []
-        for context, action in steps:
-            place += len(context)
-            state.append(values[place - 1].item())
-            said.append([logprobs[place - 1 + k, token].item() for k, token in enumerate(action)])
-            place += len(action)
-        rewards = [0.3 * k - 0.2 * len(context) / 10 for k, (context, _) in enumerate(steps)]
-        made.append(trajectory(steps, rewards, values=state, logprobs=said, **options))
-    return made
-
-
-def gradients(lm: LanguageModel, data: Credited, config: Config = CONFIG, chosen: list[int] | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    if config.kl:
-        reference = {name: parameter.detach() * 0.9 for name, parameter in lm.trainable().items()}
-        data = replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, config))
-    still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
-    measured = _optimizer_step(lm, still, data, chosen if chosen is not None else list(range(len(data.trajectories))), config)
-    return measured, {name: parameter.grad.clone() for name, parameter in lm.trainable().items() if parameter.grad is not None}
-
-
-def same(a: tuple[dict[str, float], dict[str, torch.Tensor]], b: tuple[dict[str, float], dict[str, torch.Tensor]]) -> None:
-    assert a[0] == pytest.approx(b[0], rel=1e-4, abs=1e-5)
-    assert a[1].keys() == b[1].keys()
-    for name, gradient in a[1].items():
-        torch.testing.assert_close(gradient, b[1][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 # ---------------------------------------------------------------- credit
@@ -94,7 +57,7 @@ def test_the_length_of_observations_changes_no_advantage(observation: tuple[int,
 def test_micro_batches_change_nothing(budget: int) -> None:
     lm = language_model()
     data = assign_credit(sampled(lm), 1.0, 0.95)
-    same(gradients(lm, data), gradients(lm, data, replace(CONFIG, token_budget=budget)))
+    same(gradients(lm, data), gradients(lm, data, CONFIG.replace(token_budget=budget)))
 
 
 def test_the_order_changes_nothing() -> None:
@@ -107,7 +70,7 @@ def test_the_loss_by_hand() -> None:
     """At the policy that sampled, the ratio is 1: the loss is the mean of -A over tokens."""
     lm = language_model()
     data = assign_credit(sampled(lm), 1.0, 0.95)
-    measured, _ = gradients(lm, data, replace(CONFIG, kl=0.0))
+    measured, _ = gradients(lm, data, CONFIG.replace(kl=0.0))
     counts = [len(step.generation.token_ids) for one in data.trajectories for step in one.steps]
     advantages = np.concatenate(data.advantages)
     assert measured["policy_loss"] == pytest.approx(-np.dot(counts, advantages) / sum(counts), abs=1e-5)
@@ -119,7 +82,7 @@ def test_the_loss_by_hand() -> None:
 def test_nothing_is_learnt_from_a_fault(budget: int) -> None:
     """What was said in a step whose tool was down has no share in a gradient, nor in its scale."""
     lm = language_model()
-    config = replace(CONFIG, token_budget=budget)
+    config = CONFIG.replace(token_budget=budget)
     steps = TALKS[0]
     (cut,) = sampled(lm, [steps], masked_end=True)
     other = sampled(lm, TALKS[1:2])[0]
@@ -137,8 +100,8 @@ def test_the_kl_term() -> None:
 
     def divergence(factor: float) -> float:
         reference = {name: weight * factor for name, weight in here.items()}
-        anchored = replace(data, ref_logprobs=reference_logprobs(lm, data.trajectories, reference, CONFIG))
-        return _optimizer_step(lm, still, anchored, [0, 1, 2], CONFIG)["kl"]
+        anchors = reference_logprobs(passes(lm, CONFIG), data.trajectories, reference)
+        return take_step(passes(lm, CONFIG), still, data, [0, 1, 2], CONFIG.learning, anchors)["kl"]
 
     assert divergence(1.0) == pytest.approx(0.0, abs=1e-9)
     assert divergence(0.8) > 1e-3
@@ -151,7 +114,7 @@ def test_reference_logprobs_do_not_depend_on_how_they_are_cut_up() -> None:
     made = sampled(lm)
     here = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
     for budget in (1, 60, 10_000):
-        found = reference_logprobs(lm, made, here, replace(CONFIG, token_budget=budget))
+        found = reference_logprobs(passes(lm, CONFIG.replace(token_budget=budget)), made, here)
         for one, expected in zip(found, made, strict=True):
             np.testing.assert_allclose(one, [logprob for step in expected.steps for logprob in step.generation.logprobs], atol=1e-5)
 
@@ -162,14 +125,14 @@ def test_the_temperature_of_sampling_is_that_of_training() -> None:
     act(LMPolicy(lm, temperature=0.6, max_new_tokens=8), [talk])
     one = talk.generations[0]
     data = assign_credit([trajectory([(one.prompt_ids, one.token_ids)], [1.0], logprobs=[one.logprobs])], 1.0, 1.0)
-    assert gradients(lm, data, replace(CONFIG, temperature=0.6))[0]["approx_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert gradients(lm, data, CONFIG.replace(temperature=0.6))[0]["approx_kl"] == pytest.approx(0.0, abs=1e-6)
     assert gradients(lm, data, CONFIG)[0]["approx_kl"] > 1e-3
 
 
 def test_dropout_does_not_part_the_policy_from_itself() -> None:
     lm = language_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5)
     data = assign_credit(sampled(lm), 1.0, 0.95)
-    measured = improve(lm, torch.optim.SGD(lm.trainable().values(), lr=0.0), data, replace(CONFIG, kl=0.0), np.random.default_rng(0))
+    measured = improve(passes(lm), torch.optim.SGD(lm.trainable().values(), lr=0.0), data, CONFIG.replace(kl=0.0).learning, np.random.default_rng(0), {})
     assert measured["approx_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -178,14 +141,14 @@ def test_each_pass_uses_every_trajectory_once(monkeypatch: pytest.MonkeyPatch) -
     lm = language_model()
     seen: list[list[int]] = []
 
-    def spy(lm: Any, optimizer: Any, data: Any, chosen: list[int], *rest: Any) -> dict[str, float]:
+    def spy(passes: Any, optimizer: Any, data: Any, chosen: list[int], *rest: Any) -> dict[str, float]:
         seen.append(chosen)
         return {"x": 1.0}
 
-    monkeypatch.setattr("steptool_agents.learning.policy_gradient._optimizer_step", spy)
+    monkeypatch.setattr("steptool_agents.learning.policy_gradient.take_step", spy)
     data = assign_credit([trajectory([((1,), (2,))], [float(k)]) for k in range(5)], 1.0, 1.0)
     optimizer = torch.optim.SGD(lm.trainable().values(), lr=0.0)
-    assert improve(lm, optimizer, data, replace(CONFIG, epochs=3, minibatches=2), np.random.default_rng(0)) == {"x": 1.0}
+    assert improve(passes(lm), optimizer, data, CONFIG.replace(epochs=3, minibatches=2, kl=0.0).learning, np.random.default_rng(0), {}) == {"x": 1.0}
     assert [len(chosen) for chosen in seen] == [3, 2] * 3
     for a, b in zip(seen[::2], seen[1::2], strict=True):
         assert sorted(a + b) == [0, 1, 2, 3, 4]
@@ -195,7 +158,7 @@ def test_an_update_in_which_every_tool_was_down() -> None:
     lm = language_model()
     before = copy.deepcopy(lm.state_dict())
     data = assign_credit([trajectory([((1,), (2,))], masked_end=True)] * 3, 1.0, 1.0)
-    assert improve(lm, torch.optim.AdamW(lm.trainable().values(), lr=0.1), data, CONFIG, np.random.default_rng(0)) == {}
+    assert improve(passes(lm), torch.optim.AdamW(lm.trainable().values(), lr=0.1), data, CONFIG.learning, np.random.default_rng(0), {}) == {}
     assert all(torch.equal(weight, before[name]) for name, weight in lm.state_dict().items())
 
 
@@ -213,5 +176,5 @@ def test_what_is_rewarded_becomes_more_likely(seed: int) -> None:
     made = [trajectory([(prompt, one.token_ids)], [float(one.token_ids[0] == best)], logprobs=[one.logprobs], values=[one.value]) for one in said]
     before = from_scratch(lm, prompt)[0][-1, best].item()
     optimizer = torch.optim.AdamW(lm.trainable().values(), lr=3e-3, weight_decay=0.0)
-    improve(lm, optimizer, assign_credit(made, 1.0, 0.95), Config(kl=0.0, epochs=2, minibatches=2), np.random.default_rng(0))
+    improve(passes(lm), optimizer, assign_credit(made, 1.0, 0.95), Config.of(kl=0.0, epochs=2, minibatches=2).learning, np.random.default_rng(0), {})
     assert from_scratch(lm, prompt)[0][-1, best].item() > before + 0.1
