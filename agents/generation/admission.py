@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .cache import Prefix
 
-__all__ = ["Limits", "Line", "choose", "columns", "prefix_tokens"]
+__all__ = ["Limits", "TokenSequence", "admit", "columns", "prefix_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Limits:
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class TokenSequence:
     """A sequence of token ids that grows."""
 
     key: Hashable
     draws: random.Random
     ids: list[int]
     """All tokens so far, the action in progress included."""
-    begin: int
+    prompt_length: int
     """How many of them are the first observation."""
     read: int = 0
     """How many of them the cache holds."""
@@ -52,21 +52,27 @@ class Line:
     """Says which tokens are allowed next; None allows all."""
 
 
-def choose(waiting: Sequence[Line], resident: Sequence[Line], writing: Sequence[Line], limits: Limits, evict: Callable[[Line], None]) -> list[Line]:
-    """Return the waiting lines that fit into the cache, after others have made room for them if need be.
+def admit(
+    waiting: Sequence[TokenSequence],
+    resident: Sequence[TokenSequence],
+    writing: Sequence[TokenSequence],
+    limits: Limits,
+    evict: Callable[[TokenSequence], None],
+) -> list[TokenSequence]:
+    """Return the waiting sequences that fit into the cache, after others have made room for them if need be.
 
     Args:
         waiting: Who wants to be read.
         resident: Who has a row.
         writing: Whose action is in progress: these keep their rows.
         limits: Of the cache.
-        evict: Takes a line's row away.
+        evict: Takes a sequence's row away.
     """
     # Whoever has a row comes first: its tokens need not be read again.
     order = [one for one in waiting if one.row >= 0] + [one for one in waiting if one.row < 0]
     if _fits([*resident, *order[len([one for one in waiting if one.row >= 0]) :]], waiting, limits):
         return order
-    admitted: list[Line] = []
+    admitted: list[TokenSequence] = []
     for one in order:
         if admitted and one.row < 0 and order[0].row >= 0 and not writing:
             break  # those that have rows first
@@ -82,7 +88,7 @@ def choose(waiting: Sequence[Line], resident: Sequence[Line], writing: Sequence[
     return admitted
 
 
-def columns(rows: Sequence[Line], starting: Sequence[Line], limits: Limits) -> int:
+def columns(rows: Sequence[TokenSequence], starting: Sequence[TokenSequence], limits: Limits) -> int:
     """Return how long the longest of these rows will be when its action is written.
 
     Args:
@@ -95,10 +101,10 @@ def columns(rows: Sequence[Line], starting: Sequence[Line], limits: Limits) -> i
     return max(len(one.ids) - one.shared + (longest - len(one.written) if one.status == "writing" or id(one) in begin else 0) for one in rows)
 
 
-def prefix_tokens(rows: Sequence[Line]) -> int:
+def prefix_tokens(rows: Sequence[TokenSequence]) -> int:
     """Return how many tokens the prefixes of these rows hold, each counted once."""
     return sum({id(one.prefix): len(one.prefix.ids) for one in rows if one.prefix is not None}.values())
 
 
-def _fits(rows: Sequence[Line], starting: Sequence[Line], limits: Limits) -> bool:
+def _fits(rows: Sequence[TokenSequence], starting: Sequence[TokenSequence], limits: Limits) -> bool:
     return len(rows) * columns(rows, starting, limits) + prefix_tokens(rows) <= limits.cache_budget

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from steptool_env.errors import NotSupported
 
-from .admission import Limits, Line, choose, columns, prefix_tokens
+from .admission import Limits, TokenSequence, admit, columns, prefix_tokens
 from .cache import Prefix, SlotCache
-from .prefixes import Beginnings
+from .prefixes import PrefixPool
 
 __all__ = ["Engine", "Limits", "Reads", "Written"]
 
@@ -74,11 +74,11 @@ class Engine:
         self.read_tokens = self.written_tokens = 0
         """Encoded and sampled so far, for those who count: shared beginnings once."""
         self.cache = SlotCache()
-        self._sequences: dict[Hashable, Line] = {}
-        self._rows: list[Line | None] = []
+        self._sequences: dict[Hashable, TokenSequence] = {}
+        self._rows: list[TokenSequence | None] = []
         """Whose each row of the cache is; None: free."""
-        self.beginnings = Beginnings(self._encode)
-        self._writing: list[Line] = []
+        self.prefixes = PrefixPool(self._encode)
+        self._writing: list[TokenSequence] = []
         self._hidden: Tensor | None = None
         """(writing, H): what predicts the next token of each."""
 
@@ -92,7 +92,7 @@ class Engine:
     def add(self, key: Hashable, ids: Sequence[int], seed: int, guide: Any = None) -> None:
         """Begin a sequence, or replace it: read these tokens, then write an action."""
         self.drop(key)
-        self._sequences[key] = Line(key, random.Random(seed), list(ids), len(ids), guide=guide)
+        self._sequences[key] = TokenSequence(key, random.Random(seed), list(ids), len(ids), guide=guide)
 
     def extend(self, key: Hashable, ids: Sequence[int], guide: Any = None) -> None:
         """Go on with a sequence whose action was handed out: read these tokens, then write the next action."""
@@ -144,7 +144,7 @@ class Engine:
         return finished
 
     # ---------------------------------------------------------------- writing
-    def _stop(self, keep: Callable[[Line], bool]) -> None:
+    def _stop(self, keep: Callable[[TokenSequence], bool]) -> None:
         places = [place for place, one in enumerate(self._writing) if keep(one)]
         self._writing = [self._writing[place] for place in places]
         if self._hidden is not None:
@@ -193,15 +193,15 @@ class Engine:
         return chosen, logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()
 
     # ---------------------------------------------------------------- reading
-    def _admit(self, waiting: list[Line]) -> None:
+    def _admit(self, waiting: list[TokenSequence]) -> None:
         """Read those of the waiting sequences for which there is room, and let them write."""
-        self.beginnings.share([one for one in waiting if one.first is None])
-        admitted = choose(waiting, [one for one in self._rows if one is not None], self._writing, self.limits, self._evict)
+        self.prefixes.share([one for one in waiting if one.first is None])
+        admitted = admit(waiting, [one for one in self._rows if one is not None], self._writing, self.limits, self._evict)
         if not admitted:
             return
         self._place(admitted)
-        originals: dict[tuple[int, ...], Line] = {}
-        twins: dict[int, tuple[Line, list[Line]]] = {}
+        originals: dict[tuple[int, ...], TokenSequence] = {}
+        twins: dict[int, tuple[TokenSequence, list[TokenSequence]]] = {}
         readers = []
         for one in admitted:
             original = originals.setdefault((id(one.prefix), *one.ids), one) if not one.read else one
@@ -224,11 +224,11 @@ class Engine:
         self._rows[row] = None
         self.cache.clear(row)
 
-    def _evict(self, one: Line) -> None:
+    def _evict(self, one: TokenSequence) -> None:
         self._free(one.row)
         one.row, one.read = -1, 0
 
-    def _place(self, admitted: Sequence[Line]) -> None:
+    def _place(self, admitted: Sequence[TokenSequence]) -> None:
         """Give those of these sequences that have none a row: free ones first."""
         new = [one for one in admitted if one.row < 0]
         resident = [one for one in self._rows if one is not None] + new
@@ -248,15 +248,15 @@ class Engine:
             self._rows[row], one.row = one, row
             self.cache.prefixes[row] = (one.prefix, one.shared)
         # A prefix that nobody uses now is kept for the next episodes while there is room.
-        self.beginnings.trim(list(self._sequences.values()), self.limits.cache_budget - self.cache.tokens)
+        self.prefixes.trim(list(self._sequences.values()), self.limits.cache_budget - self.cache.tokens)
 
-    def _read(self, readers: list[Line]) -> None:
+    def _read(self, readers: list[TokenSequence]) -> None:
         """Encode what each of these has not read yet: in passes of similar length, within the token budget."""
 
-        def kind(one: Line) -> tuple[bool, bool]:
+        def kind(one: TokenSequence) -> tuple[bool, bool]:
             return one.read == 0, one.prefix is None  # whole rows are read without looking at the cache
 
-        def news(one: Line) -> int:
+        def news(one: TokenSequence) -> int:
             return len(one.ids) - max(one.read, one.shared)
 
         readers = sorted(readers, key=lambda one: (*kind(one), news(one), one.row))
@@ -268,7 +268,7 @@ class Engine:
             self._read_together(readers[begin:end], [one.ids[max(one.read, one.shared) :] for one in readers[begin:end]])
             begin = end
 
-    def _read_together(self, part: list[Line], feeds: list[list[int]]) -> None:
+    def _read_together(self, part: list[TokenSequence], feeds: list[list[int]]) -> None:
         ids = torch.zeros(len(part), max(map(len, feeds)), dtype=torch.long)
         for place, feed in enumerate(feeds):
             ids[place, : len(feed)] = torch.tensor(feed, dtype=torch.long)
@@ -278,8 +278,8 @@ class Engine:
         states = hidden[torch.arange(len(part)), counts - 1]
         for place, one in enumerate(part):
             if one.first is None:
-                own = hidden[place, : one.begin - one.shared].sum(0)
-                one.first = (own + one.prefix.sums[one.shared - 1] if one.prefix is not None else own) / one.begin
+                own = hidden[place, : one.prompt_length - one.shared].sum(0)
+                one.first = (own + one.prefix.sums[one.shared - 1] if one.prefix is not None else own) / one.prompt_length
             one.state, one.read = states[place], len(one.ids)
         self.read_tokens += int(counts.sum())
 

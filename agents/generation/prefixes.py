@@ -1,13 +1,13 @@
-"""``Beginnings``: what several sequences of an ``Engine`` begin with, encoded once and kept for the next ones."""
+"""``PrefixPool``: what several sequences of an ``Engine`` begin with, encoded once and kept for the next ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .admission import Line
+from .admission import TokenSequence
 from .cache import Prefix
 
-__all__ = ["Beginnings"]
+__all__ = ["PrefixPool"]
 
 SHARED = 64
 """The shortest beginning, in tokens, that gets a memory of its own; it must also be half of what it begins."""
@@ -15,7 +15,7 @@ REMEMBERED = 256
 """Of so many recent first observations the ids are known, to see what the next ones have in common with them."""
 
 
-class Beginnings:
+class PrefixPool:
     """The prefixes that are in memory.
 
     Args:
@@ -27,8 +27,8 @@ class Beginnings:
         self.prefixes: list[Prefix] = []
         self._seen: list[list[int]] = []
 
-    def share(self, new: Sequence[Line]) -> None:
-        """Give new lines the prefixes that they have in common with others, encoding those that are not there yet."""
+    def share(self, new: Sequence[TokenSequence]) -> None:
+        """Give new sequences the prefixes that they have in common with others, encoding those that are not there yet."""
         for one in new:
             for prefix in self.prefixes:
                 length = _common(one.ids, prefix.ids)
@@ -50,12 +50,12 @@ class Beginnings:
                     one.prefix, one.shared = prefix, length
         for one in new:
             if len(one.ids) > SHARED and not (one.prefix is not None and len(one.prefix.ids) == one.shared):
-                self._seen.append(one.ids[: one.begin])
+                self._seen.append(one.ids[: one.prompt_length])
         del self._seen[:-REMEMBERED]
 
-    def trim(self, lines: Sequence[Line], room: int) -> None:
-        """Forget prefixes that none of the lines has, the oldest first, until the others of that kind hold at most ``room`` tokens."""
-        used = {id(one.prefix) for one in lines}
+    def trim(self, sequences: Sequence[TokenSequence], room: int) -> None:
+        """Forget prefixes that none of the sequences has, the oldest first, until the others of that kind hold at most ``room`` tokens."""
+        used = {id(one.prefix) for one in sequences}
         spare = [prefix for prefix in self.prefixes if id(prefix) not in used]
         while spare and sum(len(prefix.ids) for prefix in spare) > room:
             self.prefixes.remove(spare.pop(0))

@@ -61,7 +61,7 @@ def passes(lm: LanguageModel, config: Config | None = None) -> Passes:
     return Passes(lm, token_budget=config.model.token_budget, temperature=config.rollout.temperature, max_grad_norm=config.learning.max_grad_norm)
 
 
-class Talk:
+class Conversation:
     """An episode without an environment: the test says what comes back."""
 
     def __init__(self, task: str, tools: str = TOOLS) -> None:
@@ -81,7 +81,7 @@ class Talk:
         return [token for one in self.generations for token in (*one.prompt_ids, *one.token_ids)]
 
 
-def act(policy: LMPolicy, talks: Sequence[Talk]) -> None:
+def act(policy: LMPolicy, talks: Sequence[Conversation]) -> None:
     """Let every episode take a step."""
     for talk, generation in zip(talks, policy.act([talk.observation for talk in talks], talks), strict=True):  # type: ignore[arg-type]
         talk.generations.append(generation)
@@ -102,14 +102,14 @@ def chatter(rng: random.Random, longest: int = 60) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(1, longest)))
 
 
-def play(policy: LMPolicy, seed: int = 0) -> list[Talk]:
+def play(policy: LMPolicy, seed: int = 0) -> list[Conversation]:
     """Play episodes that join, end, pause and change places, with observations of very different lengths."""
     rng = random.Random(seed)
-    everything: list[Talk] = []
-    running: list[Talk] = []
+    everything: list[Conversation] = []
+    running: list[Conversation] = []
     for _ in range(7):
         while len(running) < 4:
-            running.append(Talk(chatter(rng)))
+            running.append(Conversation(chatter(rng)))
             everything.append(running[-1])
         rng.shuffle(running)
         act(policy, running)
@@ -121,7 +121,7 @@ def play(policy: LMPolicy, seed: int = 0) -> list[Talk]:
     return everything
 
 
-def check(lm: LanguageModel, talks: list[Talk], temperature: float) -> None:
+def check(lm: LanguageModel, talks: list[Conversation], temperature: float) -> None:
     """What was sampled has the log-probabilities and values that the plain model gives; at temperature 0 nothing was likelier."""
     for talk in talks:
         logprobs, values = from_scratch(lm, talk.ids, temperature or 1.0, len(talk.generations[0].prompt_ids))

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from floors import AGENTS, ANYBODY, ENVIRONMENT, FRONT
 from project import ROOT
 
 HEAVY = ("accelerate", "peft", "safetensors", "stable_baselines3", "tokenizers", "torch", "transformers", "steptool_agents", "agents")
-
-# A module may import those of its own layer and of the layers above it in this list.
-ENVIRONMENT = [
-    {"types", "errors", "jsontext", "spaces"},
-    {"tools", "formats", "rewards", "actions", "rendering"},
-    {"tasks"},
-    {"env"},
-    {"scripted"},
-    {"wrappers", "audit", "monte_carlo"},
-    {"__init__"},
-    {"adversarial"},
-    {"testing"},
-]
-AGENTS = [
-    {"arrays", "config", "credit", "episodes", "group_credit", "losses", "profiling", "reference_credit", "statistics", "trajectory"},
-    {
-        *("attention", "batching", "beginnings", "cache", "chat", "checkpoint", "constrained", "crediting", "critic", "demonstration_export", "demonstrations"),
-        *("distributed", "engine", "handover", "judge", "language_model", "lm", "metrics", "mistakes", "models", "play", "policy", "prompts", "recompute"),
-        *("remote", "report", "rollout", "room", "run_folder", "run_policies", "schedule", "served", "sharding", "stop_texts", "tiny", "tiny_pretraining"),
-    },
-    {
-        *("archer", "eto", "evaluate", "export", "offline", "rft", "run", "sb3", "search", "sft", "step_ppo", "updates", "view", "view_page"),
-        "warm_start",
-    },
-    {"__init__"},
-    {"grid", "table", "tuning"},
-    {"cli", "cli_options", "cli_tasks", "cli_view", "__main__"},
-]
-ALGORITHMS = {"archer", "eto", "rft", "sb3", "search", "sft", "step_ppo"}
-SHARED = {("rft", "sft"), ("eto", "step_ppo"), ("archer", "step_ppo")}
-"""One step of supervised learning; the policy's improvement from credited episodes."""
+MOST_LINES = 350
 
 
 def imports(file: Path, package: str, folder: Path, within_functions: bool = True) -> Iterator[str]:
@@ -118,12 +90,34 @@ each_package = pytest.mark.parametrize("package", PACKAGES)
 
 @each_package
 def test_imports_go_down(package: str) -> None:
-    folder, layers = PACKAGES[package]
-    level = {name: number for number, layer in enumerate(layers) for name in layer}
+    """A folder imports only what stands above it in the list, also within functions: no import hides a circle."""
+    folder, floors = PACKAGES[package]
+    level = {name: number for number, floor in enumerate(floors) for name in floor}
     for name, targets in graph(package, folder, whole_folders=True).items():
-        assert name in level, f"{package}.{name} is new: say in tests/test_layers.py to which layer it belongs"
-        for target in targets:
-            assert level[target] <= level[name], f"{package}.{name} imports {package}.{target}, which is in a layer above it"
+        if name in FRONT:
+            continue
+        assert name in level, f"{package}.{name} is new: say in tests/helpers/floors.py where it stands"
+        for target in targets - ANYBODY:
+            assert level.get(target, 99) < level[name], f"{package}.{name} imports {package}.{target}, which does not stand above it"
+
+
+def test_the_design_page_lists_the_folders_in_their_order() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `agents/(\w+)/` \|", page, re.MULTILINE)
+    assert named == [name for floor in AGENTS for name in floor]
+
+
+@pytest.mark.parametrize("file", [*(ROOT / "agents").rglob("*.py"), *(ROOT / "steptool_env").rglob("*.py")], ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_file_is_longer_than_one_can_read(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"{file.relative_to(ROOT)} has {lines} lines; split it by idea"
+
+
+def test_the_tests_mirror_the_source() -> None:
+    """Every folder of tests stands for a folder of the source."""
+    for test, source in (("env", "steptool_env"), ("agents", "agents")):
+        for file in (ROOT / "tests" / test).rglob("test_*.py"):
+            assert (ROOT / source / file.parent.relative_to(ROOT / "tests" / test)).is_dir(), file
 
 
 @each_package
@@ -133,17 +127,10 @@ def test_no_module_needs_itself_to_be_imported(package: str) -> None:
     assert not ring, " -> ".join(ring)
 
 
-def test_the_lowest_layer_of_the_environment_stands_alone() -> None:
-    found = graph("steptool_env", ROOT / "steptool_env", whole_folders=True)
-    assert found["types"] == found["errors"] == found["jsontext"] == set()
-    assert found["spaces"] <= {"types", "errors"}
-    assert found["formats"] | found["rewards"] | found["tools"] <= ENVIRONMENT[0]
-    assert found["env"] <= {"types", "errors", "spaces", "rewards", "tasks", "actions", "rendering"}
-
-
 def test_algorithms_do_not_import_one_another() -> None:
-    found = graph("steptool_agents", ROOT / "agents", whole_folders=True)
-    assert {(name, target) for name in ALGORITHMS for target in found[name] & ALGORITHMS} == SHARED
+    found = graph("steptool_agents", ROOT / "agents", whole_folders=False)
+    algorithms = {name for name in found if name.startswith("algorithms.") and name != "algorithms.__init__"}
+    assert {(name, target) for name in algorithms for target in found[name] & algorithms} == set()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "steptool_env").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))

@@ -14,7 +14,8 @@ from lms import TINY  # noqa: F401  # sets one thread
 from steptool_agents import cli
 from steptool_agents.config.presets import PRETRAINED_CHAINS
 from steptool_agents.experiments import grid, table
-from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_cell, run_grid, suite_of
+from steptool_agents.experiments.cells import run_cell
+from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_grid, suite_of
 from steptool_agents.experiments.table import as_csv, as_markdown, build, write
 from steptool_agents.trajectory import read_jsonl, write_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
@@ -93,9 +94,9 @@ def test_a_table_is_about_tasks_of_many_depths_and_deeper_ones() -> None:
     config = made.config("StepTool", 0)
     depths = {name: {suite_of(made, config, name)[k].tags["depth"] for k in range(60)} for name in made.splits}
     assert depths == {"held-out": {1, 2, 3, 4, 5, 6}, "deeper": {7, 8}}
-    assert Spec(settings={"suite_options": {"level": 3}}).config("SFT", 0).suite_options == {"level": 3}
-    assert Spec(settings={"model": "smollm2"}).config("SFT", 0).suite_options == PRETRAINED_CHAINS
-    assert Spec(settings={"suite": "bfcl"}).config("SFT", 0).suite_options == {}
+    assert Spec(settings={"suite_options": {"level": 3}}).config("SFT", 0).task.suite_options == {"level": 3}
+    assert Spec(settings={"model.name": "smollm2"}).config("SFT", 0).task.suite_options == PRETRAINED_CHAINS
+    assert Spec(settings={"suite": "bfcl"}).config("SFT", 0).task.suite_options == {}
 
 
 def test_splits_may_be_slices() -> None:

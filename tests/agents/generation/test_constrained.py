@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from lms import Talk, act, from_scratch, language_model
+from lms import Conversation, act, from_scratch, language_model
 
 from steptool_agents.generation.constrained import grammar
 from steptool_agents.policies.local import LMPolicy
@@ -30,7 +30,7 @@ TOOLS = [{"type": "function", "function": {"name": name, "parameters": schema}} 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_random_weights_write_valid_calls(call_format: str, temperature: float) -> None:
     policy = LMPolicy(language_model(), call_format, temperature=temperature, max_new_tokens=80, constrained=True)
-    talks = [Talk(f"Take {k}.", json.dumps(TOOLS)) for k in range(12)]
+    talks = [Conversation(f"Take {k}.", json.dumps(TOOLS)) for k in range(12)]
     for _ in range(2):
         act(policy, talks)
         for talk in talks:
@@ -47,7 +47,7 @@ def test_random_weights_write_valid_calls(call_format: str, temperature: float) 
 
 def test_log_probabilities_are_those_of_the_policy() -> None:
     lm = language_model()
-    talk = Talk("Take one.", json.dumps(TOOLS))
+    talk = Conversation("Take one.", json.dumps(TOOLS))
     act(LMPolicy(lm, max_new_tokens=60, constrained=True), [talk])
     one = talk.generations[0]
     logprobs, _ = from_scratch(lm, talk.ids)

@@ -113,7 +113,7 @@ def test_each_token_is_encoded_once_and_what_is_shared_once_for_all() -> None:
     # token of the action before it.
     assert engine.read_tokens == 100 + 7 * 10 + 6 * (5 + 1)
     assert engine.written_tokens == sum(len(one.ids) for actions in said for one in actions)
-    assert [prefix.ids for prefix in engine.beginnings.prefixes] == [tools]
+    assert [prefix.ids for prefix in engine.prefixes.prefixes] == [tools]
 
 
 def test_episodes_one_after_the_other_share_as_well() -> None:
@@ -130,7 +130,7 @@ def test_a_short_beginning_is_not_worth_a_memory() -> None:
     rng = random.Random(1)
     begin = text(rng, 70)
     _, engine = play(language_model(), [[begin + text(rng, 80)] for _ in range(3)], Limits(4, 0.0))
-    assert not engine.beginnings.prefixes
+    assert not engine.prefixes.prefixes
 
 
 def test_nobody_waits_for_the_longest() -> None:
@@ -176,4 +176,4 @@ def test_bfloat16_keeps_its_cache_in_bfloat16() -> None:
     plan = plans()
     said, engine = play(lm, plan, Limits(6, 0.0))
     assert all(len(one.ids) <= 6 for actions in said for one in actions)
-    assert engine.beginnings.prefixes[0].values[0].dtype == torch.bfloat16
+    assert engine.prefixes.prefixes[0].values[0].dtype == torch.bfloat16

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gradients import CONFIG, gradients, same
-from lms import TALKS, Talk, act, from_scratch, language_model, passes, sampled, trajectory
+from lms import TALKS, Conversation, act, from_scratch, language_model, passes, sampled, trajectory
 
 from steptool_agents.config import Config
 from steptool_agents.learning.advantages import Credited, assign_credit
@@ -121,7 +121,7 @@ def test_reference_logprobs_do_not_depend_on_how_they_are_cut_up() -> None:
 
 def test_the_temperature_of_sampling_is_that_of_training() -> None:
     lm = language_model()
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(LMPolicy(lm, temperature=0.6, max_new_tokens=8), [talk])
     one = talk.generations[0]
     data = assign_credit([trajectory([(one.prompt_ids, one.token_ids)], [1.0], logprobs=[one.logprobs])], 1.0, 1.0)
@@ -167,7 +167,7 @@ def test_what_is_rewarded_becomes_more_likely(seed: int) -> None:
     lm = language_model()
     torch.nn.init.zeros_(lm.value_head.value.weight)  # as a run starts: a random critic would be a bad baseline
     policy = LMPolicy(lm, max_new_tokens=1, seed=seed)
-    talks = [Talk("Which?") for _ in range(64)]
+    talks = [Conversation("Which?") for _ in range(64)]
     act(policy, talks)
     said = [talk.generations[0] for talk in talks]
     tokens = [one.token_ids[0] for one in said]

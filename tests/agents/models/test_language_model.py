@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lms import Talk, act, check, from_scratch, language_model, play, tokenizer, vocabulary
+from lms import Conversation, act, check, from_scratch, language_model, play, tokenizer, vocabulary
 from peft import LoraConfig, get_peft_model
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
@@ -94,7 +94,7 @@ def test_bfloat16() -> None:
     ids = torch.arange(2, 40)[None]
     assert half.hidden(ids).dtype == torch.float32
     assert not torch.equal(half.hidden(ids), exact.hidden(ids))
-    talk = Talk("What is it?")
+    talk = Conversation("What is it?")
     policy = LMPolicy(half, temperature=0.0, max_new_tokens=6)
     for _ in range(2):
         act(policy, [talk])

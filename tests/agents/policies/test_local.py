@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lms import KINDS, Talk, act, check, from_scratch, language_model, play, vocabulary
+from lms import KINDS, Conversation, act, check, from_scratch, language_model, play, vocabulary
 
 from steptool_agents.models.attention import ATTENTION
 from steptool_agents.policies.local import LMPolicy
@@ -42,7 +42,7 @@ def test_what_else_is_in_the_batch_changes_nothing() -> None:
     lm = language_model()
     together = play(LMPolicy(lm, temperature=0.0, max_new_tokens=6))
     for talk in together:
-        policy, alone = LMPolicy(lm, temperature=0.0, max_new_tokens=6), Talk(talk.messages[0].content)
+        policy, alone = LMPolicy(lm, temperature=0.0, max_new_tokens=6), Conversation(talk.messages[0].content)
         for one, message in zip(talk.generations, talk.messages[2::2], strict=True):
             act(policy, [alone])
             assert alone.generations[-1].token_ids == one.token_ids
@@ -55,7 +55,7 @@ def test_each_token_is_encoded_once() -> None:
     policy = LMPolicy(lm, temperature=0.0, max_new_tokens=5)
     seen: list[int] = []
     policy.on_tokens = lambda read, written: seen.append(read)
-    talk = Talk("What is it? " * 20)
+    talk = Conversation("What is it? " * 20)
     for _ in range(3):
         act(policy, [talk])
         talk.answer("It is A17.")
@@ -75,7 +75,7 @@ def test_seeds() -> None:
 
 def test_sampling_follows_the_probabilities() -> None:
     lm = language_model()
-    talks = [Talk("Which?") for _ in range(1500)]
+    talks = [Conversation("Which?") for _ in range(1500)]
     act(LMPolicy(lm, max_new_tokens=1), talks)
     probabilities = from_scratch(lm, talks[0].generations[0].prompt_ids)[0][-1].exp()
     counts = torch.bincount(torch.tensor([talk.generations[0].token_ids[0] for talk in talks]), minlength=vocabulary()) / len(talks)
@@ -106,7 +106,7 @@ def test_an_action_ends_at_a_stop_text_of_several_tokens(monkeypatch: pytest.Mon
     end = encode(stop) if glue else [token for letter in stop for token in encode(letter)]
     assert len(end) > (1 if glue else 8)
     scripted(monkeypatch, policy, [*encode(call), *end, *encode(more)])
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(policy, [talk])
     assert talk.generations[0].text == call + stop
     assert talk.generations[0].action == ToolCall("look")
@@ -120,7 +120,7 @@ def test_any_text_can_be_a_stop_text(monkeypatch: pytest.MonkeyPatch, stop: str)
     form.stop = (stop,)
     policy = LMPolicy(lm, form, max_new_tokens=60)
     scripted(monkeypatch, policy, lm.tokenizer.encode("no call" + stop + "the rest"))
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(policy, [talk])
     assert talk.generations[0].text == "no call" + stop
 
@@ -136,7 +136,7 @@ def test_an_action_ends_at_a_stop_text_of_one_token(monkeypatch: pytest.MonkeyPa
     call = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
     assert (len(lm.tokenizer.encode("</tool_call>")) == 1) == whole
     scripted(monkeypatch, policy, lm.tokenizer.encode(call + " and more"))
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(policy, [talk])
     assert (talk.generations[0].text, talk.generations[0].action) == (call, ToolCall("look"))
 
@@ -145,7 +145,7 @@ def test_an_action_ends_with_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = language_model()
     policy = LMPolicy(lm, max_new_tokens=60)
     scripted(monkeypatch, policy, [*lm.tokenizer.encode("no call"), 1, 5, 5])
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(policy, [talk])
     assert talk.generations[0].text == "no call"  # without the end-of-turn token …
     assert talk.generations[0].token_ids[-1] == 1  # … which was sampled all the same
@@ -153,7 +153,7 @@ def test_an_action_ends_with_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_longest_action() -> None:
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(LMPolicy(language_model(), max_new_tokens=7), [talk])
     assert len(talk.generations[0].token_ids) <= 7
 
@@ -162,7 +162,7 @@ def test_broken_weights_are_reported() -> None:
     lm = language_model()
     torch.nn.init.constant_(lm.value_head.value.bias, float("nan"))
     with pytest.raises(InvalidArgument, match="NaN or infinity"):
-        act(LMPolicy(lm), [Talk("Look.")])
+        act(LMPolicy(lm), [Conversation("Look.")])
 
 
 # ---------------------------------------------------------------- the context window
@@ -170,7 +170,7 @@ def test_broken_weights_are_reported() -> None:
 def test_a_full_context_window_is_a_malformed_action(kind: str) -> None:
     lm = language_model(kind, context=120)
     policy = LMPolicy(lm, max_new_tokens=8)
-    long, short = Talk("Look."), Talk("Look again.")
+    long, short = Conversation("Look."), Conversation("Look again.")
     for text in ("word " * 40, "word " * 60, "x", "y"):
         act(policy, [long, short])
         long.answer(text)
@@ -184,8 +184,8 @@ def test_a_full_context_window_is_a_malformed_action(kind: str) -> None:
     check(lm, [beginning(long, full.index(True))], 1.0)
 
 
-def beginning(talk: Talk, steps: int) -> Talk:
-    shorter = Talk("")
+def beginning(talk: Conversation, steps: int) -> Conversation:
+    shorter = Conversation("")
     shorter.generations = talk.generations[:steps]
     return shorter
 
@@ -193,12 +193,12 @@ def beginning(talk: Talk, steps: int) -> Talk:
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_prompt_that_does_not_fit(kind: str) -> None:
     policy = LMPolicy(language_model(kind, context=100), max_new_tokens=8)
-    alone = Talk("word " * 300)
+    alone = Conversation("word " * 300)
     for _ in range(3):
         act(policy, [alone])
         alone.answer("x")
     assert alone.ids == []
-    fits = Talk("Look.")
+    fits = Conversation("Look.")
     act(policy, [alone, fits])
     assert fits.generations[0].token_ids
     check(policy.lm, [fits], 1.0)
@@ -206,10 +206,10 @@ def test_a_prompt_that_does_not_fit(kind: str) -> None:
 
 def test_the_window_is_used_to_its_end() -> None:
     lm = language_model(context=100)
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     room = 100 - len(LMPolicy(lm).prompts.prompt(talk.observation))
     for longest, fits in ((room, True), (room + 1, False)):
-        again = Talk("Look.")
+        again = Conversation("Look.")
         act(LMPolicy(lm, max_new_tokens=longest), [again])
         assert bool(again.ids) is fits
 
@@ -218,7 +218,7 @@ def test_the_window_is_used_to_its_end() -> None:
 def test_forgetting() -> None:
     lm = language_model()
     policy = LMPolicy(lm, temperature=0.0, max_new_tokens=5)
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     act(policy, [talk])
     talk.answer("A17")
     policy.forget()
@@ -228,7 +228,7 @@ def test_forgetting() -> None:
 
 def test_a_new_episode_in_the_same_environment() -> None:
     policy = LMPolicy(language_model(), temperature=0.0, max_new_tokens=5)
-    talk = Talk("Look.")
+    talk = Conversation("Look.")
     for _ in range(2):
         act(policy, [talk])
         assert talk.generations[0] == talk.generations[-1]
@@ -237,11 +237,11 @@ def test_a_new_episode_in_the_same_environment() -> None:
 def test_an_episode_that_missed_a_batch_is_read_again() -> None:
     lm = language_model()
     policy = LMPolicy(lm, temperature=0.0, max_new_tokens=5)
-    talk, other = Talk("Look."), Talk("Wait.")
+    talk, other = Conversation("Look."), Conversation("Wait.")
     act(policy, [talk, other])
     talk.answer("A17")
     act(policy, [other])
     act(policy, [talk])
-    again = Talk("")
+    again = Conversation("")
     again.generations = [talk.generations[-1]]
     check(lm, [again], 0.0)
