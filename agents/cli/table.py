@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -28,18 +29,20 @@ def table(
     json_: Json = False,
 ) -> None:
     """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from ..config.config import merged
     from ..experiments.grid import SPLITS, Spec, rows, run_grid
 
     console = make_console(json_)
     failed: list[Path] = []
     if from_ is None:
+        importlib.import_module("..experiments.cells", __package__)  # what every cell needs is missed here, and not in the log of each
         chosen = rows(method or ())
         if settings is not None:
             from ..experiments.tuning import read_settings, tuned
 
             chosen = tuned(read_settings(settings), chosen)
         own = pairs(set_, "--set")
-        splits = SPLITS if own.get("suite", "worlds") == "worlds" else {"held-out": {}}
+        splits = SPLITS if merged({}, own).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), own, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
         failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
     from ..experiments.table import as_markdown, build, write
