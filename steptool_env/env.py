@@ -23,8 +23,6 @@ from steptool_env.types import Malformed, Message, Observation, Task, ToolCall, 
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
-_set = object.__setattr__
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -148,17 +146,15 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
                 finished, reply = False, Message("user", following)
         episode.messages = (*episode.messages, Message("assistant", said), reply)
         truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or error == "unavailable")
-        transition = Transition(task, step, call, result, finished, truncated, None, before, before)
-        transitions.append(transition)
-        success = 0.0
+        # The suite sees the step as it was executed; what it says of it is known only then, and takes that one's place.
+        transitions.append(Transition(task, step, call, result, finished, truncated, None, before, before))
+        outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
-            _set(transition, "outcome", outcome)
             success = float(outcome.solved)
             self._ended = "terminated" if finished else "truncated"
-        # Nobody has seen the transition yet but the suite; making it a second time would cost more than all the rest.
         self._progress = progress = self.suite.progress(task, episode)
-        _set(transition, "progress", progress)
+        transitions[step] = Transition(task, step, call, result, finished, truncated, outcome, progress, before)
         parts, reward = self._parts(episode)
         self._rewards.append(reward)
         if toolkit.schemas is not offered:

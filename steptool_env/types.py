@@ -1,4 +1,4 @@
-"""The values that flow through the package. All are frozen; none needs a tool or a model.
+"""The values that flow through the package. All are frozen, and made once; none needs a tool or a model.
 
 The path of one datum: Task -> observation -> Action -> ToolResult -> Transition -> Outcome -> reward parts.
 """
@@ -109,9 +109,13 @@ class Outcome:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step: the unit of credit."""
+class Transition(NamedTuple):
+    """One step: the unit of credit.
+
+    A tuple, because the environment makes two of them at most steps: the step as it was executed, which the suite judges,
+    and the one with the verdict and the progress, which takes its place. Of frozen dataclasses, two would cost more than all
+    the rest of a step. ``transition._replace(…)`` returns a changed copy.
+    """
 
     task: Task
     step: int
