@@ -26,7 +26,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 
@@ -52,7 +52,7 @@ def look(query: str) -> str:
 class Idle(TaskSuite):
     """One task, one tool; nobody finishes it."""
 
-    name: ClassVar[str] = "idle"
+    name: str = "idle"
 
     def __len__(self) -> int:
         return 1
