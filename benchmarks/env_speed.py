@@ -229,7 +229,7 @@ def _play(env: steptool_env.StepToolEnv, episodes: int) -> tuple[float, float, f
         env.reset(options={"task": task})
         resetting += CLOCK() - start
         calls = env.solution()
-        actions = [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
+        actions = [call.as_dict() for call in calls]
         count += len(calls)
         start = CLOCK()
         for action in actions:

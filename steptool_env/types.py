@@ -5,6 +5,7 @@ The path of one datum: Task -> observation -> Action -> ToolResult -> Transition
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypedDict
@@ -50,6 +51,14 @@ class ToolCall:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"name": str, "arguments": dict}``, as ``step`` takes it. The values of the arguments are not copied."""
+        return {"name": self.name, "arguments": dict(self.arguments)}
+
+    def as_json(self) -> str:
+        """Return the same as JSON text; raises ``TypeError`` or ``ValueError`` if it is no JSON."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

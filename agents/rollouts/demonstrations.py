@@ -19,7 +19,7 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.scripted import random_play
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import Transition
+from steptool_env.types import ToolCall, Transition
 
 __all__ = ["conversation", "demonstrations", "export"]
 
@@ -79,7 +79,7 @@ def conversation(episode: Sequence[Transition], tools: str, mistakes: int = 0) -
     task = episode[0].task
     messages: list[dict[str, Any]] = [{"role": "user", "content": task.instruction}]
     for one in episode:
-        function = {"name": getattr(one.action, "name", ""), "arguments": dict(getattr(one.action, "arguments", {}))}
+        function = one.action.as_dict() if isinstance(one.action, ToolCall) else {"name": "", "arguments": {}}
         messages.append({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]})
         messages.append({"role": "tool", "name": function["name"], "content": one.result.content})
     outcome = episode[-1].outcome

@@ -29,8 +29,7 @@ def to_conversation(trajectory: Trajectory, tools: Sequence[Mapping[str, Any]] =
     said = [Message("user", trajectory.task.instruction)]
     for step in trajectory.steps:
         action = step.transition.action
-        call = {"name": action.name, "arguments": dict(action.arguments)} if isinstance(action, ToolCall) else None
-        said.append(Message("assistant", step.generation.text if call is None else json.dumps(call, ensure_ascii=False)))
+        said.append(Message("assistant", action.as_json() if isinstance(action, ToolCall) else step.generation.text))
         said.append(Message("tool", step.transition.result.content))
     record = {"messages": as_tool_calls(said), "tools": [dict(one) for one in tools], "id": trajectory.task.id}
     return record | {"reward": [step.reward for step in trajectory.steps], "success": trajectory.success}

@@ -142,7 +142,7 @@ def _step_record(step: Step) -> dict[str, Any]:
 def _action_record(action: Action) -> dict[str, Any]:
     if isinstance(action, Malformed):
         return {"unanswered" if isinstance(action, Unanswered) else "malformed": action.text, "reason": action.reason}
-    return {"name": action.name, "arguments": dict(action.arguments)}
+    return action.as_dict()
 
 
 def _end_last_line(file: BinaryIO) -> None:
