@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.files import write_json
 from steptool_env.tasks import TaskSuite, make_suite
 from steptool_env.tasks.wrapped import Faulty
 
 from ..config import CHAINS, Config
 
-__all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of", "write_json"]
+__all__ = ["METHODS", "SPLITS", "TASKS", "Evaluation", "Spec", "cell_folder", "evaluations", "read_spec", "run_cell", "run_grid", "suite_of"]
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 """Of the robustness curve: shares of calls that fail."""
@@ -236,13 +237,6 @@ def _play(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
 
 def _finished(spec: Spec, folder: Path) -> bool:
     return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file of JSON, whole or not at all."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ import numpy as np
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
+from steptool_env.files import replacing
 from steptool_env.scripted import random_play
 from steptool_env.tasks import TaskSuite
 from steptool_env.types import ToolCall, Transition
 
-__all__ = ["conversation", "demonstrations", "export"]
+__all__ = ["conversation", "demonstrations", "write_demonstrations"]
 
 
 def demonstrations(
@@ -94,7 +95,7 @@ def conversation(episode: Sequence[Transition], tools: str, mistakes: int = 0) -
     }
 
 
-def export(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int], None] | None = None) -> int:
+def write_demonstrations(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int], None] | None = None) -> int:
     """Write demonstrations to a file, one JSON object a line; return how many there are.
 
     Args:
@@ -103,12 +104,10 @@ def export(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int],
         on_line: Called with the number of lines so far.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     count = 0
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for count, line in enumerate(lines, 1):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             if on_line is not None:
                 on_line(count)
-    part.replace(path)
     return count

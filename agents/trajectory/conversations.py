@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.files import write_text
 from steptool_env.types import Action, Message, Outcome, Task, ToolCall, ToolResult, Transition
 
 from .messages import as_tool_calls, read_tool_call
@@ -36,9 +37,9 @@ def to_conversation(trajectory: Trajectory, tools: Sequence[Mapping[str, Any]] =
 
 
 def write_conversations(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], tools: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write one conversation a line; see ``to_conversation``."""
+    """Write one conversation a line, see ``to_conversation``; the file is replaced as a whole."""
     lines = [json.dumps(to_conversation(one, tools), ensure_ascii=False) + "\n" for one in trajectories]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def read_conversations(path: str | os.PathLike[str]) -> list[Trajectory]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.files import write_bytes
 from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered
 
 from .types import Generation, Step, Trajectory
@@ -41,12 +42,7 @@ def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]
             _end_last_line(file)
             file.write(data)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(target, data)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:

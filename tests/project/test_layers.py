@@ -15,7 +15,7 @@ HEAVY = ("accelerate", "peft", "safetensors", "stable_baselines3", "tokenizers",
 
 # A module may import those of its own layer and of the layers above it in this list.
 ENVIRONMENT = [
-    {"types", "errors", "jsontext", "spaces"},
+    {"types", "errors", "files", "jsontext", "spaces"},
     {"tools", "formats", "rewards", "actions", "rendering"},
     {"tasks"},
     {"env"},
