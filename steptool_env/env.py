@@ -33,11 +33,13 @@ class Snapshot:
     messages: tuple[Message, ...]
     state: Any
     progress: float
-    random: Any
+    generators: Any
+    """The states of the random generators: the environment's and its action space's."""
     ended: str
+    """``""`` while it runs, else ``"terminated"`` or ``"truncated"``."""
     rewards: tuple[float, ...] = ()
     """The reward of every step so far, for rendering."""
-    view: Any = None
+    form: Any = None
     """What another form of the environment remembers beside it."""
 
 
@@ -199,9 +201,9 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         episode = self._running()
         if not self.suite.can_snapshot:
             raise NotSupported(f"suite {self.suite.name!r} cannot be copied in mid-episode (can_snapshot is False)")
-        random = copy.deepcopy((self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state))
+        generators = copy.deepcopy((self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state))
         state, rewards = episode.toolkit.snapshot(), tuple(self._rewards)
-        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, state, self._progress, random, self._ended, rewards)
+        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, state, self._progress, generators, self._ended, rewards)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a state from ``snapshot``, also one of another environment with the same suite."""
@@ -210,7 +212,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.episode = Episode(snapshot.task, toolkit, list(snapshot.transitions))
         self.episode.messages = snapshot.messages
         self._progress, self._ended, self._rewards = snapshot.progress, snapshot.ended, list(snapshot.rewards)
-        self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.random)
+        self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.generators)
         self.action_space.offer(toolkit.parameters, snapshot.messages)
 
     def fork(self) -> StepToolEnv:

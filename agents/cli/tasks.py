@@ -116,7 +116,7 @@ def suites(json_: Json = False) -> None:
     """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
     from rich.table import Table
 
-    from steptool_env.tasks.catalogue import describe
+    from steptool_env.tasks.facts import describe
 
     found = describe()
     if json_:

@@ -18,7 +18,7 @@ import numpy as np
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.files import replacing
-from steptool_env.scripted import random_play
+from steptool_env.scripted import random_caller
 from steptool_env.tasks import TaskSuite
 from steptool_env.types import ToolCall, Transition
 
@@ -64,7 +64,7 @@ def demonstrations(
                 break
             errs = rng.random() < noise
             mistakes += errs
-            *_, terminated, truncated, info = env.step(random_play(env, rng) if errs else solution[0])
+            *_, terminated, truncated, info = env.step(random_caller(env, rng) if errs else solution[0])
             ended = terminated or truncated
         if not ended or info["success"] < 1.0:
             continue
