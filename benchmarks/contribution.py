@@ -30,9 +30,9 @@ from rich.console import Console
 
 from steptool_env import StepToolEnv, Transition, make_suite
 from steptool_env.monte_carlo import MonteCarlo
-from steptool_env.rewards import PaperRules, contributed
+from steptool_env.rewards import PaperRules, used_later
 from steptool_env.rewards.paper_rules import is_answer
-from steptool_env.scripted import HACKS, oracle, random_play
+from steptool_env.scripted import HACKS, oracle, random_caller
 
 RESULTS = Path(__file__).parent / "results" / "contribution.md"
 NOISE = (0.1, 0.25, 0.5, 0.75)
@@ -52,7 +52,7 @@ def play(level: int, episodes: int, seed: int) -> list[Episode]:
         rng = np.random.default_rng([seed, zlib.crc32(env.task.id.encode())])
         noise, ended = NOISE[number % len(NOISE)], False
         while not ended:
-            policy = oracle if rng.random() >= noise else HACKS["spammer"] if rng.random() < 2 / 3 else random_play
+            policy = oracle if rng.random() >= noise else HACKS["spammer"] if rng.random() < 2 / 3 else random_caller
             _, _, terminated, truncated, _ = env.step(policy(env, rng))
             ended = terminated or truncated
         assert env.episode is not None
@@ -65,8 +65,8 @@ def signals(endpoint: str | None, model: str, cache: str | None) -> dict[str, Ca
     found: dict[str, Callable[[int], Signal]] = {
         "call succeeded": lambda level: lambda episodes: [[float(not one.result.error) for one in episode] for episode in episodes],
         "paper-rules": lambda level: lambda episodes: [PaperRules().contributions(episode) for episode in episodes],
-        "hindsight": lambda level: lambda episodes: [[float(used) for used in contributed(episode)] for episode in episodes],
-        "hindsight, through": lambda level: lambda episodes: [[float(used) for used in contributed(episode, through=True)] for episode in episodes],
+        "hindsight": lambda level: lambda episodes: [[float(used) for used in used_later(episode)] for episode in episodes],
+        "hindsight, through": lambda level: lambda episodes: [[float(used) for used in used_later(episode, through=True)] for episode in episodes],
     }
 
     def simulated(rollouts: int) -> Callable[[int], Signal]:

@@ -26,7 +26,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 
@@ -52,7 +52,7 @@ def look(query: str) -> str:
 class Idle(TaskSuite):
     """One task, one tool; nobody finishes it."""
 
-    name: ClassVar[str] = "idle"
+    name: str = "idle"
 
     def __len__(self) -> int:
         return 1
@@ -229,7 +229,7 @@ def _play(env: steptool_env.StepToolEnv, episodes: int) -> tuple[float, float, f
         env.reset(options={"task": task})
         resetting += CLOCK() - start
         calls = env.solution()
-        actions = [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
+        actions = [call.as_dict() for call in calls]
         count += len(calls)
         start = CLOCK()
         for action in actions:

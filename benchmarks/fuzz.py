@@ -79,7 +79,7 @@ def draw_action(rng: random.Random, actions: int | None) -> Any:
     if actions is not None:
         return rng.randrange(-2, actions + 2)
     call = draw_call(rng)
-    return rng.choice(({"name": call.name, "arguments": dict(call.arguments)}, call, {"name": call.name}, {"name": call.name, "arguments": {"x": {1}}}))
+    return rng.choice((call.as_dict(), call, {"name": call.name}, {"name": call.name, "arguments": {"x": {1}}}))
 
 
 def play(env: Any, count: int, draw: Any) -> Counter[str]:

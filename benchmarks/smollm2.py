@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -36,7 +35,6 @@ from smollm2_tables import by_depth, changes, costs, main_table, shown
 from steptool_agents import load_algorithm
 from steptool_agents.cli.options import pairs
 from steptool_agents.config import Config
-from steptool_agents.experiments.grid import write_json
 from steptool_agents.models.loading import load_model, pick_device
 from steptool_agents.policies.base import OraclePolicy, Policy
 from steptool_agents.policies.local import LMPolicy
@@ -47,6 +45,7 @@ from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.trajectory import Generation, Trajectory, read_jsonl, write_jsonl
 from steptool_env import Observation, StepToolEnv, TaskSuite, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, StepToolError
+from steptool_env.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SMOKE = {"tasks": 2, "demos": 2, "updates": 1, "episodes": 2, "max_steps": 3}
@@ -187,10 +186,8 @@ def play(row: Row, config: Config, suite: TaskSuite, tasks: Sequence[int], out: 
         _, played = evaluate(policy, suite, chunk, max_steps=config.max_steps, width=config.eval_width)
         seconds += time.perf_counter() - started
         done += played
-        unfinished = file.with_suffix(".unfinished")
-        write_jsonl(unfinished, done)
         write_json(times, {"seconds": seconds, "episodes": len(done)})
-        os.replace(unfinished, file)
+        write_jsonl(file, done)
         say(f"{row.key}: {len(done)} of {len(tasks)} tasks, {sum(one.success for one in done):g} solved, {seconds / len(done):.1f} s per task")
     return done
 

@@ -52,6 +52,7 @@ def read(action: Any) -> tuple[Action, str]:
             if not isinstance(key, str):
                 return _malformed(short(action), f"{_EXPECTED}, got arguments {short(arguments)}")
         flat = type(name) is str and type(arguments) is dict
+        # Not ToolCall.as_dict: there is no call yet, and a copy of what is about to be copied would be one too many.
         text = dumps({"name": name, "arguments": arguments if type(arguments) is dict else dict(arguments)})
         if flat and text.isascii():
             for key, value in arguments.items():

@@ -23,8 +23,6 @@ from steptool_env.types import Malformed, Message, Observation, Task, ToolCall, 
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
-_set = object.__setattr__
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -35,11 +33,13 @@ class Snapshot:
     messages: tuple[Message, ...]
     state: Any
     progress: float
-    random: Any
+    generators: Any
+    """The states of the random generators: the environment's and its action space's."""
     ended: str
+    """``""`` while it runs, else ``"terminated"`` or ``"truncated"``."""
     rewards: tuple[float, ...] = ()
     """The reward of every step so far, for rendering."""
-    view: Any = None
+    form: Any = None
     """What another form of the environment remembers beside it."""
 
 
@@ -148,17 +148,15 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
                 finished, reply = False, Message("user", following)
         episode.messages = (*episode.messages, Message("assistant", said), reply)
         truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or error == "unavailable")
-        transition = Transition(task, step, call, result, finished, truncated, None, before, before)
-        transitions.append(transition)
-        success = 0.0
+        # The suite sees the step as it was executed; what it says of it is known only then, and takes that one's place.
+        transitions.append(Transition(task, step, call, result, finished, truncated, None, before, before))
+        outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
-            _set(transition, "outcome", outcome)
             success = float(outcome.solved)
             self._ended = "terminated" if finished else "truncated"
-        # Nobody has seen the transition yet but the suite; making it a second time would cost more than all the rest.
         self._progress = progress = self.suite.progress(task, episode)
-        _set(transition, "progress", progress)
+        transitions[step] = Transition(task, step, call, result, finished, truncated, outcome, progress, before)
         parts, reward = self._parts(episode)
         self._rewards.append(reward)
         if toolkit.schemas is not offered:
@@ -203,9 +201,9 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         episode = self._running()
         if not self.suite.can_snapshot:
             raise NotSupported(f"suite {self.suite.name!r} cannot be copied in mid-episode (can_snapshot is False)")
-        random = copy.deepcopy((self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state))
+        generators = copy.deepcopy((self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state))
         state, rewards = episode.toolkit.snapshot(), tuple(self._rewards)
-        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, state, self._progress, random, self._ended, rewards)
+        return Snapshot(episode.task, tuple(episode.transitions), episode.messages, state, self._progress, generators, self._ended, rewards)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a state from ``snapshot``, also one of another environment with the same suite."""
@@ -214,7 +212,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.episode = Episode(snapshot.task, toolkit, list(snapshot.transitions))
         self.episode.messages = snapshot.messages
         self._progress, self._ended, self._rewards = snapshot.progress, snapshot.ended, list(snapshot.rewards)
-        self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.random)
+        self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.generators)
         self.action_space.offer(toolkit.parameters, snapshot.messages)
 
     def fork(self) -> StepToolEnv:

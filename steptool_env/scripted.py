@@ -17,7 +17,7 @@ from steptool_env.spaces import ToolCallSpace
 from steptool_env.tasks import Episode
 from steptool_env.types import ToolCall
 
-__all__ = ["HACKS", "ScriptedPolicy", "noisy_oracle", "oracle", "random_play"]
+__all__ = ["HACKS", "ScriptedPolicy", "noisy_oracle", "oracle", "random_caller"]
 
 ScriptedPolicy: TypeAlias = Callable[[StepToolEnv, np.random.Generator], ToolCall]
 
@@ -32,15 +32,15 @@ def oracle(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
 
 
 def noisy_oracle(noise: float) -> ScriptedPolicy:
-    """Return an oracle that plays a random valid call with this probability instead."""
+    """Return an oracle that makes a random valid call with this probability instead."""
 
-    def play(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
-        return random_play(env, rng) if rng.random() < noise else oracle(env, rng)
+    def noisy(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
+        return random_caller(env, rng) if rng.random() < noise else oracle(env, rng)
 
-    return play
+    return noisy
 
 
-def random_play(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
+def random_caller(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Call any tool on offer, ``finish`` included, with values that the transcript holds."""
     return _sampled(env, rng)
 
@@ -92,7 +92,7 @@ def format_only(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
 
 
 HACKS: dict[str, ScriptedPolicy] = {
-    "random": random_play,
+    "random": random_caller,
     "repeater": repeater,
     "spammer": spammer,
     "early finisher": early_finisher,

@@ -1,10 +1,11 @@
-"""The values that flow through the package. All are frozen; none needs a tool or a model.
+"""The values that flow through the package. All are frozen, and made once; none needs a tool or a model.
 
 The path of one datum: Task -> observation -> Action -> ToolResult -> Transition -> Outcome -> reward parts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypedDict
@@ -50,6 +51,14 @@ class ToolCall:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"name": str, "arguments": dict}``, as ``step`` takes it. The values of the arguments are not copied."""
+        return {"name": self.name, "arguments": dict(self.arguments)}
+
+    def as_json(self) -> str:
+        """Return the same as JSON text; raises ``TypeError`` or ``ValueError`` if it is no JSON."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,13 @@ class Outcome:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step: the unit of credit."""
+class Transition(NamedTuple):
+    """One step: the unit of credit.
+
+    A tuple, because the environment makes two of them at most steps: the step as it was executed, which the suite judges,
+    and the one with the verdict and the progress, which takes its place. Of frozen dataclasses, two would cost more than all
+    the rest of a step. ``transition._replace(…)`` returns a changed copy.
+    """
 
     task: Task
     step: int

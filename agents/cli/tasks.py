@@ -99,13 +99,13 @@ def demonstrations(
     from steptool_env.tasks import make_suite
 
     from ..rollouts.demonstrations import demonstrations as demonstrate
-    from ..rollouts.demonstrations import export
+    from ..rollouts.demonstrations import write_demonstrations
 
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
     with Progress(console=make_console(json_)) as progress:
         bar = progress.add_task("demonstrating", total=count)
-        written = export(lines, out, lambda done: progress.update(bar, completed=done))
+        written = write_demonstrations(lines, out, lambda done: progress.update(bar, completed=done))
     if json_:
         print(json.dumps({"file": str(out), "episodes": written}))
     else:
@@ -116,7 +116,7 @@ def suites(json_: Json = False) -> None:
     """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
     from rich.table import Table
 
-    from steptool_env.tasks.catalogue import describe
+    from steptool_env.tasks.facts import describe
 
     found = describe()
     if json_:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from steptool_env.files import write_json
 from steptool_env.tasks.wrapped import Faulty
 
 from ..algorithms import load_algorithm
@@ -16,7 +17,7 @@ from ..rollouts.search import search
 from ..runs.folder import copy_warm_start
 from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import write_jsonl
-from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of, write_json
+from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of
 
 __all__ = ["run_cell"]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.files import write_json
 from steptool_env.tasks import TaskSuite, make_suite
 
 from ..algorithms import ALGORITHMS, algorithm_settings
@@ -39,7 +40,6 @@ __all__ = [
     "rows",
     "run_grid",
     "suite_of",
-    "write_json",
 ]
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
@@ -224,10 +224,3 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
 def finished(spec: Spec, folder: Path) -> bool:
     """Return whether a cell is trained and everything is played with its policy."""
     return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file of JSON, whole or not at all."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    os.replace(unfinished, path)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from steptool_env.errors import CheckpointError
+from steptool_env.files import write_text
 
 from ..rollouts.evaluate import contributed, held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
@@ -171,7 +172,7 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.json``, ``horizon.png`` and ``robustness.png``; return their paths."""
     files = [out / f"table.{kind}" for kind in ("md", "csv", "json")]
     for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     horizon = [({**one, "x": one["depth"]}, f"{one['search']}, {one['split']}") for one in table["horizon"]]
     robustness = [({**one, "x": 100 * one["faults"]}, "greedy") for one in table["robustness"]]
     for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.files import write_json
 
 from ..trajectory import read_jsonl
-from .grid import METHODS, Spec, cell_folder, evaluations, run_grid, write_json
+from .grid import METHODS, Spec, cell_folder, evaluations, run_grid
 
 __all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned"]
 

@@ -47,7 +47,7 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str, *, descriptio
         observations, actions = [json.dumps(said)], []
         for step in trajectory.steps:
             action = step.transition.action
-            call = {"name": action.name, "arguments": dict(action.arguments)} if isinstance(action, ToolCall) else {"text": action.text}
+            call = action.as_dict() if isinstance(action, ToolCall) else {"text": action.text}
             actions.append(json.dumps(call))
             said += [["assistant", actions[-1]], ["tool", step.transition.result.content]]
             observations.append(json.dumps(said))

@@ -117,4 +117,4 @@ def states(trajectory: Trajectory) -> list[str]:
 
 def _fact(transition: Transition) -> str:
     action: Any = transition.action
-    return json.dumps([action.name, dict(action.arguments), transition.result.content], sort_keys=True, default=repr)
+    return json.dumps([action.as_dict(), transition.result.content], sort_keys=True, default=repr)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+
+from steptool_env.files import replacing_folder
 
 from .language_model import LanguageModel
 
@@ -24,19 +24,15 @@ def export_model(lm: LanguageModel, folder: Path) -> Path:
             head stays here.
         folder: Where to.
     """
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     model: Any = lm.model
     implementation = lm.config._attn_implementation
-    try:
-        # A name that only this package knows must not stand in the file that a server reads.
-        lm.config._attn_implementation = "sdpa"
-        model.save_pretrained(unfinished)
-    finally:
-        lm.config._attn_implementation = implementation
-    if not isinstance(model, PeftModel):
-        lm.tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with replacing_folder(folder) as temporary:
+        try:
+            # A name that only this package knows must not stand in the file that a server reads.
+            lm.config._attn_implementation = "sdpa"
+            model.save_pretrained(temporary)
+        finally:
+            lm.config._attn_implementation = implementation
+        if not isinstance(model, PeftModel):
+            lm.tokenizer.save_pretrained(temporary)
     return folder

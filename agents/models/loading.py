@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_env.files import replacing_folder
 
 from .language_model import LanguageModel
 
@@ -138,14 +138,7 @@ def _smollm2() -> Path:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # Without dequantize the weights stay packed: they could be neither trained nor saved.
     model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
-    try:
-        model.to(dtype=torch.bfloat16).save_pretrained(unfinished)  # the file holds 4-bit weights: bfloat16 loses nothing that matters
-        tokenizer.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not (folder / "model.safetensors").is_file():  # otherwise another process was faster
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with replacing_folder(folder, keep=True) as temporary:
+        model.to(dtype=torch.bfloat16).save_pretrained(temporary)  # the file holds 4-bit weights: bfloat16 loses nothing that matters
+        tokenizer.save_pretrained(temporary)
     return folder

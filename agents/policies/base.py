@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -82,4 +81,4 @@ def hash_text(text: str) -> int:
 
 
 def _scripted(call: ToolCall) -> Generation:
-    return Generation(json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False), call)
+    return Generation(call.as_json(), call)

@@ -99,7 +99,7 @@ class ChatCompletionsPolicy:
         action = read_tool_call(message) if self.call_format is None else self._parse(text)
         ids, logprobs = served_tokens(message)
         if isinstance(action, ToolCall) and self.call_format is None:
-            text = json.dumps({"name": action.name, "arguments": dict(action.arguments)}, ensure_ascii=False)
+            text = action.as_json()
         return Generation(text, action, (), ids, logprobs)
 
     def _parse(self, text: str) -> Action:

@@ -17,11 +17,12 @@ import numpy as np
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
-from steptool_env.scripted import random_play
+from steptool_env.files import replacing
+from steptool_env.scripted import random_caller
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import Transition
+from steptool_env.types import ToolCall, Transition
 
-__all__ = ["conversation", "demonstrations", "export"]
+__all__ = ["conversation", "demonstrations", "write_demonstrations"]
 
 
 def demonstrations(
@@ -63,7 +64,7 @@ def demonstrations(
                 break
             errs = rng.random() < noise
             mistakes += errs
-            *_, terminated, truncated, info = env.step(random_play(env, rng) if errs else solution[0])
+            *_, terminated, truncated, info = env.step(random_caller(env, rng) if errs else solution[0])
             ended = terminated or truncated
         if not ended or info["success"] < 1.0:
             continue
@@ -79,7 +80,7 @@ def conversation(episode: Sequence[Transition], tools: str, mistakes: int = 0) -
     task = episode[0].task
     messages: list[dict[str, Any]] = [{"role": "user", "content": task.instruction}]
     for one in episode:
-        function = {"name": getattr(one.action, "name", ""), "arguments": dict(getattr(one.action, "arguments", {}))}
+        function = one.action.as_dict() if isinstance(one.action, ToolCall) else {"name": "", "arguments": {}}
         messages.append({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]})
         messages.append({"role": "tool", "name": function["name"], "content": one.result.content})
     outcome = episode[-1].outcome
@@ -94,7 +95,7 @@ def conversation(episode: Sequence[Transition], tools: str, mistakes: int = 0) -
     }
 
 
-def export(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int], None] | None = None) -> int:
+def write_demonstrations(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int], None] | None = None) -> int:
     """Write demonstrations to a file, one JSON object a line; return how many there are.
 
     Args:
@@ -103,12 +104,10 @@ def export(lines: Iterator[dict[str, Any]], path: Path, on_line: Callable[[int],
         on_line: Called with the number of lines so far.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     count = 0
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for count, line in enumerate(lines, 1):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             if on_line is not None:
                 on_line(count)
-    part.replace(path)
     return count

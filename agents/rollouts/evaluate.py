@@ -166,7 +166,7 @@ def _repeats(trajectory: Trajectory) -> int:
     for step in trajectory.steps:
         action = step.transition.action
         if isinstance(action, ToolCall):
-            said = json.dumps([action.name, dict(action.arguments)], sort_keys=True, default=repr)
+            said = json.dumps(action.as_dict(), sort_keys=True, default=repr)
             count += said in seen
             if not step.transition.result.error:
                 seen.add(said)

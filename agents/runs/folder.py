@@ -11,7 +11,6 @@ runs/<name>/config.json              the settings
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from steptool_env.errors import CheckpointError
+from steptool_env.files import replacing, write_json
 
 from ..config import Config
 from ..config.config import PARTS
@@ -75,7 +75,7 @@ def read_config(run: Path) -> Config:
 
 def write_config(run: Path, config: Config) -> None:
     """Write the settings, in place of those that are there."""
-    _write_json(run / CONFIG_FILE, {"format": FORMAT, **config.as_dict()})
+    write_json(run / CONFIG_FILE, {"format": FORMAT, **config.as_dict()})
 
 
 # -------------------------------------------------------------------- the weights after the warm start
@@ -100,10 +100,8 @@ def read_warm_start(run: Path) -> dict[str, Tensor]:
 
 def write_warm_start(run: Path, weights: Mapping[str, Tensor]) -> None:
     """Write the trainable weights after the warm start, whole or not at all."""
-    path = run / WARM_START
-    unfinished = path.with_suffix(".tmp")
-    safetensors.torch.save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, unfinished)
-    os.replace(unfinished, path)
+    with replacing(run / WARM_START) as temporary:
+        safetensors.torch.save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, temporary)
 
 
 def copy_warm_start(source: Path, run: Path) -> None:
@@ -115,9 +113,8 @@ def copy_warm_start(source: Path, run: Path) -> None:
     """
     if has_warm_start(source) and not has_warm_start(run):
         run.mkdir(parents=True, exist_ok=True)
-        unfinished = (run / WARM_START).with_suffix(".tmp")
-        shutil.copy(source / WARM_START, unfinished)
-        os.replace(unfinished, run / WARM_START)
+        with replacing(run / WARM_START) as temporary:
+            shutil.copy(source / WARM_START, temporary)
 
 
 def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]:
@@ -184,12 +181,6 @@ def write_report(run: Path, report: Mapping[str, Any], trajectories: Sequence[Tr
         trajectories: The held-out episodes played after training.
     """
     write_jsonl(run / "trajectories.jsonl", trajectories)
-    _write_json(run / "report.json", report)
+    write_json(run / "report.json", report)
     if report["updates"]:
         learning_curve(read_metrics(run), dict(report), run / "learning_curve.png")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    os.replace(unfinished, path)

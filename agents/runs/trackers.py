@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from steptool_env.errors import CheckpointError, DataError, InvalidArgument, MissingExtra
+from steptool_env.files import write_bytes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -52,9 +53,7 @@ class Metrics:
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_at is not None and path.exists():
             kept = [line for line, record in _records(path) if record["update"] < resume_at]
-            temporary = path.with_name(f".{METRICS_FILE}.{os.getpid()}.tmp")
-            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
-            os.replace(temporary, path)
+            write_bytes(path, b"".join(line + b"\n" for line in kept))
         self._file = open(path, "ab")  # noqa: SIM115  # open as long as the log is
         if writer_class is not None:
             self._writer = writer_class(log_dir=str(self.folder), purge_step=resume_at)

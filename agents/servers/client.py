@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steptool_env.errors import InvalidArgument, MissingExtra
+from steptool_env.files import write_text
 
 __all__ = ["ChatClient", "Failure"]
 
@@ -224,11 +225,9 @@ class ChatClient:
     # ---------------------------------------------------------------- parts
     def _store(self, path: Path, message: Mapping[str, Any]) -> None:
         text = self._scrub(json.dumps(message, sort_keys=True))
-        unfinished = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, path)
+            write_text(path, text)
         except OSError:  # a full disk costs a second request later, not the run
             self._count("not cached")
 

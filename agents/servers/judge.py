@@ -123,7 +123,7 @@ class PaperJudge:
 
     def _told(self, transition: Transition) -> str:
         action = transition.action
-        call: Any = {"unreadable": action.text} if isinstance(action, Malformed) else {"name": action.name, "arguments": dict(action.arguments)}
+        call: Any = {"unreadable": action.text} if isinstance(action, Malformed) else action.as_dict()
         result = transition.result.content
         if len(result) > self.max_result_chars:
             result = f"{result[: self.max_result_chars]}..."

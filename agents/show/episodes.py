@@ -6,7 +6,6 @@ tokenizer, so texts are those of the sampling, and nothing says which token is w
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -242,9 +241,7 @@ def step_earned(step: Step, total: float, trajectory: Trajectory) -> str:
 
 
 def _json(action: Action) -> str:
-    if isinstance(action, Malformed):
-        return action.text
-    return json.dumps({"name": action.name, "arguments": dict(action.arguments)}, ensure_ascii=False)
+    return action.text if isinstance(action, Malformed) else action.as_json()
 
 
 def _colour(success: float) -> str:

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from steptool_env.errors import InvalidArgument
+from steptool_env.files import write_text
 from steptool_env.rendering import printable
 from steptool_env.types import Malformed
 
@@ -91,7 +92,7 @@ def write_page(path: Path, text: str, source: Path) -> None:
         raise InvalidArgument(f"--html takes a file in a folder that exists, got {str(path)!r}")
     if path.resolve() == source.resolve():
         raise InvalidArgument(f"--html {str(path)!r} would overwrite the trajectories; name another file")
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _episode(index: int, trajectory: Trajectory) -> str:

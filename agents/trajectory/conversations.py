@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.files import write_text
 from steptool_env.types import Action, Message, Outcome, Task, ToolCall, ToolResult, Transition
 
 from .messages import as_tool_calls, read_tool_call
@@ -29,17 +30,16 @@ def to_conversation(trajectory: Trajectory, tools: Sequence[Mapping[str, Any]] =
     said = [Message("user", trajectory.task.instruction)]
     for step in trajectory.steps:
         action = step.transition.action
-        call = {"name": action.name, "arguments": dict(action.arguments)} if isinstance(action, ToolCall) else None
-        said.append(Message("assistant", step.generation.text if call is None else json.dumps(call, ensure_ascii=False)))
+        said.append(Message("assistant", action.as_json() if isinstance(action, ToolCall) else step.generation.text))
         said.append(Message("tool", step.transition.result.content))
     record = {"messages": as_tool_calls(said), "tools": [dict(one) for one in tools], "id": trajectory.task.id}
     return record | {"reward": [step.reward for step in trajectory.steps], "success": trajectory.success}
 
 
 def write_conversations(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], tools: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write one conversation a line; see ``to_conversation``."""
+    """Write one conversation a line, see ``to_conversation``; the file is replaced as a whole."""
     lines = [json.dumps(to_conversation(one, tools), ensure_ascii=False) + "\n" for one in trajectories]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def read_conversations(path: str | os.PathLike[str]) -> list[Trajectory]:

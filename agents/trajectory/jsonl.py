@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.files import write_bytes
 from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered
 
 from .types import Generation, Step, Trajectory
@@ -41,12 +42,7 @@ def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]
             _end_last_line(file)
             file.write(data)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(target, data)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:
@@ -140,7 +136,7 @@ def _step_record(step: Step) -> dict[str, Any]:
 def _action_record(action: Action) -> dict[str, Any]:
     if isinstance(action, Malformed):
         return {"unanswered" if isinstance(action, Unanswered) else "malformed": action.text, "reason": action.reason}
-    return {"name": action.name, "arguments": dict(action.arguments)}
+    return action.as_dict()
 
 
 def _end_last_line(file: BinaryIO) -> None:

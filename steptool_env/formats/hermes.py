@@ -41,7 +41,7 @@ class Hermes:
 
     def render(self, call: ToolCall) -> str:
         r"""Return the call on one line; ``</tool_call>`` within a string is written ``<\/tool_call>``."""
-        text = encode({"name": call.name, "arguments": dict(call.arguments)})
+        text = encode(call.as_dict())
         return _OPEN + text.replace(_CLOSE, r"<\/tool_call>") + _CLOSE
 
     def parse(self, text: str) -> Action:

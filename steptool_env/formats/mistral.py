@@ -34,7 +34,7 @@ class Mistral:
 
     def render(self, call: ToolCall) -> str:
         r"""Return the call on one line; ``</s>`` within a string is written ``<\/s>``."""
-        text = encode({"name": call.name, "arguments": dict(call.arguments)})
+        text = encode(call.as_dict())
         return f"{_MARK} [{text}]".replace("</s>", r"<\/s>")
 
     def parse(self, text: str) -> Action:

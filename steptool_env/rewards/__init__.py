@@ -15,7 +15,7 @@ from steptool_env.rewards.combinator import Combinator, frozen, load_state, set_
 from steptool_env.rewards.final import Final
 from steptool_env.rewards.format import Format, final_and_format
 from steptool_env.rewards.gate import Gate
-from steptool_env.rewards.hindsight import Hindsight, contributed
+from steptool_env.rewards.hindsight import Hindsight, used_later
 from steptool_env.rewards.naive import NaiveSuccess
 from steptool_env.rewards.normalize import Normalize
 from steptool_env.rewards.paper import Judgement, aggregate
@@ -52,7 +52,6 @@ __all__ = [
     "WeightedSum",
     "aggregate",
     "bind",
-    "contributed",
     "frozen",
     "knows_later",
     "label",
@@ -61,6 +60,7 @@ __all__ = [
     "set_training_progress",
     "shaper_factory",
     "state_of",
+    "used_later",
 ]
 
 SHAPERS: dict[str, str | Callable[..., RewardShaper]] = {

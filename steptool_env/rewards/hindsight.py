@@ -10,21 +10,21 @@ from typing import Any
 from steptool_env.rewards.paper_rules import is_answer
 from steptool_env.types import ToolCall, Transition
 
-__all__ = ["Hindsight", "contributed"]
+__all__ = ["Hindsight", "used_later"]
 
 
 class Hindsight:
     """r_t = α·SC_t + β·Con_t, plus the verdict; Con is known when the episode has ended.
 
     - SC_t: 0 if the call succeeded, −1 if it failed.
-    - Con_t: u_t / N, where u_t says whether the call contributed (see ``contributed``) and N is the number of calls before
+    - Con_t: u_t / N, where u_t says whether its result was used (see ``used_later``) and N is the number of calls before
       the answer. The Con of an episode sum to its share of calls that were of use, at most 1: repeated and useless calls
       make it smaller, and longer episodes cannot make it larger.
 
     Args:
         alpha: Weight of SC.
         beta: Weight of Con.
-        through: Count only what leads to the answer, see ``contributed``.
+        through: Count only what leads to the answer, see ``used_later``.
     """
 
     def __init__(self, alpha: float = 0.1, beta: float = 0.5, through: bool = False) -> None:
@@ -40,12 +40,12 @@ class Hindsight:
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
         calls = sum(not is_answer(one) for one in transitions)
-        used = contributed(transitions, through=self.through)
+        used = used_later(transitions, through=self.through)
         return [{**self((one,)), "con": self.beta * was_used / max(1, calls)} for one, was_used in zip(transitions, used, strict=True)]
 
 
-def contributed(transitions: Sequence[Transition], *, through: bool = False) -> list[bool]:
-    """Return for each step of an episode whether the call contributed: it returned something new that was used later.
+def used_later(transitions: Sequence[Transition], *, through: bool = False) -> list[bool]:
+    """Return for each step of an episode whether the call returned something new that was used later.
 
     New is a value that stood neither in the instruction nor in what the agent itself had said before: a guess that a tool
     repeats is no discovery. A call that was made before with the same result returns nothing new at all; two different
@@ -57,7 +57,7 @@ def contributed(transitions: Sequence[Transition], *, through: bool = False) -> 
 
     Args:
         transitions: The episode, from its first step to its last.
-        through: A later call must itself have contributed for what it used to count, so that a chain of calls counts
+        through: What a later call used counts only if its own result was used, too, so that a chain of calls counts
             only if it ends in an answer. If False, any successful later call will do, and episodes without an answer
             get their due. (Against the exact contributions on ``worlds``, False is right more often:
             benchmarks/results/contribution.md.)

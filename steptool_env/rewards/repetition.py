@@ -28,7 +28,7 @@ class Repetition(Stateful[set[str]]):
 
     def advance(self, state: set[str], last: Transition) -> tuple[set[str], Mapping[str, float]]:
         action = last.action
-        said = action.text if isinstance(action, Malformed) else json.dumps([action.name, dict(action.arguments)], sort_keys=True, default=repr)
+        said = action.text if isinstance(action, Malformed) else json.dumps(action.as_dict(), sort_keys=True, default=repr)
         exchange = f"{said}\n{last.result.content}"
         repeated = exchange in state
         state.add(exchange)

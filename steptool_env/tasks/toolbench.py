@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument, MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
@@ -93,9 +93,9 @@ class Toolbench(Listed):
         DataError: A file of queries is broken.
     """
 
-    name: ClassVar[str] = "toolbench"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
+    name: str = "toolbench"
+    has_solution: bool = True
+    has_progress: bool = True
 
     def __init__(
         self, folder: str = "", subset: str = "all", split: str = "train", server: str | None = None, cache: str | None = None, max_steps: int = 12

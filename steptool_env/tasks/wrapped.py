@@ -14,7 +14,7 @@ __all__ = ["Faulty", "WithTools"]
 
 
 class WithTools(TaskSuite):
-    """A suite whose tools are called through a wrapper; tasks, verdicts and solutions stay its own.
+    """A suite whose tools are called through a wrapper; tasks, verdicts and solutions stay its own, and so does what it can do.
 
     Args:
         suite: The suite.
@@ -22,9 +22,13 @@ class WithTools(TaskSuite):
             ``lambda task, toolkit: FaultyToolkit(toolkit, rate=0.3, seed=task.id)``.
     """
 
+    has_turns: bool = False  # whatever the suite says, see below
+
     def __init__(self, suite: TaskSuite, wrap: Callable[[Task, Toolkit], WrappedToolkit]) -> None:
         self.inner, self.wrap = suite, wrap
-        vars(self).update(name=suite.name, has_solution=suite.has_solution, has_progress=suite.has_progress, can_snapshot=suite.can_snapshot)
+        self.name = suite.name
+        self.has_solution, self.has_progress = suite.has_solution, suite.has_progress
+        self.can_snapshot, self.has_turns = suite.can_snapshot, suite.has_turns
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -78,6 +82,6 @@ def _unwrapped(episode: Episode) -> Episode:
     """Return the episode as the suite within knows it: with the toolkit that it made."""
     outer = episode.toolkit
     assert isinstance(outer, WrappedToolkit)
-    view = Episode(episode.task, outer.made, episode.transitions)
-    view.messages, view.memory = episode.messages, episode.memory
-    return view
+    inner = Episode(episode.task, outer.made, episode.transitions)
+    inner.messages, inner.memory = episode.messages, episode.memory
+    return inner

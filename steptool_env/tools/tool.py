@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, get_type_hints, overload
 
 import jsonschema_rs
@@ -58,11 +58,6 @@ class Tool:
     """Seconds before a call is given up; ``None`` runs it in the caller's thread, without limit and without overhead."""
     waits: bool = False
     """Whether a call may wait for something outside, such as a server: rollouts then make it in a thread. One with a ``timeout`` may anyway."""
-    schema: Mapping[str, Any] = field(init=False, repr=False)
-    """The function schema that models read: ``{"type": "function", "function": {...}}``."""
-    schema_json: str = field(init=False, repr=False)
-    """The same as text."""
-    _parameters_json: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -71,15 +66,25 @@ class Tool:
             raise InvalidArgument(f"tool {self.name!r}: parameters must be a JSON schema of type 'object', got {self.parameters!r}")
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise InvalidArgument(f"tool {self.name!r}: timeout must be seconds above 0 or None, got {self.timeout!r}")
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        schema = {"type": "function", "function": function}
         try:
-            object.__setattr__(self, "schema", schema)
-            object.__setattr__(self, "schema_json", json.dumps(schema, ensure_ascii=False))
-            object.__setattr__(self, "_parameters_json", json.dumps(self.parameters))
-            _validator(self._parameters_json)
+            _, parameters = self.schema_json, self._parameters_json  # both are written now, while what is wrong with them can be told
+            _validator(parameters)
         except (TypeError, ValueError, RecursionError) as fault:
             raise InvalidArgument(f"tool {self.name!r}: parameters must be a valid JSON schema: {str(fault).splitlines()[0]}") from fault
+
+    @functools.cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """The function schema that models read: ``{"type": "function", "function": {...}}``."""
+        return {"type": "function", "function": {"name": self.name, "description": self.description, "parameters": self.parameters}}
+
+    @functools.cached_property
+    def schema_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.schema, ensure_ascii=False)
+
+    @functools.cached_property
+    def _parameters_json(self) -> str:
+        return json.dumps(self.parameters)
 
     def check(self, arguments: Mapping[str, Any]) -> str:
         """Return what is wrong with the arguments, in words, or ``""`` if they fit the schema."""

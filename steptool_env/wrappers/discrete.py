@@ -19,6 +19,7 @@ from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
 from steptool_env.tools.tool import Tool
 from steptool_env.types import Malformed, Observation, ToolCall
+from steptool_env.wrappers.base import OtherForm
 from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
 from steptool_env.wrappers.features import (
     CHOICE,
@@ -39,7 +40,6 @@ from steptool_env.wrappers.features import (
     value_features,
 )
 from steptool_env.wrappers.memory import Memory, Value, words_of
-from steptool_env.wrappers.view import View
 
 __all__ = ["FEATURES", "StepToolDiscreteEnv", "tool_code"]
 
@@ -70,7 +70,7 @@ class _Slots(NamedTuple):
     roles: list[frozenset[str]]
 
 
-class StepToolDiscreteEnv(View[NDArray[np.float32], np.int64]):
+class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
     """Multi-step tool use as numbers.
 
     Action ``a`` (``Discrete(forms * values)``):

@@ -9,7 +9,7 @@ from steptool_env.rewards import RewardShaper
 from steptool_env.spaces import TextSpace, ToolCallSpace, observation_space
 from steptool_env.tasks import TaskSuite
 from steptool_env.types import Malformed, Message, Observation, ToolCall
-from steptool_env.wrappers.view import View
+from steptool_env.wrappers.base import OtherForm
 
 __all__ = ["CallTextSpace", "StepToolTextEnv"]
 
@@ -27,7 +27,7 @@ class CallTextSpace(TextSpace):
         return self.call_format.render(ToolCall(call["name"], call["arguments"]))
 
 
-class StepToolTextEnv(View[Observation, str]):
+class StepToolTextEnv(OtherForm[Observation, str]):
     """Multi-step tool use, played in text: ``step`` takes what a model wrote.
 
     The first call in the text is executed. What stands before it is reasoning, which goes to ``info["reasoning"]`` and

@@ -127,7 +127,7 @@ def test_record_video_works(tmp_path: Path) -> None:
     env = gym.wrappers.RecordVideo(made, str(tmp_path / "videos"), episode_trigger=lambda episode: True)
     env.reset(options={"task": 0})
     for call in env.unwrapped.solution():  # type: ignore[attr-defined]
-        env.step({"name": call.name, "arguments": dict(call.arguments)})
+        env.step(call.as_dict())
     env.close()
     (video,) = (tmp_path / "videos").glob("*.mp4")
     assert video.stat().st_size > 1000

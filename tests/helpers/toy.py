@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from steptool_env import FINISH, Episode, Outcome, Task, TaskSuite, Tool, ToolCall, Toolkit, tool
 from steptool_env.errors import Unavailable
@@ -58,11 +57,13 @@ def reset_counter(state: Counter) -> str:
 class Counting(TaskSuite):
     """Count to 3, 4, 5 …, then ``finish`` with the number. With ``turns=2`` the user wants one more, and offers another tool."""
 
-    name: ClassVar[str] = "counting"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
+    name: str = "counting"
+    has_solution: bool = True
+    has_progress: bool = True
+    has_turns: bool = False
 
     def __init__(self, size: int = 10, max_steps: int = 20, turns: int = 1) -> None:
+        self.has_turns = turns > 1
         self.size, self.max_steps, self.turns = size, max_steps, turns
         self.tools: list[Tool] = [add, roll, fail, phone, FINISH]
 

@@ -21,7 +21,7 @@ group_scale = load("group_scale")
 def ended(task: str, success: float, reward: float) -> Trajectory:
     made = trajectory([([1], [2])], [reward], task=task)
     (step,) = made.steps
-    return Trajectory((replace(step, transition=replace(step.transition, outcome=Outcome(success))),))
+    return Trajectory((replace(step, transition=step.transition._replace(outcome=Outcome(success))),))
 
 
 PLAYED = [ended("a", 1.0, 1.0), ended("a", 1.0, 1.1), ended("b", 1.0, 1.0), ended("b", 0.0, 0.0)]

@@ -7,7 +7,7 @@ import dataclasses
 import operator
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self, overload
+from typing import Any, Self, overload
 
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
@@ -52,9 +52,9 @@ class Worlds(TaskSuite):
         InvalidArgument: Another option is of the wrong kind or out of range.
     """
 
-    name: ClassVar[str] = "worlds"
-    has_solution: ClassVar[bool] = True
-    has_progress: ClassVar[bool] = True
+    name: str = "worlds"
+    has_solution: bool = True
+    has_progress: bool = True
 
     def __init__(
         self,

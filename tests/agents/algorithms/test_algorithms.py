@@ -32,7 +32,7 @@ def ended(action: tuple[int, ...], solved: float, task: str = "t", steps: int = 
     made = trajectory([((10, 11), action)] * steps, [0.0] * (steps - 1) + [solved], task=task, **options)
     last = made.steps[-1]
     outcome = None if options else Outcome(solved)
-    return replace(made, steps=(*made.steps[:-1], replace(last, transition=replace(last.transition, outcome=outcome))))
+    return replace(made, steps=(*made.steps[:-1], replace(last, transition=last.transition._replace(outcome=outcome))))
 
 
 # ---------------------------------------------------------------- rft

@@ -78,7 +78,7 @@ def said(*calls: tuple[str, str, str]) -> Trajectory:
     """Return an episode from (argument, result, error) of its calls."""
     made = trajectory([((1,), (2,))] * len(calls))
     steps = [
-        replace(step, transition=replace(step.transition, action=ToolCall("look", {"at": argument}), result=ToolResult(result, error)))
+        replace(step, transition=step.transition._replace(action=ToolCall("look", {"at": argument}), result=ToolResult(result, error)))
         for step, (argument, result, error) in zip(made.steps, calls, strict=True)
     ]
     return replace(made, steps=tuple(steps))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import Counting
 
-from steptool_agents.rollouts.demonstrations import demonstrations, export
+from steptool_agents.rollouts.demonstrations import demonstrations, write_demonstrations
 from steptool_env import StepToolEnv, ToolCall
 from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.worlds import Worlds
@@ -17,7 +17,7 @@ from steptool_env.tasks.worlds import Worlds
 def test_a_line_is_a_conversation_that_can_be_played_again(tmp_path: Path) -> None:
     suite = Worlds(level=2)
     seen: list[int] = []
-    assert export(demonstrations(suite, 12), tmp_path / "deep" / "demos.jsonl", seen.append) == 12
+    assert write_demonstrations(demonstrations(suite, 12), tmp_path / "deep" / "demos.jsonl", seen.append) == 12
     assert seen == [*range(1, 13)] and [path.name for path in (tmp_path / "deep").iterdir()] == ["demos.jsonl"]
     env = StepToolEnv(suite)
     for text in (tmp_path / "deep" / "demos.jsonl").read_text(encoding="utf-8").splitlines():

@@ -85,7 +85,7 @@ def test_a_budget_of_steps() -> None:
 def called(*names: str, error: str = "") -> Trajectory:
     task = Task("t", "Do it.", ("look",), 9)
     one = episode(task, *[(error, 0.0, 0.0)] * len(names), solved=1.0)
-    return replace(one, steps=tuple(replace(s, transition=replace(s.transition, action=ToolCall(n))) for s, n in zip(one.steps, names, strict=True)))
+    return replace(one, steps=tuple(replace(s, transition=s.transition._replace(action=ToolCall(n))) for s, n in zip(one.steps, names, strict=True)))
 
 
 def test_against_the_oracle_by_hand() -> None:

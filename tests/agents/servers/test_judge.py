@@ -32,7 +32,7 @@ def episode(calls: int = 2, answer: str | None = "5512", instruction: str = TASK
     steps = [Transition(task, t, ToolCall("get", {"id": f"C{t}"}), ToolResult(f'{{"phone": "{t}"}}'), False, False, None) for t in range(calls)]
     if answer is not None:
         return [*steps, Transition(task, calls, ToolCall("finish", {"answer": answer}), ToolResult("ok"), True, False, Outcome(0.0))]
-    return [*steps[:-1], replace(steps[-1], truncated=True, outcome=Outcome(0.0))]
+    return [*steps[:-1], steps[-1]._replace(truncated=True, outcome=Outcome(0.0))]
 
 
 def judge(server: Server, **options: Any) -> PaperJudge:

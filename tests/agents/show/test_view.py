@@ -251,7 +251,7 @@ def test_mistakes_and_faults_are_shown_as_such() -> None:
 
 def test_what_was_executed_is_shown_where_it_differs() -> None:
     first, last = solved().steps
-    other = Trajectory((replace(first, transition=replace(first.transition, action=ToolCall("add", {"amount": 2}))), last))
+    other = Trajectory((replace(first, transition=first.transition._replace(action=ToolCall("add", {"amount": 2}))), last))
     said = 'executed: {"name": "add", "arguments": {"amount": 2}}'
     assert f"{said}\n" in shown(episode_view(0, other)) and said in Reader(page("t", {0: other})).texts
     assert "executed" not in shown(episode_view(0, solved())) + page("t", {0: solved()})

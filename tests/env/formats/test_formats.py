@@ -120,7 +120,7 @@ def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
         pytest.skip("a string in Python")
     text = form.render(ToolCall("f", {"x": "VALUE"}))
     # Where the arguments are JSON within a string, so is what stands in for the value.
-    text = text.replace(r'\"VALUE\"', encode(value)[1:-1]) if r'\"VALUE\"' in text else text.replace('"VALUE"', value)
+    text = text.replace(r"\"VALUE\"", encode(value)[1:-1]) if r"\"VALUE\"" in text else text.replace('"VALUE"', value)
     action = form.parse(text)
     assert isinstance(action, Malformed)
     assert "JSON" in action.reason

@@ -21,9 +21,7 @@ Parts = Mapping[str, float]
 
 
 def episode(*solved: float | None, error: str = "") -> list[Transition]:
-    return [
-        Transition(TASK, t, ToolCall("f"), ToolResult("x", error), s is not None, False, None if s is None else Outcome(s)) for t, s in enumerate(solved)
-    ]
+    return [Transition(TASK, t, ToolCall("f"), ToolResult("x", error), s is not None, False, None if s is None else Outcome(s)) for t, s in enumerate(solved)]
 
 
 class Late:

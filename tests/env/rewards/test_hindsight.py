@@ -7,7 +7,7 @@ import json
 import pytest
 
 from steptool_env import Outcome, StepToolEnv, Task, ToolCall, ToolResult, Transition, make_suite
-from steptool_env.rewards import Hindsight, contributed, label
+from steptool_env.rewards import Hindsight, label, used_later
 
 TASK = Task("t", "What is the phone of the buyer of order O17?", ("get", "finish"), 9)
 
@@ -56,14 +56,14 @@ ORDER, BUYER = ({"id": "O17"}, {"buyer": "C42", "total": 77}), ({"id": "C42"}, {
         ([], []),
     ],
 )
-def test_contributed_by_hand(steps: list[Transition], used: list[bool]) -> None:
-    assert contributed(steps, through=True) == used
+def test_used_later_by_hand(steps: list[Transition], used: list[bool]) -> None:
+    assert used_later(steps, through=True) == used
 
 
 def test_any_later_use_counts_if_chains_need_not_end_in_the_answer() -> None:
     chain = episode(({"id": "P30"}, {"store": "S11"}), ({"id": "S11"}, {"name": "Ida"}), ORDER, BUYER)
-    assert contributed(chain) == [True, False, True, True, False]
-    assert contributed(episode(ORDER, BUYER, answer=None)) == [True, False]
+    assert used_later(chain) == [True, False, True, True, False]
+    assert used_later(episode(ORDER, BUYER, answer=None)) == [True, False]
 
 
 def test_the_reward_by_hand() -> None:
@@ -89,7 +89,7 @@ def test_every_call_of_the_oracle_contributes(level: int) -> None:
         for call in env.solution():
             env.step(call)
         assert env.episode is not None
-        used = contributed(list(env.episode), through=True)
-        assert contributed(list(env.episode)) == used
+        used = used_later(list(env.episode), through=True)
+        assert used_later(list(env.episode)) == used
         exact = [one.progress > one.progress_before for one in env.episode]
         assert used == exact

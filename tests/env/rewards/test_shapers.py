@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from toy import Counting
 
@@ -46,10 +44,10 @@ def test_naive_success() -> None:
 # ---------------------------------------------------------------- repetition
 def test_repetition_by_hand() -> None:
     look = step()
-    other_order = replace(look, action=ToolCall("g", {"b": 1, "a": 2}))
-    same = replace(look, action=ToolCall("g", {"a": 2, "b": 1}))
-    news = replace(same, result=ToolResult("something else"))
-    noise = replace(look, action=Malformed("hm", "no call"))
+    other_order = look._replace(action=ToolCall("g", {"b": 1, "a": 2}))
+    same = look._replace(action=ToolCall("g", {"a": 2, "b": 1}))
+    news = same._replace(result=ToolResult("something else"))
+    noise = look._replace(action=Malformed("hm", "no call"))
     episode = [look, look, other_order, same, news, noise, noise]
     assert [Repetition(1.0)(episode[: t + 1])["repetition"] for t in range(7)] == [0, -1, 0, -1, 0, 0, -1]
 

@@ -7,9 +7,11 @@ from toy import Counting
 
 from steptool_agents.policies.base import OraclePolicy
 from steptool_agents.rollouts.evaluate import evaluate
-from steptool_env import StepToolEnv, make_suite
+from steptool_env import StepToolEnv, TaskSuite, make_suite
 from steptool_env.errors import InvalidArgument
-from steptool_env.tasks.wrapped import Faulty
+from steptool_env.tasks.wrapped import Faulty, WithTools
+from steptool_env.tools.wrapped import WrappedToolkit
+from steptool_env.wrappers.discrete import StepToolDiscreteEnv
 
 
 def test_no_fault_changes_nothing() -> None:
@@ -66,3 +68,33 @@ def test_an_unknown_tool_is_the_models_mistake() -> None:
     env = StepToolEnv(Faulty(Counting(), 1.0))
     env.reset(options={"task": 0})
     assert env.step({"name": "ad", "arguments": {}})[4]["tool_error"] == "unknown_tool"
+
+
+def wrapped(suite: TaskSuite) -> WithTools:
+    return WithTools(suite, lambda task, toolkit: WrappedToolkit(toolkit))
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_suite_with_wrapped_tools_can_do_what_the_suite_can(turns: int) -> None:
+    inner = Counting(turns=turns)
+    inner.name, inner.has_solution, inner.has_progress, inner.can_snapshot = "mine", False, False, False
+    for outer in (wrapped(inner), wrapped(wrapped(inner)), Faulty(inner, 0.1)):
+        assert (outer.name, outer.has_solution, outer.has_progress, outer.can_snapshot, outer.has_turns) == ("mine", False, False, False, turns == 2)
+    assert (wrapped(Counting()).has_solution, wrapped(Counting()).has_progress, wrapped(Counting()).can_snapshot) == (True, True, True)
+
+
+def test_wrapping_the_tools_adds_no_actions() -> None:
+    # Room for the tools of later turns is kept where there are later turns, and ``worlds`` has none.
+    worlds = make_suite("worlds", level=3)
+    assert StepToolDiscreteEnv(wrapped(worlds)).action_space == StepToolDiscreteEnv(worlds).action_space
+
+
+def test_the_user_goes_on_behind_wrapped_tools() -> None:
+    env = StepToolEnv(wrapped(Counting(turns=2)))
+    env.reset(options={"task": 0})
+    for call in env.solution()[:-1]:
+        *_, terminated, _, info = env.step(call)
+        assert not terminated
+    assert env.episode is not None and "And now to 4." in [message.content for message in env.episode.messages]
+    *_, terminated, _, info = env.step(env.solution()[0])
+    assert (terminated, info["success"]) == (True, 1.0)

@@ -10,7 +10,7 @@ from project import BENCHMARKS
 
 from steptool_env import StepToolEnv, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
-from steptool_env.tasks.catalogue import FACTS
+from steptool_env.tasks.facts import FACTS
 from steptool_env.tasks.tau2 import DOMAINS, FLOORS, Tau2
 from steptool_env.testing import check_suite
 

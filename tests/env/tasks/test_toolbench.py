@@ -146,8 +146,12 @@ def test_every_status_of_the_protocol(case: str, error: str) -> None:
             assert len(result.content) <= 1024 + 3
         server.client.close()
     assert bodies[0] == {
-        "category": "Media", "tool_name": "Vimeo", "api_name": "GetRelatedChannels",
-        "tool_input": '{"category":"nature","format":"json"}', "strip": "", "toolbench_key": "k",
+        "category": "Media",
+        "tool_name": "Vimeo",
+        "api_name": "GetRelatedChannels",
+        "tool_input": '{"category":"nature","format":"json"}',
+        "strip": "",
+        "toolbench_key": "k",
     }
 
 
@@ -201,7 +205,9 @@ def test_all_released_queries_load_and_gold_has_recall_one() -> None:
     suite = Toolbench(str(STABLETOOLBENCH), split="all")
     assert len(suite) == 765
     assert {name: sum(task.tags["subset"] == name for task in suite) for name in ("G1_instruction", "G1_category", "G1_tool")} == {
-        "G1_instruction": 163, "G1_category": 153, "G1_tool": 158
+        "G1_instruction": 163,
+        "G1_category": 153,
+        "G1_tool": 158,
     }
     parts = [len(Toolbench(str(STABLETOOLBENCH), split=split)) for split in ("train", "test")]
     assert sum(parts) == 765

@@ -30,7 +30,7 @@ def test_the_same_process_as_the_core(name: str) -> None:
     assert data_equivalence(text.reset(seed=2)[0], core.reset(seed=2)[0])
     for call in core.solution():  # type: ignore[attr-defined]
         observation, reward, terminated, truncated, info = text.step("I go on.\n" + form.render(call))
-        expected = core.step({"name": call.name, "arguments": dict(call.arguments)})
+        expected = core.step(call.as_dict())
         assert data_equivalence((observation, reward, terminated, truncated), expected[:4])
         assert {key: info[key] for key in expected[4]} == expected[4]
         assert info["reasoning"] == "I go on."

@@ -50,7 +50,7 @@ def harms(env: StepToolEnv) -> list[ToolCall]:
     """Return a change that nobody asked for, and that cannot be undone, with every tool on offer that makes such changes."""
     plan = world(env).plan
     calls = []
-    for change in (DOMAINS[plan.domain].changes if not plan.rich else ()):
+    for change in DOMAINS[plan.domain].changes if not plan.rich else ():
         name, prefix = f"{change.verb}_{change.entity}", DOMAINS[plan.domain].entities[change.entity].prefix
         if name in env.task.tools:
             key = next(key for key in plan.entities if key.startswith(prefix) and ("done", name, key) not in plan.goals)

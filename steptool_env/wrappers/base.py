@@ -1,6 +1,6 @@
-"""``View``: what the other forms of the environment share. A view holds a ``StepToolEnv`` and changes what goes in and out.
+"""``OtherForm``: what the other forms of the environment share. Each holds a ``StepToolEnv`` and changes what goes in and out.
 
-A view is an environment of its own and no ``gym.Wrapper``, so that ``env.unwrapped`` is what Gymnasium's checks, vector
+Such a form is an environment of its own and no ``gym.Wrapper``, so that ``env.unwrapped`` is what Gymnasium's checks, vector
 environments and ``action_masks()`` see, and ``gym.make`` hands its keywords to one constructor.
 """
 
@@ -19,13 +19,13 @@ from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import Episode, TaskSuite
 from steptool_env.types import Observation, Task, ToolCall
 
-__all__ = ["View"]
+__all__ = ["OtherForm"]
 
 ObsType = TypeVar("ObsType")
 ActType = TypeVar("ActType")
 
 
-class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
+class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     """A ``StepToolEnv`` with other actions and observations; everything else is handed on to it.
 
     A form says in ``_enter`` what an action means to the core, and in ``_leave`` what comes of the core's answer.
@@ -116,15 +116,15 @@ class View(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
 
     def snapshot(self) -> Snapshot:
         """Return the exact state, random generators included; raises ``NotSupported`` where ``suite.can_snapshot`` is False."""
-        return dataclasses.replace(self.core.snapshot(), view=copy.deepcopy((self.action_space.np_random.bit_generator.state, self._remember())))
+        return dataclasses.replace(self.core.snapshot(), form=copy.deepcopy((self.action_space.np_random.bit_generator.state, self._remember())))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a state from ``snapshot`` of an environment of the same form."""
-        if snapshot.view is None:
+        if snapshot.form is None:
             raise InvalidArgument(f"the snapshot is one of StepTool-v0; {type(self).__name__} takes those of its own form")
         self.core.restore(snapshot)
         self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed
-        self.action_space.np_random.bit_generator.state, memory = copy.deepcopy(snapshot.view)
+        self.action_space.np_random.bit_generator.state, memory = copy.deepcopy(snapshot.form)
         self._recall(memory)
 
     def fork(self) -> Self:
