@@ -79,7 +79,7 @@ def signals(endpoint: str | None, model: str, cache: str | None) -> dict[str, Ca
     for rollouts in ROLLOUTS:
         found[f"monte-carlo, {rollouts}"] = simulated(rollouts)
     if endpoint is not None:
-        from steptool_agents.servers.judge import PaperJudge
+        from steptool_agents import PaperJudge
 
         judge = PaperJudge(endpoint, model, cache=cache)
 

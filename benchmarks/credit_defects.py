@@ -9,12 +9,13 @@ with, how much of the next step's worth crosses a tool result, and the advantage
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 
-from steptool_agents.credit.episodes import Episodes, Floats
-from steptool_agents.credit.schemes import CREDIT
+from steptool_agents.credit import CREDIT, Episodes
+from steptool_agents.credit.episodes import Floats
 
 PICTURE = Path(__file__).parents[1] / "docs" / "credit.png"
 CALLS, TOKENS = 4, 20
@@ -29,6 +30,10 @@ def last_tokens(scheme: str, rewards: list[float], values: list[float], gap: int
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=PICTURE, help="where the figure goes (default: docs/credit.png)")
+    given = parser.parse_args()
+
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,8 +60,8 @@ def main() -> None:
         axes[2].semilogy(gaps, np.maximum(crosses[name], 1e-12), marker="o", label=name, color=colors[name])
     axes[2].set(title="what crosses a tool result", xlabel="tokens of the tool result")
     axes[0].legend(fontsize=8)
-    figure.savefig(PICTURE, dpi=110)
-    print(f"Saved {PICTURE.name}")
+    figure.savefig(given.out, dpi=110)
+    print(f"Saved {given.out.name}")
 
 
 if __name__ == "__main__":

@@ -17,14 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from steptool_agents.credit.schemes import CREDIT
+from steptool_agents import CREDIT, Trajectory, load_policy, rollout
 from steptool_agents.learning.advantages import as_episodes
-from steptool_agents.rollouts.collect import rollout
-from steptool_agents.runs.policies import load_policy
-from steptool_agents.trajectory import Trajectory
-from steptool_env.env import StepToolEnv
-from steptool_env.rewards import make_shaper
-from steptool_env.tasks import make_suite
+from steptool_env import StepToolEnv, make_shaper, make_suite
 
 SCHEMES = ("rloo", "grpo", "gigpo")
 
@@ -44,9 +39,10 @@ def share(trajectories: Sequence[Trajectory], scheme: str, chosen: NDArray[np.bo
 def play(run: Path, group: int, episodes: int, seed: int) -> list[Trajectory]:
     """Return sampled episodes on training tasks, each task ``group`` times in a row."""
     policy, config = load_policy(run, temperature=1.0, seed=seed)
-    suite = make_suite(config.suite, **{**config.suite_options, "split": "train"})
+    task = config.task
+    suite = make_suite(task.suite, **{**task.suite_options, "split": "train"})
     tasks = np.random.default_rng(seed).integers(len(suite), size=episodes // group).repeat(group)
-    envs = [StepToolEnv(suite, make_shaper("steptool"), max_steps=config.max_steps) for _ in range(min(64, episodes))]
+    envs = [StepToolEnv(suite, make_shaper("steptool"), max_steps=task.max_steps) for _ in range(min(64, episodes))]
     return rollout(policy, envs, [int(task) for task in tasks])
 
 

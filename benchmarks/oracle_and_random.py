@@ -23,8 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from steptool_agents.policies.base import OraclePolicy, Policy, RandomPolicy
-from steptool_agents.rollouts.evaluate import Report, evaluate, held_out
+from steptool_agents import OraclePolicy, Policy, RandomPolicy, Report, evaluate, held_out
 from steptool_env import TaskSuite, make_suite
 from steptool_env.errors import MissingExtra
 from steptool_env.tasks.worlds import LEVELS

@@ -20,9 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steptool_agents.experiments.grid import METHODS, Spec, run_grid
+from steptool_agents.experiments.grid import Spec, rows, run_grid
 from steptool_agents.experiments.table import as_markdown, build, write
 from steptool_agents.experiments.tuning import TRIALS, read_settings, search_settings, tuned
+from steptool_env import StepToolError
 
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=TRIALS, help="of each method in the search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--method", action="append", choices=METHODS, help="a row; may be repeated; all by default")
+    parser.add_argument("--method", action="append", help="a row, or an algorithm by its name; may be repeated; all rows by default")
     parser.add_argument("--tasks", type=int, default=150, help="of each split")
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
@@ -49,7 +50,10 @@ def main() -> None:
 
     # Nobody looks at the evaluations of the runs themselves: the table has its own.
     budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
-    methods = {name: own for name, own in METHODS.items() if not given.method or name in given.method}
+    try:
+        methods = rows(given.method or ())
+    except StepToolError as fault:
+        parser.error(str(fault))
     if given.search:
         found = search_settings(given.out, methods=methods, settings=budget, trials=given.trials, processes=given.processes, on_cell=show)
         for name, one in found.items():

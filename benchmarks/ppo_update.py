@@ -21,7 +21,6 @@ import random
 import shlex
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +30,19 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from train_speed import trajectory
 
-from steptool_agents.config import Config
-from steptool_agents.learning.advantages import assign_credit
+from steptool_agents import Config, LanguageModel, LMPolicy, Passes, Trajectory, assign_credit, improve, load_model, policy_optimizer, rollout
+from steptool_agents.config import LearningConfig
 from steptool_agents.learning.batches import collate, length
-from steptool_agents.learning.policy_gradient import improve, make_optimizer, reference_logprobs
-from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
 from steptool_agents.parallel.profiling import metrics, rows
-from steptool_agents.policies.local import LMPolicy
-from steptool_agents.rollouts.collect import rollout
-from steptool_agents.trajectory import Trajectory
-from steptool_env.env import StepToolEnv
-from steptool_env.tasks import make_suite
+from steptool_env import StepToolEnv, make_suite
 
 RESULTS = Path(__file__).parent / "results" / "ppo_update.md"
 
 
-def setting(options: argparse.Namespace, *, bfloat16: bool | None) -> tuple[LanguageModel, list[Trajectory], Config]:
+def setting(options: argparse.Namespace, *, bfloat16: bool | None) -> tuple[LanguageModel, list[Trajectory], LearningConfig]:
     """Return SmolLM2-135M with adapters, 8 trajectories of 300 to 1,500 tokens, and the settings of the update."""
     say(options, "loading SmolLM2-135M")
     lm = load_model("smollm2", lora_rank=8, bfloat16=bfloat16)
-    lm.eval()
     draw = random.Random(0)
     sizes = [300 + round(1200 * k / 7) for k in range(8)]
     if options.quick:
@@ -61,42 +52,40 @@ def setting(options: argparse.Namespace, *, bfloat16: bool | None) -> tuple[Lang
         steps = draw.randint(3, 8)
         action = round(0.3 * size / steps)
         made.append(trajectory([(size // steps - action, action)] * steps, lm.vocabulary, seed))
-    config = Config(lora_rank=8, epochs=1 if options.quick else 4, minibatches=1, token_budget=2048, kl=0.01)
-    return lm, made, config
+    return lm, made, LearningConfig(epochs=1 if options.quick else 4, minibatches=1, kl=0.01)
 
 
 def smollm2(options: argparse.Namespace) -> dict[str, Any]:
-    lm, made, config = setting(options, bfloat16=False if options.float32 else None)
+    lm, made, learning = setting(options, bfloat16=False if options.float32 else None)
+    passes = Passes(lm, token_budget=2048)
     lengths = [length(one) for one in made]
     reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
-    optimizer = make_optimizer(lm, 0.0)
+    optimizer = policy_optimizer(lm, 0.0)
     lm.profiler.take()
-    say(options, f"one update on {sum(lengths):,} tokens, {config.epochs} epoch(s)")
+    say(options, f"one update on {sum(lengths):,} tokens, {learning.epochs} epoch(s)")
     start = time.perf_counter()
-    credited = assign_credit(made, 1.0, 0.95)
-    credited = replace(credited, ref_logprobs=reference_logprobs(lm, made, reference, config))
-    improve(lm, optimizer, credited, config, np.random.default_rng(0))
+    improve(passes, optimizer, assign_credit(made, 1.0, 0.95), learning, np.random.default_rng(0), reference)
     seconds = time.perf_counter() - start
     say(options, f"{seconds:.1f} s")
-    size = {"trajectories": len(lengths), "tokens": sum(lengths), "epochs": config.epochs, "threads": options.threads}
+    size = {"trajectories": len(lengths), "tokens": sum(lengths), "epochs": learning.epochs, "threads": options.threads}
     return {**size, "dtype": "bfloat16" if lm.autocast else "float32", "seconds": seconds, "profile": metrics(lm.profiler.take())}
 
 
 def plain(options: argparse.Namespace) -> dict[str, Any]:
     """The update of ``smollm2`` with nothing saved: the passes, the padding and the projections of the paper's trainer."""
-    lm, made, config = setting(options, bfloat16=False)
+    lm, made, learning = setting(options, bfloat16=False)
     lm.model.get_base_model().set_attn_implementation("sdpa")
     parameters = [one for one in lm.model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW([*parameters, *lm.value_head.parameters()], lr=0.0)
-    say(options, f"the same update in the plain way, {config.epochs} epoch(s)")
+    say(options, f"the same update in the plain way, {learning.epochs} epoch(s)")
     start = time.perf_counter()
     batches = [collate(made[first : first + 2]) for first in range(0, len(made), 2)]
     with torch.no_grad():
         old = [_every_logprob(lm, batch.ids)[0] for batch in batches]
         with lm.model.disable_adapter():
             reference = [_every_logprob(lm, batch.ids)[0] for batch in batches]
-    for epoch in range(config.epochs):
-        say(options, f"epoch {epoch + 1} of {config.epochs}, {time.perf_counter() - start:.0f} s")
+    for epoch in range(learning.epochs):
+        say(options, f"epoch {epoch + 1} of {learning.epochs}, {time.perf_counter() - start:.0f} s")
         optimizer.zero_grad(set_to_none=True)
         for batch, before, ref in zip(batches, old, reference, strict=True):
             logprobs, _, values = _every_logprob(lm, batch.ids)
@@ -124,26 +113,26 @@ def _every_logprob(lm: LanguageModel, ids: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def tiny(options: argparse.Namespace) -> dict[str, Any]:
-    config = Config(episodes=16) if options.quick else Config()
+    config = Config.of(episodes=16) if options.quick else Config()
+    task, learning, episodes = config.task, config.learning, config.rollout.episodes
     lm = load_model("tiny")
-    lm.eval()
-    suite = make_suite(config.suite, **config.suite_options, split="train")
-    envs = [StepToolEnv(suite, config.shaper) for _ in range(config.episodes)]
-    policy = LMPolicy(lm, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
+    suite = make_suite(task.suite, **task.suite_options, split="train")
+    envs = [StepToolEnv(suite, task.shaper) for _ in range(episodes)]
+    policy = LMPolicy(lm, max_new_tokens=config.rollout.max_new_tokens, token_budget=config.model.token_budget)
+    passes = Passes(lm, token_budget=config.model.token_budget)
     rng = np.random.default_rng(0)
-    optimizer = make_optimizer(lm, 0.0)
+    optimizer = policy_optimizer(lm, 0.0)
     reference = {name: parameter.detach().clone() for name, parameter in lm.trainable().items()}
 
     def update() -> float:
         policy.forget()
         lm.profiler.take()
         start = time.perf_counter()
-        credited = assign_credit(rollout(policy, envs, rng.integers(len(suite), size=config.episodes).tolist()), config.gamma, config.lam)
-        credited = replace(credited, ref_logprobs=reference_logprobs(lm, credited.trajectories, reference, config))
-        improve(lm, optimizer, credited, config, rng)
+        played = rollout(policy, envs, rng.integers(len(suite), size=episodes).tolist())
+        improve(passes, optimizer, assign_credit(played, learning.gamma, learning.lam), learning, rng, reference)
         return time.perf_counter() - start
 
-    say(options, f"tiny: {config.episodes} episodes an update, {options.repeats + 2} updates")
+    say(options, f"tiny: {episodes} episodes an update, {options.repeats + 2} updates")
     update()
     seconds = [update() for _ in range(options.repeats)]
     say(options, f"tiny: {float(np.median(seconds)):.2f} s an update; now under the profiler")
@@ -151,7 +140,7 @@ def tiny(options: argparse.Namespace) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         wall = update()
     inside = sum(one.self_cpu_time_total for one in seen.key_averages() if one.key.startswith("aten::")) / 1e6
-    return {"episodes": config.episodes, "seconds": float(np.median(seconds)), "profile": phases, "share_in_kernels": inside / wall, "wall_profiled": wall}
+    return {"episodes": episodes, "seconds": float(np.median(seconds)), "profile": phases, "share_in_kernels": inside / wall, "wall_profiled": wall}
 
 
 def say(options: argparse.Namespace, text: str) -> None:

@@ -26,20 +26,14 @@ def work(share: int, episodes: int, ready: Any, done: Any) -> None:
     """Play a share of the episodes whenever told to."""
     import torch
 
-    from steptool_agents.config import Config
-    from steptool_agents.models.loading import load_model
-    from steptool_agents.policies.local import LMPolicy
-    from steptool_agents.rollouts.collect import rollout
-    from steptool_env.env import StepToolEnv
-    from steptool_env.tasks import make_suite
+    from steptool_agents import Config, LMPolicy, load_model, rollout
+    from steptool_env import StepToolEnv, make_suite
 
     torch.set_num_threads(1)
     config = Config()
-    lm = load_model("tiny")
-    lm.eval()
-    suite = make_suite(config.suite, **config.suite_options, split="train")
-    envs = [StepToolEnv(suite, config.shaper) for _ in range(64)]
-    policy = LMPolicy(lm, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget, seed=share)
+    suite = make_suite(config.task.suite, **config.task.suite_options, split="train")
+    envs = [StepToolEnv(suite, config.task.shaper) for _ in range(64)]
+    policy = LMPolicy(load_model("tiny"), max_new_tokens=config.rollout.max_new_tokens, token_budget=config.model.token_budget, seed=share)
     done.put("loaded")
     while (count := ready.get()) is not None:
         rollout(policy, envs, [(share * 1000 + k) % len(suite) for k in range(count)])

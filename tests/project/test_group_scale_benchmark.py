@@ -10,10 +10,8 @@ import pytest
 from benchmark_files import load
 from lms import trajectory
 
-from steptool_agents.algorithms.sft import train
-from steptool_agents.config import Config
-from steptool_agents.trajectory import Trajectory
-from steptool_env.types import Outcome
+from steptool_agents import Config, Trajectory, load_algorithm
+from steptool_env import Outcome
 
 group_scale = load("group_scale")
 
@@ -49,7 +47,7 @@ def test_share_of_nothing() -> None:
 
 
 def test_tasks_are_played_in_groups(tmp_path: Path) -> None:
-    train(Config(suite="worlds", suite_options={"level": 1}, algo="sft", demos=8, demo_epochs=1, eval_episodes=2), tmp_path)
+    load_algorithm("sft")(Config.of(algo="sft", suite_options={"level": 1}, demos=8, demo_epochs=1, eval_episodes=2), tmp_path)
     played = group_scale.play(tmp_path, 2, 8, 0)
     assert [one.task for one in played[::2]] == [one.task for one in played[1::2]]
     assert len({one.task.id for one in played}) == 4

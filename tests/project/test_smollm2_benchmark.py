@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ import pytest
 import torch
 from benchmark_files import load
 
-from steptool_agents.config import Config
-from steptool_agents.policies.base import OraclePolicy
-from steptool_agents.rollouts.evaluate import evaluate, oracle_calls
-from steptool_agents.trajectory import Trajectory, read_jsonl
+from steptool_agents import Config, OraclePolicy, Trajectory, evaluate, read_config, read_jsonl
+from steptool_agents.config import preset
+from steptool_agents.rollouts.evaluate import oracle_calls
 from steptool_env import make_suite
 from steptool_env.errors import StepToolError
 
@@ -29,8 +27,8 @@ NOT_GIVEN: dict[str, Any] = {"level": None, "depth": None, "category": None, "op
 SIZES = {"tasks": 200, "demos": 300, "demo_epochs": 2, "updates": 40, "episodes": 32}
 
 
-def configure(suite: str, **given: Any) -> Config:
-    config: Config = smollm2.configure(argparse.Namespace(**{"suite": suite, "model": "smollm2", "seed": 0, **SIZES, **NOT_GIVEN, **given}))
+def settings(suite: str, **given: Any) -> Config:
+    config: Config = smollm2.settings(argparse.Namespace(**{"suite": suite, "model": "smollm2", "seed": 0, **SIZES, **NOT_GIVEN, **given}))
     return config
 
 
@@ -43,27 +41,32 @@ def threads() -> Iterator[None]:
 
 # ---------------------------------------------------------------- settings
 def test_the_settings_are_those_of_the_preset_with_the_options_on_top() -> None:
-    preset = Config.from_dict(Config.preset("smollm2", "worlds"))
-    config = configure("worlds")
-    assert (config.suite_options, config.demo_options, config.max_new_tokens) == (preset.suite_options, preset.demo_options, preset.max_new_tokens)
-    assert (config.demos, config.demo_epochs, config.updates, config.episodes) == (300, 2, 40, 32)
-    assert configure("worlds", tasks=7).eval_width == 7
-    config = configure("worlds", level=1, depth=[2, 2], option=['families=["lookup"]', "tools=3"], set=["lr=0.5", "updates=7"], max_steps=4)
-    assert config.suite_options == {"level": 1, "depth": [2, 2], "families": ["lookup"], "tools": 3}
-    assert (config.lr, config.updates, config.max_steps) == (0.5, 7, 4)
+    plain = Config.of(**preset("smollm2", "worlds"))
+    config = settings("worlds")
+    assert (config.task, config.warm_start.demo_options, config.rollout.max_new_tokens) == (
+        plain.task,
+        plain.warm_start.demo_options,
+        plain.rollout.max_new_tokens,
+    )
+    assert (config.warm_start.demos, config.warm_start.demo_epochs, config.run.updates, config.rollout.episodes) == (300, 2, 40, 32)
+    assert settings("worlds", tasks=7).run.eval_width == 7
+    changed = ["lr=0.5", "run.updates=7"]
+    config = settings("worlds", level=1, depth=[2, 2], option=['families=["lookup"]', "tools=3"], set=changed, max_steps=4)
+    assert config.task.suite_options == {"level": 1, "depth": [2, 2], "families": ["lookup"], "tools": 3}
+    assert (config.learning.lr, config.run.updates, config.task.max_steps) == (0.5, 7, 4)
 
 
 def test_another_level_brings_its_own_depth() -> None:
-    assert configure("worlds", model="tiny").suite_options["depth"] == [2, 4]
-    assert "depth" not in configure("worlds", model="tiny", level=1).suite_options
+    assert settings("worlds", model="tiny").task.suite_options["depth"] == [2, 4]
+    assert "depth" not in settings("worlds", model="tiny", level=1).task.suite_options
 
 
 def test_the_settings_of_the_published_table_of_bfcl() -> None:
     sizes = {"tasks": 80, "demos": 96, "demo_epochs": 2, "updates": 30, "episodes": 8}
-    preset = {**Config.preset("smollm2", "bfcl"), "model": "smollm2", "suite": "bfcl", "suite_options": {"category": "simple"}}
-    preset |= {"demos": 96, "demo_epochs": 2, "updates": 30, "episodes": 8, "max_steps": 4, "eval_episodes": 1, "eval_width": 16}
-    assert configure("bfcl", category="simple", max_steps=4, **sizes) == Config.from_dict(preset)
-    assert configure("bfcl").suite_options == {"category": "base"}
+    published = {**preset("smollm2", "bfcl"), "model.name": "smollm2", "suite": "bfcl", "suite_options": {"category": "simple"}}
+    published |= {"demos": 96, "demo_epochs": 2, "updates": 30, "episodes": 8, "max_steps": 4, "eval_episodes": 1, "eval_width": 16}
+    assert settings("bfcl", category="simple", max_steps=4, **sizes) == Config.of(**published)
+    assert settings("bfcl").task.suite_options == {"category": "base"}
 
 
 @pytest.mark.parametrize(
@@ -78,15 +81,15 @@ def test_the_settings_of_the_published_table_of_bfcl() -> None:
 )
 def test_options_that_do_not_fit(suite: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(StepToolError, match=message):
-        configure(suite, **given)
+        settings(suite, **given)
 
 
 def test_the_forecast_by_hand() -> None:
-    config = Config.from_dict({"demos": 30, "demo_epochs": 2, "updates": 10, "episodes": 12, "epochs": 1, "value_passes": 20})
+    config = Config.of(demos=30, demo_epochs=2, updates=10, episodes=12, epochs=1, value_passes=20)
     # 3 · 20 episodes · 2 s; 60 · 4 s; 132 · 2 s + 120 · 4 s
     said = smollm2.forecast(config, 20, 2.0, 4.0)
     assert "2 min for 60 held-out episodes, 4 min for 30 demonstrations, 12 min for 132 training episodes; 18 min in all" in said
-    assert "12 min" not in smollm2.forecast(Config.from_dict({**config.as_dict(), "epochs": 2}), 20, 2.0, 4.0)
+    assert "12 min" not in smollm2.forecast(config.replace(epochs=2), 20, 2.0, 4.0)
 
 
 # ---------------------------------------------------------------- tables
@@ -166,7 +169,7 @@ def test_a_run_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_
     first, table = capsys.readouterr(), (out / "table.md").read_text(encoding="utf-8")
     assert first.out.strip() == table.strip()
     assert "tiny on generated worlds, level 2" in table and "SMOKE RUN" in table and "| success by depth |" in table
-    trained_on = {name: json.loads((out / name / "config.json").read_text(encoding="utf-8"))["suite_options"]["depth"] for name in ("warm-start", "train")}
+    trained_on = {name: read_config(out / name).task.suite_options["depth"] for name in ("warm-start", "train")}
     assert trained_on == {"warm-start": [2, 4], "train": [2, 3]} and "; step-ppo: `depth=[2, 3]`. Means" in table
     assert (out / "warm-start" / "warm_start.safetensors").read_bytes() == (out / "train" / "warm_start.safetensors").read_bytes()
 
@@ -192,13 +195,13 @@ def test_a_run_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_training_begins_with_the_warm_start_that_it_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from rich.console import Console
 
-    config = Config.from_dict({**configure("worlds", model="tiny", demos=2, updates=1, episodes=2, max_steps=3).as_dict(), "eval_width": 1})
+    config = settings("worlds", model="tiny", demos=2, updates=1, episodes=2, max_steps=3).replace(eval_width=1)
     begin = tmp_path / "warm-start"
     begin.mkdir()
     shutil.copy(smollm2.__file__, begin / "warm_start.safetensors")  # no weights: it shows that they are read
     with pytest.raises(StepToolError, match="is corrupt"):
         smollm2.train(config, tmp_path / "train", Console(quiet=True), begin=begin)
-    assert json.loads((tmp_path / "train" / "config.json").read_text(encoding="utf-8"))["demos"] == 2
+    assert read_config(tmp_path / "train") == config
 
 
 @pytest.mark.parametrize(
