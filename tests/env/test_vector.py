@@ -172,7 +172,8 @@ def digest(name: str, seed: int) -> str:
 
 
 def test_an_episode_is_the_same_in_every_process_and_for_every_hash_seed() -> None:
-    program = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; import test_vector as t; print([t.digest(name, 9) for name in t.IDS])"
+    folders = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("env", "helpers"))]
+    program = f"import sys; sys.path[:0] = {folders!r}; import test_vector as t; print([t.digest(name, 9) for name in t.IDS])"
     found = set()
     for hash_seed in ("0", "1", "4711"):
         done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True)
