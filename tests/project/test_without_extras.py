@@ -48,8 +48,8 @@ class Machine:
 
     def refuses(self, program: str, extra: str) -> None:
         """Assert that a program ends with ``MissingExtra`` for this extra."""
-        lines = "import steptool_env", "from steptool_env.errors import MissingExtra", "try:", f"    {program}", "except MissingExtra as fault:", "    print(fault)"
-        done = self.python("\n".join(lines))
+        head = "import steptool_env\nfrom steptool_env.errors import MissingExtra\n"
+        done = self.python(f"{head}try:\n    {program}\nexcept MissingExtra as fault:\n    print(fault)")
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert f"pip install 'steptool-env[{extra}]'" in done.stdout
 
