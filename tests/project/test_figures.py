@@ -36,7 +36,6 @@ NOT_MEASURED = {
     ("README.md", "counts 0.3 times by default"): "a default",
     ("docs/algorithms.md", "counts 0.3 times"): "a default",
     ("docs/algorithms.md", "when 0 to 40 % of the calls fail"): "what is tried, not what comes out",
-    ("docs/credit.md", "V = 0.7"): "an assumption",
     ("docs/suites.md", "2,344"): "the size of a task set",
     ("docs/suites.md", "2,285"): "the size of a task set",
 }
