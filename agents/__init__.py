@@ -131,11 +131,9 @@ def __getattr__(name: str) -> Any:
     try:
         found = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
     except ImportError as fault:
-        from .extras import missing_extra
+        from steptool_env.errors import missing_extra
 
-        if (said := missing_extra(fault, f"steptool_agents.{name}")) is None:
-            raise
-        raise said from fault
+        raise missing_extra(f"steptool_agents.{name}", fault) from fault
     globals()[name] = found
     return found
 

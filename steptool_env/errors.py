@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "EXTRAS",
     "CheckpointError",
     "DataError",
     "InvalidArgument",
@@ -32,7 +33,19 @@ __all__ = [
     "Unavailable",
     "UnknownName",
     "did_you_mean",
+    "missing_extra",
 ]
+
+EXTRAS = {
+    **dict.fromkeys(("accelerate", "httpx2", "matplotlib", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"), "agents"),
+    **dict.fromkeys(("sb3_contrib", "stable_baselines3"), "sb3"),
+    **dict.fromkeys(("h5py", "minari"), "minari"),
+    **dict.fromkeys(("PIL", "moviepy"), "video"),
+    "gguf": "smollm2",
+    "llguidance": "constrained",
+    "mcp": "mcp",
+}
+"""Name under which an optional package is imported -> the extra that brings it (``setup.cfg``)."""
 
 
 class StepToolError(Exception):
@@ -86,6 +99,23 @@ class MissingExtra(StepToolError, ImportError):
 
     def __init__(self, what: str, package: str, command: str) -> None:
         super().__init__(f"{what} needs the package {package!r}, which is not installed. Install it with: {command}")
+
+
+def missing_extra(what: str, fault: ImportError, extra: str = "") -> ImportError:
+    """Return what to raise instead of a failed import: ``raise missing_extra("training", fault) from fault``.
+
+    Args:
+        what: What needs the package, for example ``"training"``.
+        fault: The failed import.
+        extra: The extra that brings the package; by default what ``EXTRAS`` says.
+
+    Returns:
+        A ``MissingExtra`` with the pip command; the fault itself if it is not about a package of ``EXTRAS``.
+    """
+    package = (fault.name or "").partition(".")[0]
+    if not isinstance(fault, ModuleNotFoundError) or package not in EXTRAS:
+        return fault
+    return MissingExtra(what, package, f"pip install 'steptool-env[{extra or EXTRAS[package]}]'")
 
 
 class DataError(StepToolError, ValueError):

@@ -53,11 +53,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as fault:
-        from steptool_env.errors import StepToolError
+        from steptool_env.errors import StepToolError, missing_extra
 
-        from ..extras import missing_extra
-
-        said = missing_extra(fault, f"steptool {sys.argv[1] if len(sys.argv) > 1 else ''}".strip()) or fault
+        said = missing_extra(f"steptool {sys.argv[1]}", fault) if isinstance(fault, ImportError) and len(sys.argv) > 1 else fault
         if not isinstance(said, StepToolError):
             raise
         print(f"steptool: {said}", file=sys.stderr)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steptool_env.errors import MissingExtra, NotSupported
+from steptool_env.errors import NotSupported, missing_extra
 from steptool_env.formats import CallFormat
 from steptool_env.types import ToolCall
 
@@ -84,8 +84,8 @@ class Guides:
         try:
             import llguidance
             import llguidance.hf
-        except ImportError:
-            raise MissingExtra("constrained decoding", "llguidance", "pip install 'steptool-env[constrained]'") from None
+        except ImportError as fault:
+            raise missing_extra("constrained decoding", fault, "constrained") from fault
         self._matcher = llguidance.LLMatcher
         self.call_format, self.vocabulary = call_format, vocabulary
         known = set(tokenizer.get_vocab())

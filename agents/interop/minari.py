@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from steptool_env.errors import InvalidArgument, MissingExtra
+from steptool_env.errors import InvalidArgument, missing_extra
 from steptool_env.types import ToolCall
 
 from ..trajectory import Trajectory
@@ -35,10 +36,11 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str, *, descriptio
         InvalidArgument: There is nothing to write.
     """
     try:
+        importlib.import_module("h5py")  # Minari itself asks for it only once it writes
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError as fault:
-        raise MissingExtra("a Minari data set", "minari", "pip install 'steptool-env[minari]'") from fault
+        raise missing_extra("a Minari data set", fault, "minari") from fault
     if not trajectories:
         raise InvalidArgument("a data set needs at least one trajectory")
     buffers, longest = [], 1

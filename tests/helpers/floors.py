@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AGENTS", "ANYBODY", "ENVIRONMENT", "FRONT"]
+__all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 
 ENVIRONMENT: list[set[str]] = [
     {"jsontext", "errors", "types"},
@@ -38,8 +38,5 @@ AGENTS: list[list[str]] = [
     ["cli"],
 ]
 
-FRONT = {"__init__", "__main__", "extras"}
+FRONT = {"__init__", "__main__"}
 """What users import, and what starts the command; these stand outside of the order."""
-
-ANYBODY = {"extras"}
-"""What everybody may import."""

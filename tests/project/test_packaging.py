@@ -10,6 +10,8 @@ import sys
 import pytest
 from project import ROOT
 
+from steptool_env.errors import EXTRAS
+
 
 def _setup() -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
@@ -53,6 +55,15 @@ def test_every_requirement_is_pinned_in_the_constraints() -> None:
     extras = setup["options.extras_require"]
     for text in (setup["options"]["install_requires"], *extras.values()):
         assert _requirements(text) - pinned <= {"steptool-env"}
+
+
+def test_every_optional_package_has_the_extra_that_installs_it() -> None:
+    """``EXTRAS`` says what to type where a package is missing; that command must bring it."""
+    imported_as = {"pillow": "PIL", **{name: name.replace("-", "_") for name in ("sb3-contrib", "stable-baselines3")}}
+    for extra, text in _setup()["options.extras_require"].items():
+        packages = {imported_as.get(name, name) for name in _requirements(text)} - {"steptool-env"}
+        if extra not in ("test", "http"):  # http: its package is part of agents, too, and tools.http names the smaller extra itself
+            assert packages == {name for name, own in EXTRAS.items() if own == extra}, f"EXTRAS in steptool_env/errors.py, extra {extra!r}"
 
 
 @pytest.mark.parametrize("statement", ["import steptool_env", "import gymnasium; gymnasium.make('steptool_env:StepTool-v0').reset(seed=0)"])

