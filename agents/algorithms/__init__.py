@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm_settings", "load_algorithm"]
 
@@ -58,6 +58,7 @@ def load_algorithm(name: str) -> Callable[..., Any]:
     Raises:
         UnknownName: There is no such algorithm.
         InvalidArgument: The file or module cannot be imported, or has no such function.
+        MissingExtra: It needs packages that are not installed.
     """
     where, function = _entry(name)
     found = getattr(_module(name, where), function, None)
@@ -92,8 +93,8 @@ def _module(name: str, where: str) -> ModuleType:
     try:
         return _from_file(where) if where.endswith(".py") else importlib.import_module(where, __name__)
     except (ImportError, OSError, SyntaxError, ValueError) as fault:
-        if name in ALGORITHMS:
-            raise
+        if name in ALGORITHMS and isinstance(fault, ImportError):
+            raise missing_extra(f"algorithm {name!r}", fault) from fault
         raise InvalidArgument(f"algorithm {name!r} cannot be imported: {type(fault).__name__}: {fault}") from fault
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = ["draw_curve", "learning_curve"]
 
@@ -24,9 +24,6 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
 
 def draw_curve(metrics: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
     """Return the learning curve: success by update, and held-out success by depth; arguments as for ``learning_curve``."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     figure = Figure(figsize=(10, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     updates = [line["update"] + 1 for line in metrics]
