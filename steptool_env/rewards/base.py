@@ -91,7 +91,7 @@ def bind(shaper: RewardShaper, suite: Any, max_steps: int | None = None) -> Rewa
 
 
 def knows_later(shaper: RewardShaper) -> bool:
-    """Return whether finished episodes have to be relabelled with this shaper."""
+    """Return whether finished episodes have to be relabeled with this shaper."""
     return bool(getattr(shaper, "known_later", hasattr(shaper, "hindsight")))
 
 

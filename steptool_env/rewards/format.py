@@ -16,7 +16,7 @@ _FAULTS = frozenset(("malformed", "unknown_tool", "bad_arguments"))
 class Format:
     """−penalty for a step that is malformed, names no tool on offer, or passes arguments that the tool does not take.
 
-    It only ever takes: a bonus for good form would be paid to whoever writes good form for ever.
+    It only charges and never pays: a bonus for good form could be collected forever.
 
     Args:
         penalty: The price of such a step.

@@ -3,7 +3,7 @@
 The rules:
 
 1. A page is cut into sections at its headings. The sources of a section are the files of ``benchmarks/results`` that it links to or names.
-2. A figure is a number with a unit of measurement (per cent, points, a time, a rate, "times as"), a number with decimals, and every number of a table that
+2. A figure is a number with a unit of measurement (percent, points, a time, a rate, "times as"), a number with decimals, and every number of a table that
    holds one of these. Code, commands and what ``SETTING`` recognizes (versions, γ = 0.99, "95 % intervals" …) are no figures.
 3. A figure must occur in a source, as it stands or rounded: 84.5, or 84.53; 96 % also for 0.957. An interval, ``x (a to b)``, must occur as such.
 4. What is no measurement in spite of its unit stands in ``NOT_MEASURED``, with the reason. An entry that no page needs any more fails.
@@ -25,7 +25,7 @@ PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", *sor
 RESULTS = BENCHMARKS / "results"
 
 NUMBER = r"[+\-−]?\d[\d,]*(?:\.\d+)?"
-UNIT = r"(?:%|points?\b|per cent\b|s\b|seconds?\b|minutes?\b|min\b|hours?\b|ms\b|µs\b|tokens/s|tokens a second|steps/s|times (?:as|faster|slower)\b|GB\b|MB\b)"
+UNIT = r"(?:%|points?\b|percent\b|s\b|seconds?\b|minutes?\b|min\b|hours?\b|ms\b|µs\b|tokens/s|tokens a second|steps/s|times (?:as|faster|slower)\b|GB\b|MB\b)"
 INTERVAL = re.compile(rf"({NUMBER})\s*%?\s*\(({NUMBER})\s*%?\s*to\s*({NUMBER})\s*%?\)")
 FIGURE = re.compile(rf"(?<![\w.])(?P<number>{NUMBER})(?:\s*(?P<unit>{UNIT}))?(?!\w)")
 SETTING = re.compile(
@@ -70,7 +70,7 @@ def figures(text: str) -> Iterator[Figure]:
                 yield Figure(found.groups(), True, found[0])
             for found in FIGURE.finditer(INTERVAL.sub(" … ", part)):
                 if every or found["unit"] or "." in found["number"]:
-                    percent = every or any(word in part for word in ("%", "per cent", "points"))
+                    percent = every or any(word in part for word in ("%", "percent", "points"))
                     yield Figure((found["number"],), percent, " ".join(part[max(0, found.start() - 40) : found.end() + 25].split()))
 
 
