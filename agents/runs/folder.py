@@ -1,7 +1,7 @@
 """A run's folder: what lies in it, and how its files are written and read.
 
 runs/<name>/config.json              the settings
-            metrics.jsonl, events…   what was measured, update by update; see metrics.py
+            metrics.jsonl, events…   what was measured, update by update; see trackers.py
             warm_start.safetensors   the policy after the warm start: what the KL term refers to
             checkpoints/             the newest ones, see checkpoint/; a killed run resumes from the last complete update
             trajectories.jsonl       the held-out episodes played after training
