@@ -1,4 +1,8 @@
-"""What a run measured, update by update: ``metrics.jsonl`` for programs, TensorBoard events for eyes."""
+"""What a run measured, update by update: ``metrics.jsonl`` for programs, and the trackers of ``accelerate`` for eyes.
+
+``report_to`` names them as in ``transformers`` and TRL: TensorBoard, Weights & Biases, Trackio, MLflow, Aim, Comet and whatever
+else ``accelerate`` knows or was taught (``accelerate.tracking.register_tracker_class``).
+"""
 
 from __future__ import annotations
 
@@ -9,57 +13,82 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from steptool_env.errors import CheckpointError, DataError, InvalidArgument, MissingExtra
+from steptool_env.errors import CheckpointError, DataError, InvalidArgument, MissingExtra, UnknownName
 from steptool_env.files import write_bytes
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["METRICS_FILE", "Metrics", "read_metrics"]
 
 METRICS_FILE = "metrics.jsonl"
+_PROJECT = "steptool"
+_PACKAGES = {"aim": "aim<4", "comet_ml": "comet-ml"}
+"""What pip calls a tracker's package, where that is not the tracker's name."""
 
 
 class Metrics:
-    """The log of one run; a context manager.
+    """The log of one run; a context manager. Only the main process writes: in others nothing happens.
 
     Each ``log`` appends one JSON line, ``{"update": …, name: value, …}``, that is on its way to the disk when the call
     returns, so that a killed process loses at most the line it was writing. NaN and infinity, which JSON does not know,
     are stored as null and read back as NaN: a diverged run can still be looked at.
 
-    A run that resumes writes the updates from ``resume_at`` on again. Their old lines and events are dropped first, and
-    so is a half-written last line.
+    A run that resumes writes the updates from ``resume_at`` on again. Their old lines and TensorBoard events are dropped
+    first, and so is a half-written last line. The other trackers cannot take back what they were told: there, a resumed run is
+    one more run of the same name, which begins at ``resume_at``.
+
+    TensorBoard's events lie in the run's folder itself, and so do Aim's and Weights & Biases' files. Where a tracker knows
+    projects, the project is ``steptool`` (or what ``WANDB_PROJECT``, ``TRACKIO_PROJECT``, ``MLFLOW_EXPERIMENT_NAME`` say) and the
+    run bears the folder's name.
 
     Args:
         folder: The run's folder; made if it does not exist.
-        tensorboard: Also write TensorBoard events, into the same folder.
+        report_to: Names of trackers, separated by commas; ``"all"`` for all that are installed, ``"none"`` for none.
         resume_at: The first update that will be logged again; None for a new run.
+        settings: The run's settings, handed to the trackers as its configuration: name -> number, string, bool or None;
+            anything else is written as a string.
 
     Raises:
         CheckpointError: The folder already holds metrics and ``resume_at`` is None.
         DataError: A line other than the last is broken.
-        MissingExtra: ``tensorboard`` is wanted, but not installed.
+        UnknownName: There is no such tracker.
+        MissingExtra: A tracker's package is not installed.
+        InvalidArgument: ``"none"`` or ``"all"`` stands beside other names.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], tensorboard: bool = True, *, resume_at: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        report_to: str = "tensorboard",
+        *,
+        resume_at: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        from ..parallel import processes  # imports torch, which reading metrics does without
+
         self.folder = Path(folder)
         path = self.folder / METRICS_FILE
-        self._writer: SummaryWriter | None = None
+        self._trackers: list[Any] = []
+        self._main, self._closed = processes.is_main(), False
+        names = _names(report_to)
+        if not self._main:
+            return
         if resume_at is None and path.exists() and path.stat().st_size:
             raise CheckpointError(f"{path} already holds the metrics of a run; resume it or use another name")
-        writer_class = _summary_writer() if tensorboard else None
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume_at is not None and path.exists():
             kept = [line for line, record in _records(path) if record["update"] < resume_at]
             write_bytes(path, b"".join(line + b"\n" for line in kept))
         self._file = open(path, "ab")  # noqa: SIM115  # open as long as the log is
-        if writer_class is not None:
-            self._writer = writer_class(log_dir=str(self.folder), purge_step=resume_at)
+        try:
+            for name in names:
+                self._trackers.append(_started(name, self.folder, resume_at, _flat(settings or {})))
+        except BaseException:
+            self.close()
+            raise
 
     def log(self, update: int, values: Mapping[str, float | int | str]) -> None:
-        """Append one line, and a TensorBoard scalar for every finite number in it.
+        """Append one line, and tell the trackers every finite number in it.
 
         Args:
             update: Counted from 0; several lines may have the same one.
@@ -68,26 +97,30 @@ class Metrics:
         Raises:
             InvalidArgument: A name or a value of another kind, or a closed log; nothing is written.
         """
-        if self._file.closed:
+        if self._closed:
             raise InvalidArgument("this log is closed; log inside its with block")
         record: dict[str, Any] = {"update": _update(update)}
         for name, value in values.items():
             if not isinstance(name, str) or name == "update":
                 raise InvalidArgument(f"a metric's name must be a string other than 'update', got {name!r}")
             record[name] = _plain(name, value)
+        if not self._main:
+            return
         self._file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
         self._file.flush()
-        if self._writer is not None:
-            for name, value in record.items():
-                if name != "update" and isinstance(value, (int, float)):
-                    self._writer.add_scalar(name, value, update)
+        found = {name: value for name, value in record.items() if name != "update" and isinstance(value, (int, float))}
+        for tracker in self._trackers if found else []:
+            tracker.log(found, step=record["update"])
 
     def close(self) -> None:
-        """Close both files; safe to call twice."""
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Close the file and the trackers; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._main:
+            self._file.close()
+        while self._trackers:
+            self._trackers.pop().finish()
 
     def __enter__(self) -> Metrics:
         return self
@@ -142,9 +175,66 @@ def _plain(name: str, value: Any) -> float | int | str | None:
     raise InvalidArgument(f"metric {name!r} must be a number or a string, got {type(value).__name__}; call .item() on a tensor")
 
 
-def _summary_writer() -> type[SummaryWriter]:
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as trackers take them: bool, int, finite float, string or None."""
+    plain = (str, bool, int, type(None))
+    return {name: value if isinstance(value, plain) or (isinstance(value, float) and math.isfinite(value)) else str(value) for name, value in settings.items()}
+
+
+def _names(report_to: str) -> list[str]:
+    """Return the trackers that ``report_to`` asks for, each once, all of them installed."""
+    asked = list(dict.fromkeys(name.strip() for name in report_to.split(",")))
+    if len(asked) > 1 and (alone := {"all", "none"} & set(asked)):
+        raise InvalidArgument(f"report_to={report_to!r}: {min(alone)!r} must stand alone; leave it or the other names out")
+    if asked == ["none"]:
+        return []
     try:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, so only when wanted
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        from accelerate.utils import LoggerType
     except ImportError as fault:
-        raise MissingExtra("Metrics(tensorboard=True)", "tensorboard", "pip install tensorboard") from fault
-    return SummaryWriter
+        raise MissingExtra(f"report_to={report_to!r}", "accelerate", "pip install 'steptool-env[agents]'") from fault
+    installed = [str(one) for one in get_available_trackers()]
+    if asked == ["all"]:
+        return installed
+    shipped = {str(one) for one in LoggerType}
+    for name in asked:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UnknownName("tracker", name, [*LOGGER_TYPE_TO_CLASS, "all", "none"])
+        if name in shipped and name not in installed:  # those that a user registered need nothing
+            raise MissingExtra(f"report_to={name!r}", name, f"pip install '{_PACKAGES.get(name, name)}'")
+    return asked
+
+
+def _started(name: str, folder: Path, resume_at: int | None, settings: dict[str, Any]) -> Any:
+    """Return one of ``accelerate``'s trackers, started and told the settings."""
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    PartialState()  # the trackers ask it which process this is
+    kind, run = LOGGER_TYPE_TO_CLASS[name], folder.resolve().name
+    if name == "tensorboard":
+        tracker = kind("", str(folder), purge_step=resume_at)  # "": in the folder itself, not in one below it
+    elif kind.requires_logging_directory:
+        tracker = kind(run, str(folder))
+    else:
+        project = os.environ.get({"wandb": "WANDB_PROJECT", "trackio": "TRACKIO_PROJECT"}.get(name, ""), _PROJECT)
+        options = {"wandb": {"name": run, "dir": str(folder)}, "trackio": {"name": run}, "mlflow": {"run_name": run}, "swanlab": {"experiment_name": run}}
+        tracker = kind(project, **options.get(name, {}))
+    tracker.start()
+    if settings and name == "tensorboard":
+        _tell_tensorboard(tracker.tracker, settings, resume_at)
+    elif settings:
+        tracker.store_init_configuration(settings)
+    return tracker
+
+
+def _tell_tensorboard(writer: Any, settings: dict[str, Any], resume_at: int | None) -> None:
+    """Write the settings into the run's own events.
+
+    ``accelerate`` would make two folders named after the time for them, in which TensorBoard sees further runs.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    if resume_at is None:  # what is there once stays: purging drops updates only
+        for summary in hparams(settings, {}):
+            writer.file_writer.add_summary(summary)

@@ -8,8 +8,10 @@ python tests/servers.py mcp-http        one on HTTP; prints its port
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -112,6 +114,39 @@ def serving(reply: Callable[[Request], Reply]) -> Iterator[str]:
 
 
 @contextmanager
+def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Hand every connection, once its request has begun to come in, to ``talk``; yields ``127.0.0.1:port``.
+
+    ``talk`` may send whatever it likes, for as long as it likes: it ends when the other side has closed the connection, and
+    must let the ``OSError`` through. The threads of all connections are joined at the end, so a client that does not close
+    its connections is found out.
+    """
+    threads: list[threading.Thread] = []
+
+    def handle(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            talk(connection)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threads.append(threading.Thread(target=handle, args=(connection,), daemon=True))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        acceptor = threading.Thread(target=accept, daemon=True)
+        acceptor.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that accepts
+    acceptor.join(5)
+    for thread in threads:
+        thread.join(5)
+    assert not acceptor.is_alive() and not any(thread.is_alive() for thread in threads), "a connection is still open"
+
+
+@contextmanager
 def process(kind: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server as a process of its own; yields it and ``127.0.0.1:port``."""
     import os
@@ -204,8 +239,6 @@ def main(kind: str) -> None:
     elif kind == "mcp-stdio":
         _mcp().run(transport="stdio")
     else:
-        import socket
-
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -214,8 +247,6 @@ def main(kind: str) -> None:
 
 
 def _announce(port: int) -> None:
-    import socket
-
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=0.2).close()

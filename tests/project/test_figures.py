@@ -94,9 +94,7 @@ class Source:
     def backs(self, figure: Figure) -> bool:
         scales = (1.0, 100.0) if figure.percent else (1.0,)
         candidates = self.intervals if len(figure.numbers) == 3 else [(number,) for number in self.numbers]
-        return any(
-            all(rounds_to(scale * exact, number) for exact, number in zip(one, figure.numbers, strict=True)) for scale in scales for one in candidates
-        )
+        return any(all(rounds_to(scale * exact, number) for exact, number in zip(one, figure.numbers, strict=True)) for scale in scales for one in candidates)
 
 
 def sections(page: Path) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -188,3 +190,11 @@ def test_no_more_requests_in_flight_than_allowed() -> None:
         for thread in threads:
             thread.join()
     assert most[0] <= 3
+
+
+def test_a_client_that_nobody_needs_is_closed() -> None:
+    http = HttpClient(["127.0.0.1"])
+    gone = weakref.ref(http._exchange)
+    del http
+    gc.collect()
+    assert gone() is None
