@@ -47,7 +47,7 @@ from .checkpoint import (
 from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
 from .policies import evaluated_policy, training_model, training_policy
 from .resuming import check_resumed
-from .trackers import Metrics
+from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
 
 __all__ = ["Run"]
@@ -85,6 +85,7 @@ class Run:
         """What must survive a kill beside tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
         # Mistakes show here, before anything is written.
+        tracker_names(config.run.report_to)
         self.shaper = _shaper(config)
         try:
             self.suite("train", **config.warm_start.demo_options)
@@ -237,7 +238,8 @@ class Run:
             return extra
         if self.resume:  # what may change has perhaps changed; the next --resume must know
             write_config(self.out, self.config)
-        self.metrics = Metrics(self.out, resume_at=self.update if self.resume else None)
+        run = self.config.run
+        self.metrics = Metrics(self.out, run.report_to, resume_at=self.update if self.resume else None, settings=self.config.flat())
         return extra
 
     def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float], extra: dict[str, Tensor] | None = None) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from steptool_env.errors import CheckpointError, DataError, InvalidArgument, MissingExtra, UnknownName
+from steptool_env.errors import EXTRAS, CheckpointError, DataError, InvalidArgument, MissingExtra, UnknownName
 from steptool_env.files import write_bytes
 
-__all__ = ["METRICS_FILE", "Metrics", "read_metrics"]
+__all__ = ["METRICS_FILE", "Metrics", "read_metrics", "tracker_names"]
 
 METRICS_FILE = "metrics.jsonl"
 _PROJECT = "steptool"
@@ -70,7 +70,7 @@ class Metrics:
         path = self.folder / METRICS_FILE
         self._trackers: list[Any] = []
         self._main, self._closed = processes.is_main(), False
-        names = _names(report_to)
+        names = tracker_names(report_to)
         if not self._main:
             return
         if resume_at is None and path.exists() and path.stat().st_size:
@@ -181,8 +181,8 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, plain) or (isinstance(value, float) and math.isfinite(value)) else str(value) for name, value in settings.items()}
 
 
-def _names(report_to: str) -> list[str]:
-    """Return the trackers that ``report_to`` asks for, each once, all of them installed."""
+def tracker_names(report_to: str) -> list[str]:
+    """Return the trackers that ``report_to`` asks for, each once, all of them installed; raises as ``Metrics`` does."""
     asked = list(dict.fromkeys(name.strip() for name in report_to.split(",")))
     if len(asked) > 1 and (alone := {"all", "none"} & set(asked)):
         raise InvalidArgument(f"report_to={report_to!r}: {min(alone)!r} must stand alone; leave it or the other names out")
@@ -201,7 +201,8 @@ def _names(report_to: str) -> list[str]:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise UnknownName("tracker", name, [*LOGGER_TYPE_TO_CLASS, "all", "none"])
         if name in shipped and name not in installed:  # those that a user registered need nothing
-            raise MissingExtra(f"report_to={name!r}", name, f"pip install '{_PACKAGES.get(name, name)}'")
+            package = f"steptool-env[{EXTRAS[name]}]" if name in EXTRAS else _PACKAGES.get(name, name)
+            raise MissingExtra(f"report_to={name!r}", name, f"pip install '{package}'")
     return asked
 
 

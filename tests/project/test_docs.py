@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import os
@@ -49,6 +50,18 @@ def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         if not re.match(r"# not run: \S", code):
             # Empty lines in front, so that a traceback names the line of the document.
             exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_what_is_defined_is_used(document: Path) -> None:
+    """A page that defines a function and never calls it would show code that nobody has run."""
+    blocks = [code for _, code in _blocks(document, "python") if not re.match(r"# not run: \S", code)]
+    tree = ast.parse("\n".join(blocks))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            others = [other for other in tree.body if other is not node]
+            used = {name.id for other in others for name in ast.walk(other) if isinstance(name, ast.Name)}
+            assert node.name in used, f"{document.name} defines {node.name} and does not use it; call it, or say `# not run: <reason>`"
 
 
 @pytest.mark.parametrize("source", DOCTESTED, ids=[str(path.relative_to(ROOT)) for path in DOCTESTED])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from accelerate.tracking import GeneralTracker
 
-from steptool_agents.runs.trackers import METRICS_FILE, Metrics, _names, read_metrics
+from steptool_agents.runs.trackers import METRICS_FILE, Metrics, read_metrics, tracker_names
 from steptool_env.errors import CheckpointError, DataError, InvalidArgument, MissingExtra, UnknownName
 
 
@@ -236,9 +236,9 @@ def test_a_tracker_that_cannot_start_closes_the_others(tmp_path: Path, registere
 
 
 def test_all_are_those_that_are_installed(tmp_path: Path) -> None:
-    assert _names("all") == [str(one) for one in accelerate.tracking.get_available_trackers()]
-    assert "tensorboard" in _names("all")
-    assert _names("none") == []
+    assert tracker_names("all") == [str(one) for one in accelerate.tracking.get_available_trackers()]
+    assert "tensorboard" in tracker_names("all")
+    assert tracker_names("none") == []
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_wrong_names_write_nothing(tmp_path: Path, report_to: str, error: type[E
 
 @pytest.mark.parametrize(("name", "command"), [("wandb", "pip install 'wandb'"), ("comet_ml", "pip install 'comet-ml'"), ("aim", "pip install 'aim<4'")])
 def test_a_tracker_that_is_not_installed_names_the_command(tmp_path: Path, name: str, command: str) -> None:
-    if name in _names("all"):
+    if name in tracker_names("all"):
         pytest.skip(f"{name} is installed")
     with pytest.raises(MissingExtra, match=re.escape(command)):
         Metrics(tmp_path, f"tensorboard,{name}")
