@@ -52,7 +52,7 @@ class PaperJudge:
     range) is left out; with fewer than ``least`` left, the rewards of the whole episode are missing: its steps are masked
     and the episode is counted (``missing``); a missing reward is not 0. An episode without an answer is not solved, whatever the judge says.
 
-    It can be exploited like ``paper-rules``: step rewards are never negative, so calls that the judge finds successful pay, needed
+    It can be farmed like ``paper-rules``: step rewards are never negative, so calls that the judge finds successful pay, needed
     or not. ``steptool audit --shaper paper-judge --shaper-option endpoint=… --shaper-option model=…`` shows how.
 
     Args:
