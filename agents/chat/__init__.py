@@ -1,1 +1,1 @@
-"""How a transcript becomes token ids: the chat templates of models that have one, a plain form for those that have none."""
+"""Transcripts as token ids: by the chat template of a model, or in a plain form for models without one."""

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from steptool_env.formats import CallFormat
 from steptool_env.types import Message, Observation
 
-from .base import said
+from .base import render_action
 
 __all__ = ["PlainPrompts"]
 
@@ -21,7 +21,7 @@ class PlainPrompts:
     Args:
         tokenizer: The model's.
         call_format: How calls are written.
-        terse: Tool names only and no instructions: for models trained from scratch on exactly this form.
+        terse: Only the names of the tools, no instructions: for models trained from scratch on exactly this form.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, *, terse: bool = False) -> None:
@@ -31,8 +31,8 @@ class PlainPrompts:
         return self._encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
 
     def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
-        news = f"{self._tools(tools)}\n" if tools else ""
-        return self._encode("\n" + news + "".join(map(self._message, messages)))
+        changed = f"{self._tools(tools)}\n" if tools else ""
+        return self._encode("\n" + changed + "".join(map(self._message, messages)))
 
     def _tools(self, tools: str) -> str:
         schemas = json.loads(tools)
@@ -42,7 +42,7 @@ class PlainPrompts:
 
     def _message(self, message: Message) -> str:
         if message.role == "assistant":
-            return f"{said(message, self.call_format)}\n"
+            return f"{render_action(message, self.call_format)}\n"
         prefix = {"user": "Task: ", "tool": "" if self.terse else "Observation: "}.get(message.role, "")
         return f"{prefix}{message.content}\n"
 

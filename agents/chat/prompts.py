@@ -1,4 +1,4 @@
-"""The way of writing prompts that fits a model."""
+"""Chooses the form of prompts that fits a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["make_prompts"]
 
 
 def make_prompts(tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, style: str | None = None) -> Prompts:
-    """Return the way of writing prompts that fits a model.
+    """Return the prompt writer that fits a model.
 
     Args:
         tokenizer: The model's.

@@ -1,4 +1,4 @@
-"""Who gets room in the cache of an ``Engine``: its sequences, the limits, and which of those that wait may begin."""
+"""Admission to the cache of an ``Engine``: its sequences, the limits, and which waiting sequences may start."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Limits:
     temperature: float = 1.0
     """Of sampling; 0 takes the most likely token."""
     token_budget: int = 16_384
-    """Most tokens, padding included, in one forward pass that reads."""
+    """Most tokens, padding included, in one forward pass that reads (prefill)."""
     cache_budget: int = 262_144
     """Most tokens, padding included, in the cache."""
 
 
 @dataclass(slots=True, eq=False)
 class TokenSequence:
-    """A sequence of token ids that grows."""
+    """A growing sequence of token ids: one running episode."""
 
     key: Hashable
     draws: random.Random
@@ -40,12 +40,16 @@ class TokenSequence:
     read: int = 0
     """How many of them the cache holds."""
     row: int = -1
+    """Its row in the cache; -1: none."""
     prefix: Prefix | None = None
     shared: int = 0
+    """How many tokens of the prefix it begins with."""
     status: str = "waiting"
     """``waiting`` to be read, ``writing``, or ``idle``: its action was handed out."""
     state: Tensor | None = None
+    """(H,) the hidden state of the last token that was read."""
     first: Tensor | None = None
+    """(H,) the mean hidden state over the first observation."""
     written: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     guide: Any = None
@@ -59,51 +63,57 @@ def admit(
     limits: Limits,
     evict: Callable[[TokenSequence], None],
 ) -> list[TokenSequence]:
-    """Return the waiting sequences that fit into the cache, after others have made room for them if need be.
+    """Return the waiting sequences that fit into the cache, after idle ones were evicted where that was needed.
 
     Args:
-        waiting: Who wants to be read.
-        resident: Who has a row.
-        writing: Whose action is in progress: these keep their rows.
+        waiting: Sequences that are to be read.
+        resident: Sequences that have a row.
+        writing: Sequences whose action is in progress: these keep their rows.
         limits: Of the cache.
         evict: Takes a sequence's row away.
     """
-    # Whoever has a row comes first: its tokens need not be read again.
-    order = [one for one in waiting if one.row >= 0] + [one for one in waiting if one.row < 0]
-    if _fits([*resident, *order[len([one for one in waiting if one.row >= 0]) :]], waiting, limits):
+    # Sequences with a row come first: their tokens need not be read again.
+    with_row = [sequence for sequence in waiting if sequence.row >= 0]
+    without_row = [sequence for sequence in waiting if sequence.row < 0]
+    order = with_row + without_row
+    if _fits([*resident, *without_row], waiting, limits):
         return order
     admitted: list[TokenSequence] = []
-    for one in order:
-        if admitted and one.row < 0 and order[0].row >= 0 and not writing:
+    for candidate in order:
+        if admitted and candidate.row < 0 and with_row and not writing:
             break  # those that have rows first
-        rows = [*writing, *admitted, one]
-        ours = {id(row) for row in rows}
-        others = [row for row in resident if id(row) not in ours]
-        while others and not _fits(rows + others, [*admitted, one], limits):
-            evict(others.pop())  # the last that is not at work gives its row up
-        resident = [row for row in resident if row.row >= 0]
-        if len(rows) > 1 and not _fits(rows, [*admitted, one], limits):
+        active = [*writing, *admitted, candidate]
+        active_ids = {id(sequence) for sequence in active}
+        idle = [sequence for sequence in resident if id(sequence) not in active_ids]
+        while idle and not _fits(active + idle, [*admitted, candidate], limits):
+            evict(idle.pop())
+        resident = [sequence for sequence in resident if sequence.row >= 0]
+        if len(active) > 1 and not _fits(active, [*admitted, candidate], limits):
             break
-        admitted.append(one)
+        admitted.append(candidate)
     return admitted
 
 
 def columns(rows: Sequence[TokenSequence], starting: Sequence[TokenSequence], limits: Limits) -> int:
-    """Return how long the longest of these rows will be when its action is written.
+    """Return how many tokens the longest of these rows will hold, without its prefix, when its action is complete.
 
     Args:
-        rows: At least one.
+        rows: At least one sequence.
         starting: Those that are about to write.
         limits: Of an action.
     """
-    longest = limits.max_new_tokens
-    begin = {id(one) for one in starting}
-    return max(len(one.ids) - one.shared + (longest - len(one.written) if one.status == "writing" or id(one) in begin else 0) for one in rows)
+    starting_ids = {id(sequence) for sequence in starting}
+
+    def final_length(sequence: TokenSequence) -> int:
+        writes = sequence.status == "writing" or id(sequence) in starting_ids
+        return len(sequence.ids) - sequence.shared + (limits.max_new_tokens - len(sequence.written) if writes else 0)
+
+    return max(map(final_length, rows))
 
 
 def prefix_tokens(rows: Sequence[TokenSequence]) -> int:
     """Return how many tokens the prefixes of these rows hold, each counted once."""
-    return sum({id(one.prefix): len(one.prefix.ids) for one in rows if one.prefix is not None}.values())
+    return sum({id(sequence.prefix): len(sequence.prefix.ids) for sequence in rows if sequence.prefix is not None}.values())
 
 
 def _fits(rows: Sequence[TokenSequence], starting: Sequence[TokenSequence], limits: Limits) -> bool:

@@ -1,7 +1,7 @@
-"""``SlotCache``: keys and values of many episodes side by side, each row with a length of its own.
+"""``SlotCache``: keys and values of many episodes side by side, in rows of different lengths.
 
 An episode keeps its row from step to step, so each of its tokens is encoded once. Rows have no holes: new tokens are
-written at the end of each row, whatever the others hold. What many rows begin with, such as a long list of tools, is a
+written at the end of each row, independent of the other rows. What many rows begin with, such as a long list of tools, is a
 ``Prefix``: encoded once and kept once, however many rows refer to it.
 """
 
@@ -20,12 +20,13 @@ __all__ = ["Prefix", "SlotCache"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prefix:
-    """Tokens that several rows begin with, encoded."""
+    """Encoded tokens that several rows begin with."""
 
     ids: list[int]
     keys: list[Tensor]
     """Per layer (heads, P, head size)."""
     values: list[Tensor]
+    """Per layer (heads, P, head size)."""
     sums: Tensor
     """(P, H) sums of the hidden states of the first 1, 2, … tokens."""
 
@@ -39,16 +40,16 @@ class SlotCache(Cache):
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=DynamicLayer)
-        self.lengths = torch.zeros(0, dtype=torch.long)  # (rows,) own tokens of each row, after its prefix
+        self.lengths = torch.zeros(0, dtype=torch.long)  # (rows,) tokens of each row after its prefix
         self.prefixes: list[tuple[Prefix | None, int]] = []
-        """Per row the prefix that it begins with, and how many of its tokens."""
+        """Per row: the prefix that it begins with, and how many tokens of it."""
         self.fresh = False
         self.mask = torch.zeros(0)
         self.calls = 0
         self._keys: list[Tensor] = []  # per layer (rows, heads, columns, head size)
         self._values: list[Tensor] = []
         self.reserved = 0
-        """How long rows will become; 0 where that is not known."""
+        """Final length of the rows in tokens; 0 where that is not known."""
         self._rows: slice | Tensor = slice(0, 0)
         self._index = torch.zeros(0, dtype=torch.long)
         self._positions = torch.zeros(0, dtype=torch.long)
@@ -67,11 +68,11 @@ class SlotCache(Cache):
         return self._keys[0].shape[2] if self._keys else 0
 
     def arrange(self, rows: Sequence[int], columns: int = 0) -> None:
-        """Make the cache consist of these former rows, in this order; -1 stands for a new, empty row.
+        """Select and reorder the rows of the cache; -1 stands for a new, empty row.
 
         Args:
-            rows: Numbers of former rows.
-            columns: How long a row will become, where that is known: memory is taken once.
+            rows: Indices of the present rows, in their new order.
+            columns: Final length of a row in tokens, where that is known: memory is then allocated once.
         """
         self.reserved = columns
         if list(rows) == list(range(len(self.lengths))) and columns <= self.columns:
@@ -98,7 +99,7 @@ class SlotCache(Cache):
         self.prefixes[row] = (None, 0)
 
     def copy(self, source: int, targets: Sequence[int]) -> None:
-        """Give other rows what a row holds."""
+        """Copy the contents of a row to other rows."""
         length = int(self.lengths[source])
         for store in (self._keys, self._values):
             for layer in store:
@@ -108,7 +109,12 @@ class SlotCache(Cache):
             self.prefixes[target] = self.prefixes[source]
 
     def take(self, ids: list[int], sums: Tensor) -> Prefix:
-        """Return what the only row of the cache holds as a prefix."""
+        """Return the contents of the cache, which must have one row, as a prefix.
+
+        Args:
+            ids: P token ids of the row.
+            sums: (P, H) sums of the hidden states of the first 1, 2, … tokens.
+        """
         length = int(self.lengths[0])
         return Prefix(ids, [layer[0, :, :length].clone() for layer in self._keys], [layer[0, :, :length].clone() for layer in self._values], sums)
 
@@ -116,7 +122,7 @@ class SlotCache(Cache):
         """Prepare a forward pass that appends tokens to some rows.
 
         Args:
-            rows: The rows that take part, n of them: a range without a step, read in place, or (n,) numbers, which costs
+            rows: The n rows that take part: a range without a step, read in place, or (n,) indices, which costs
                 a copy of those rows in every layer.
             counts: (n,) how many of the ``columns`` tokens of each row are real; the rest is padding on the right.
             columns: Q, the width of the pass.
@@ -126,28 +132,28 @@ class SlotCache(Cache):
             Positions (n, Q).
         """
         start = self.lengths[rows]
-        # (n, Q) columns of this cache. Padding goes to the first free one, where it is overwritten later: it needs no memory.
-        own = start[:, None] + torch.minimum(torch.arange(columns), counts[:, None])
-        self._rows, self._width, self.calls = rows if isinstance(rows, slice) else rows.to(device), int(own.max()) + 1, 0
-        self._positions = own.to(device)
-        numbers = torch.arange(len(self.lengths))[rows]
-        self._index = numbers.to(device)[:, None]
+        # (n, Q). Padding goes to the first free column, where it is overwritten later: it needs no memory.
+        targets = start[:, None] + torch.minimum(torch.arange(columns), counts[:, None])
+        self._rows, self._width, self.calls = rows if isinstance(rows, slice) else rows.to(device), int(targets.max()) + 1, 0
+        self._positions = targets.to(device)
+        indices = torch.arange(len(self.lengths))[rows]
+        self._index = indices.to(device)[:, None]
         self.lengths[rows] = start + counts
-        begins = [self.prefixes[row] for row in numbers.tolist()]
-        shared = torch.tensor([length for _, length in begins])
+        prefixes = [self.prefixes[row] for row in indices.tolist()]
+        shared = torch.tensor([length for _, length in prefixes])
         self.fresh = not bool(start.any()) and not bool(shared.any())
         if not self.fresh:
             later = torch.arange(self._width, device=device) > self._positions[:, :, None]  # (n, Q, W)
             self.mask = torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf)
-        self._groups = _groups(begins, device)
-        return (own + shared[:, None]).to(device)
+        self._groups = _groups(prefixes, device)
+        return (targets + shared[:, None]).to(device)
 
     def shared(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Return the prefixes of the rows of this pass, as attention wants them; see ``attention.Attended``."""
+        """Return the prefixes of the rows of this pass in the form that attention takes; see ``attention.Attended``."""
         return [(rows, prefix.keys[layer][:, :longest], prefix.values[layer][:, :longest], mask) for prefix, longest, rows, mask in self._groups]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write this pass's keys and values behind each row and return the rows' own: (n, heads, width, head size)."""
+        """Append this pass's keys and values (n, heads, Q, head size) to the rows; return those of the rows: (n, heads, width, head size)."""
         if layer_idx == len(self._keys):
             shape = (len(self.lengths), key_states.shape[1], max(self.reserved, self._width), key_states.shape[3])
             self._keys.append(key_states.new_zeros(shape))
@@ -173,15 +179,15 @@ class SlotCache(Cache):
         return int(self.lengths.max()) if len(self.lengths) else 0
 
 
-def _groups(begins: Sequence[tuple[Prefix | None, int]], device: torch.device) -> list[tuple[Prefix, int, Tensor, Tensor | None]]:
-    """Return per prefix: it, how much of it its rows share at most, those rows, and a mask where some share less."""
-    found: dict[int, list[int]] = {}
-    for row, (prefix, _) in enumerate(begins):
+def _groups(prefixes: Sequence[tuple[Prefix | None, int]], device: torch.device) -> list[tuple[Prefix, int, Tensor, Tensor | None]]:
+    """Return for each prefix: itself, the most tokens of it that a row uses, its rows, and a mask where some rows use fewer."""
+    rows_of: dict[int, list[int]] = {}
+    for row, (prefix, _) in enumerate(prefixes):
         if prefix is not None:
-            found.setdefault(id(prefix), []).append(row)
+            rows_of.setdefault(id(prefix), []).append(row)
     groups: list[tuple[Prefix, int, Tensor, Tensor | None]] = []
-    for rows in found.values():
-        prefix, lengths = begins[rows[0]][0], torch.tensor([begins[row][1] for row in rows], device=device)
+    for rows in rows_of.values():
+        prefix, lengths = prefixes[rows[0]][0], torch.tensor([prefixes[row][1] for row in rows], device=device)
         assert prefix is not None
         longest = int(lengths.max())
         mask = None

@@ -23,14 +23,14 @@ __all__ = ["Guides", "grammar"]
 
 _PROBE = "steptool_probe"
 _EXACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
-"""JSON as ``json.dumps`` writes it: a model that may choose its blanks may also write nothing else."""
+"""JSON as ``json.dumps`` writes it: a model that is free to choose whitespace may write nothing but whitespace."""
 
 
 def grammar(call_format: CallFormat, schemas: Sequence[dict[str, Any]], stop: str = "") -> str:
     """Return the grammar of one call in the notation of llguidance (Lark, with JSON schemas).
 
     Args:
-        call_format: How calls are written. Its arguments must stand there as a JSON object.
+        call_format: How calls are written; the arguments must be a JSON object.
         schemas: The function schemas of the tools on offer.
         stop: What must follow the call, where the call does not end with it.
 
@@ -72,8 +72,8 @@ class Guides:
     Args:
         tokenizer: The model's.
         call_format: How calls are written.
-        vocabulary: How many logits there are.
-        eos: Tokens that end a turn: allowed where the grammar is done.
+        vocabulary: V, the number of logits.
+        eos: Tokens that end a turn: allowed where the grammar is complete.
 
     Raises:
         MissingExtra: ``llguidance`` is not installed.
@@ -93,10 +93,10 @@ class Guides:
         fast: Any = tokenizer
         self._tokens = llguidance.hf.from_tokenizer(fast, n_vocab=vocabulary, eos_token=sorted(eos | set(special)))
         text = call_format.render(ToolCall(_PROBE, {}))
-        # A stop text that is no token, and that the call does not end with, must be spelled out.
+        # A stop text that is not a token, and that the call does not end with, must be written out.
         self._stop = "" if special or text.endswith(tuple(call_format.stop)) else call_format.stop[0]
-        self._made: dict[str, Any] = {}
-        grammar(call_format, [])  # formats that cannot be constrained are found out here
+        self._matchers: dict[str, Any] = {}
+        grammar(call_format, [])  # raises here for formats that cannot be constrained
 
     def start(self, tools: str) -> Any:
         """Return a guide for one action.
@@ -105,19 +105,19 @@ class Guides:
             tools: JSON list of the function schemas on offer.
 
         Raises:
-            NotSupported: A schema says something that llguidance does not know.
+            NotSupported: A schema uses a keyword that llguidance does not know.
         """
-        if tools not in self._made:
+        if tools not in self._matchers:
             matcher = self._matcher(self._tokens, grammar(self.call_format, json.loads(tools), self._stop))
             if matcher.is_error():
                 raise NotSupported(f"the schemas of these tools cannot be constrained: {matcher.get_error()}")
-            if len(self._made) >= 256:
-                self._made.clear()
-            self._made[tools] = matcher
-        return self._made[tools].deep_copy()
+            if len(self._matchers) >= 256:
+                self._matchers.clear()
+            self._matchers[tools] = matcher
+        return self._matchers[tools].deep_copy()
 
     def mask(self, logprobs: Tensor, guides: Sequence[Any]) -> Tensor:
-        """Return log-probabilities (n, V), -inf where the guide of a row rules a token out."""
+        """Return the log-probabilities (n, V), -inf where the guide of a row rules a token out."""
         packed = np.frombuffer(b"".join(guide.compute_bitmask() for guide in guides), dtype=np.uint8).reshape(len(guides), -1)
         allowed = np.unpackbits(packed, axis=1, count=self.vocabulary, bitorder="little").astype(bool)
         return logprobs.masked_fill(~torch.from_numpy(allowed).to(logprobs.device), -torch.inf)

@@ -1,4 +1,4 @@
-"""``PrefixPool``: what several sequences of an ``Engine`` begin with, encoded once and kept for the next ones."""
+"""``PrefixPool``: common prefixes of the sequences of an ``Engine``, encoded once and kept for later sequences."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .cache import Prefix
 __all__ = ["PrefixPool"]
 
 SHARED = 64
-"""The shortest beginning, in tokens, that gets a memory of its own; it must also be half of what it begins."""
+"""The shortest prefix, in tokens, that is kept apart; it must also be at least half of the sequence."""
 REMEMBERED = 256
-"""Of so many recent first observations the ids are known, to see what the next ones have in common with them."""
+"""How many recent first observations are remembered, to find what later ones have in common with them."""
 
 
 class PrefixPool:
     """The prefixes that are in memory.
 
     Args:
-        encode: Reads tokens and returns them as a prefix.
+        encode: Encodes token ids into a prefix.
     """
 
     def __init__(self, encode: Callable[[list[int]], Prefix]) -> None:
@@ -28,45 +28,50 @@ class PrefixPool:
         self._seen: list[list[int]] = []
 
     def share(self, new: Sequence[TokenSequence]) -> None:
-        """Give new sequences the prefixes that they have in common with others, encoding those that are not there yet."""
-        for one in new:
+        """Assign new sequences the longest prefixes that they share with others, encoding those that are not in the pool yet."""
+        for sequence in new:
             for prefix in self.prefixes:
-                length = _common(one.ids, prefix.ids)
-                if _worth(length, one.ids) and length > one.shared:
-                    one.prefix, one.shared = prefix, min(length, len(one.ids) - 1)
-        alone = sorted((one for one in new if one.prefix is None and len(one.ids) > SHARED), key=lambda one: one.ids)
-        while alone:
-            group = [alone.pop()]
-            earlier = max((_common(group[0].ids, ids) for ids in self._seen), default=0)
-            length = earlier if _worth(earlier, group[0].ids) else len(group[0].ids)
-            while alone and _worth(common := _common(group[-1].ids, alone[-1].ids), alone[-1].ids):
+                length = _common_length(sequence.ids, prefix.ids)
+                if _worth_sharing(length, sequence.ids) and length > sequence.shared:
+                    sequence.prefix, sequence.shared = prefix, min(length, len(sequence.ids) - 1)
+        unmatched = sorted((sequence for sequence in new if sequence.prefix is None and len(sequence.ids) > SHARED), key=lambda sequence: sequence.ids)
+        while unmatched:
+            group = [unmatched.pop()]
+            earlier = max((_common_length(group[0].ids, ids) for ids in self._seen), default=0)
+            length = earlier if _worth_sharing(earlier, group[0].ids) else len(group[0].ids)
+            while unmatched and _worth_sharing(common := _common_length(group[-1].ids, unmatched[-1].ids), unmatched[-1].ids):
                 length = min(length, common)
-                group.append(alone.pop())
-            length = min(length, min(len(one.ids) for one in group) - 1)
-            if (len(group) > 1 or _worth(earlier, group[0].ids)) and _worth(length, group[0].ids):
+                group.append(unmatched.pop())
+            length = min(length, min(len(sequence.ids) for sequence in group) - 1)
+            if (len(group) > 1 or _worth_sharing(earlier, group[0].ids)) and _worth_sharing(length, group[0].ids):
                 prefix = self.encode(group[0].ids[:length])
                 self.prefixes.append(prefix)
-                for one in group:
-                    one.prefix, one.shared = prefix, length
-        for one in new:
-            if len(one.ids) > SHARED and not (one.prefix is not None and len(one.prefix.ids) == one.shared):
-                self._seen.append(one.ids[: one.prompt_length])
+                for sequence in group:
+                    sequence.prefix, sequence.shared = prefix, length
+        for sequence in new:
+            if len(sequence.ids) > SHARED and not (sequence.prefix is not None and len(sequence.prefix.ids) == sequence.shared):
+                self._seen.append(sequence.ids[: sequence.prompt_length])
         del self._seen[:-REMEMBERED]
 
     def trim(self, sequences: Sequence[TokenSequence], room: int) -> None:
-        """Forget prefixes that none of the sequences has, the oldest first, until the others of that kind hold at most ``room`` tokens."""
-        used = {id(one.prefix) for one in sequences}
+        """Drop unused prefixes, the oldest first, until the unused ones that are left hold at most ``room`` tokens.
+
+        Args:
+            sequences: All running sequences: what they use stays.
+            room: In tokens.
+        """
+        used = {id(sequence.prefix) for sequence in sequences}
         spare = [prefix for prefix in self.prefixes if id(prefix) not in used]
         while spare and sum(len(prefix.ids) for prefix in spare) > room:
             self.prefixes.remove(spare.pop(0))
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the length of what two sequences begin with."""
+def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the length of the common prefix."""
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:
         return high
-    while low < high:  # halving: comparing slices is fast, comparing tokens one by one is not
+    while low < high:  # bisection: comparing slices is fast, comparing tokens one by one is not
         middle = (low + high + 1) // 2
         if a[:middle] == b[:middle]:
             low = middle
@@ -75,5 +80,5 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
-def _worth(length: int, ids: Sequence[int]) -> bool:
+def _worth_sharing(length: int, ids: Sequence[int]) -> bool:
     return length >= SHARED and 2 * length >= len(ids)

@@ -1,4 +1,4 @@
-"""``StopTexts``: where an action ends, seen token by token while it is written."""
+"""``StopTexts``: detects the end of an action while it is written, token by token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["StopTexts"]
 
 
 class StopTexts:
-    """Says whether the tokens written so far are a whole action: an end-of-turn token, or a stop text at their end.
+    """Tells whether the tokens written so far are a whole action: they end with an end-of-turn token or a stop text.
 
     Args:
         tokenizer: The model's.
@@ -21,12 +21,12 @@ class StopTexts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ends: set[int], decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
-        single = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        self._ids = ends | {ids[0] for ids in single if len(ids) == 1}
-        self._texts = [text for text, ids in zip(texts, single, strict=True) if len(ids) > 1]
-        self._tail = max((len(text.encode()) for text in self._texts), default=0)  # a token holds one byte at least
+        encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        self._ids = ends | {ids[0] for ids in encoded if len(ids) == 1}
+        self._texts = [text for text, ids in zip(texts, encoded, strict=True) if len(ids) > 1]
+        self._tail = max((len(text.encode()) for text in self._texts), default=0)  # a token holds at least one byte
         self._may_stop: dict[int, bool] = {}
-        """Whether a token can complete a stop text; filled as tokens turn up."""
+        """Whether a token can complete a stop text; filled as tokens occur."""
 
     def __call__(self, ids: list[int]) -> bool:
         if ids[-1] in self._ids:
@@ -37,8 +37,8 @@ class StopTexts:
         return any(text in tail for text in self._texts)
 
     def _can_complete(self, token: int) -> bool:
-        # Only a token that holds the last character of a stop text: for all others the tail need not be decoded. A part of
-        # a character of several bytes decodes to the replacement character, and may be any of them.
+        # Only a token that holds the last character of a stop text can: for all others the tail need not be decoded. A part of
+        # a multi-byte character decodes to the replacement character, and may belong to any character.
         if token not in self._may_stop:
             piece = self._decode([token])
             self._may_stop[token] = any(text[-1] in piece for text in self._texts) or "\ufffd" in piece

@@ -1,4 +1,4 @@
-"""A model's weights as other programs read them."""
+"""Export of a model's weights in the formats of ``transformers`` and ``peft``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["export_model"]
 
 
 def export_model(lm: LanguageModel, folder: Path) -> Path:
-    """Save adapters, or all weights with the tokenizer, as other programs read them; return the folder.
+    """Save adapters, or all weights with the tokenizer, in a form that other programs load; return the folder.
 
-    It appears with everything in it or not at all; one that is there already is replaced.
+    The folder appears complete or not at all; an existing one is replaced.
 
     Args:
-        lm: A ``peft`` model gives its adapters (``adapter_model.safetensors``), any other all weights (``model.safetensors``). The value
-            head stays here.
-        folder: Where to.
+        lm: Of a ``peft`` model the adapters are saved (``adapter_model.safetensors``), of any other all weights
+            (``model.safetensors``). The value head is not part of the export.
+        folder: Where to save.
     """
     model: Any = lm.model
     implementation = lm.config._attn_implementation
     with replacing_folder(folder) as temporary:
         try:
-            # A name that only this package knows must not stand in the file that a server reads.
+            # Servers do not know the name that this package gives its attention.
             lm.config._attn_implementation = "sdpa"
             model.save_pretrained(temporary)
         finally:

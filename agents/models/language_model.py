@@ -1,7 +1,7 @@
-"""``LanguageModel``: any causal language model of ``transformers``, as everything else in this package sees it.
+"""``LanguageModel``: the interface of this package to any causal language model of ``transformers``.
 
-It turns token ids into hidden states, and hidden states into logits and values, in whichever precision and on however many
-processes. It neither samples (``generation/``) nor learns (``learning/``).
+It turns token ids into hidden states, and hidden states into logits and values, in any precision and on any number of processes.
+It neither samples (``generation/``) nor learns (``learning/``).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class LanguageModel(nn.Module):
         recompute: Gradient checkpointing, see ``recompute.py``: False, True, or ``"selective"``.
 
     Raises:
-        InvalidArgument: ``recompute`` is something else.
-        NotSupported: The model's logits are not a plain projection of its last hidden state, or it attends in a way that
-            ``attention.attend`` does not know, such as to a window.
+        InvalidArgument: ``recompute`` has another value.
+        NotSupported: The model's logits are not a plain projection of its last hidden state, or it uses a kind of attention
+            that ``attention.attend`` does not implement, such as a sliding window.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.autocast = bfloat16
         self.profiler = Profiler()
-        """Where the time goes, of everything that is done with this model."""
+        """Times everything that is done with this model."""
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # its adapters stay in place
         self._parts: tuple[Any, Any] = (base.get_decoder(), base.get_output_embeddings())  # a tuple: registered once, in model
         self.config = base.config
@@ -64,16 +64,17 @@ class LanguageModel(nn.Module):
         if any(kind != "full_attention" for kind in kinds):
             raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
         self._head: tuple[tuple[int, int], Tensor] | None = None
-        """The projection's weight in bfloat16, and which weight that was."""
+        """Address and version of the output projection's weight, and that weight in bfloat16."""
         self._recomputed: list[nn.Module] = []
         self._check_head(base)
         if bfloat16:
             self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
-        self.eval()  # dropout belongs to supervised learning, which asks for it; sampling must not have it
+        self.eval()  # supervised learning turns dropout on; sampling must not have it
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return next(self.model.parameters()).device
 
     @property
@@ -85,14 +86,14 @@ class LanguageModel(nn.Module):
         """Return the last hidden states (B, L, H) in float32 for token ids (B, L)."""
         options.setdefault("use_cache", False)
         for layer in self._recomputed:
-            # The layer alone: only then it recomputes, and its dropout stays as it is. Not while playing: it would do without the cache.
+            # Of the layer alone: it recomputes only in training mode, and its dropout stays as it is. Not in rollouts: it would ignore the cache.
             layer.training = torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             return self._parts[0](input_ids=ids, **options).last_hidden_state.float()  # type: ignore[no-any-return]
 
     @property
     def vocabulary(self) -> int:
-        """How many logits there are per token."""
+        """V, the number of logits per token."""
         return int(self._parts[1].weight.shape[0])
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -104,20 +105,20 @@ class LanguageModel(nn.Module):
             return head(hidden.to(head.weight.dtype))  # type: ignore[no-any-return]
 
     def _rounded(self, weight: Tensor) -> Tensor:
-        """Return the frozen projection in bfloat16: autocast would convert it for every chunk, which takes longer than the product."""
+        """Return the frozen output projection in bfloat16: autocast would convert it for every chunk, which takes longer than the product."""
         state = (weight.data_ptr(), weight._version)
         if self._head is None or self._head[0] != state:
-            with torch.inference_mode(False):  # the first to ask may be playing, where nothing may be kept for a backward pass
+            with torch.inference_mode(False):  # the first call may be a rollout's, and inference tensors cannot be used in a backward pass
                 self._head = (state, weight.detach().to(torch.bfloat16))
         return self._head[1]
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that training changes, by name, the value head included."""
+        """Return the trainable parameters by name, those of the value head included."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     @contextmanager
     def swapped(self, weights: dict[str, Tensor]) -> Iterator[None]:
-        """Put other weights into the trainable parameters for a while, such as the reference policy's: no second model."""
+        """Use other trainable weights within the block, such as the reference policy's: no second model is needed."""
         parameters = self.trainable()
         current: dict[str, Tensor] = {}
         try:
@@ -130,47 +131,51 @@ class LanguageModel(nn.Module):
 
     # ---------------------------------------------------------------- several processes
     def shard(self) -> None:
-        """Cut the weights up among the processes, see ``sharding.py``; the value head, which is small and learns apart, stays whole."""
+        """Shard the weights over the processes, see ``sharding.py``; not the value head, which is small and is trained apart."""
         layers = [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
         sharding.shard(self, layers, "hidden", self.value_head.parameters())
 
     def whole(self) -> AbstractContextManager[None]:
-        """Hold all weights in every process for a while, to play; see ``sharding.whole``. Nothing changes if they are not cut up."""
+        """Gather all weights in every process within the block, for rollouts; see ``sharding.whole``. No effect if they are not sharded."""
         return sharding.whole(self)
 
     def in_step(self, groups: Iterable[T]) -> Iterator[T]:
-        """Yield the groups, one for each pass of this process; cut up, go along with the passes of those that have more of them.
+        """Yield the groups, one for each pass of this process; with sharded weights, join the passes of processes that have more.
 
-        Such a pass reads one token and has no share in any gradient. All processes must come by here, with or without groups.
+        Such a pass reads one token and adds nothing to any gradient. All processes must call it, with or without groups.
         """
         if not sharding.is_sharded(self):
             yield from groups
             return
-        mine = list(groups)
-        missing = processes.most(len(mine)) - len(mine)
-        yield from mine
+        local_groups = list(groups)
+        missing = processes.most(len(local_groups)) - len(local_groups)
+        yield from local_groups
         for _ in range(missing):
-            nothing = 0.0 * self.hidden(torch.zeros(1, 1, dtype=torch.int64, device=self.device)).sum()
-            if nothing.requires_grad:
-                nothing.backward()
+            zero = 0.0 * self.hidden(torch.zeros(1, 1, dtype=torch.int64, device=self.device)).sum()
+            if zero.requires_grad:
+                zero.backward()
         sharding.reshard(self)
 
     def _round_frozen(self) -> None:
-        """Keep the frozen matrices of the layers in bfloat16, in which autocast would have them for every product anew.
+        """Keep the frozen matrices of the layers in bfloat16, to which autocast would convert them for every product.
 
-        The products are the same to the last bit. Embeddings stay: the sums along the layers are in float32, and begin with them.
+        The products are the same to the last bit. Embeddings stay in float32, as does the residual stream that starts with them.
         """
         for module in self._parts[0].modules():
-            if isinstance(module, nn.Linear) and not any(own.requires_grad for own in module.parameters()):
+            if isinstance(module, nn.Linear) and not any(parameter.requires_grad for parameter in module.parameters()):
                 module.to(torch.bfloat16)
 
     @torch.no_grad()
     def _check_head(self, base: Any) -> None:
-        """Compare with the model's own attention and head; the model has the attention of this package afterwards."""
+        """Switch the model to the attention of this package, and compare its logits with those of its own attention and head.
+
+        Raises:
+            NotSupported: They differ, or the attention cannot be switched.
+        """
         ids = torch.arange(2, 6, device=self.device)[None]
         autocast = self.autocast
         self.eval()  # dropout differs from call to call
-        self.autocast = False  # thirty layers of bfloat16 differ by more than the tolerance in how they are rounded alone
+        self.autocast = False  # after thirty layers, rounding to bfloat16 alone exceeds the tolerance
         expected = self.model(input_ids=ids).logits.float()
         base.set_attn_implementation(ATTENTION)
         if self.config._attn_implementation != ATTENTION:

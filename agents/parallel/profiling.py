@@ -4,9 +4,9 @@
         loss.backward()
         profiler.count("backward", tokens)
 
-Phases may lie within one another; the time of the inner one is not counted to the outer one, so that the seconds of all
-phases add up to what the clock shows. A GPU works on after a call has returned: there, the profiler waits for it at the end
-of a phase if it is told to (``exact=True``), which costs a little of the speed that it measures.
+Phases may be nested; the time of the inner phase is not counted in the outer one, so that the seconds of all phases add up to the
+wall time. A GPU works on after a call has returned: with ``exact=True`` the profiler waits for it at the end of a phase, which
+costs a little of the speed that it measures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 __all__ = ["PHASES", "Profiler", "metrics", "rows"]
 
 PHASES = ("generate", "tools", "encode", "forward", "backward", "optimizer", "critic", "other")
-"""Reading and sampling; environments and shapers; text to tokens and tokens to tensors; the passes of training; the rest."""
+"""Prefill and sampling; environments and shapers; text to tokens and tokens to tensors; the passes of training; the rest."""
 
 
 class Profiler:
@@ -53,11 +53,11 @@ class Profiler:
             self._open.pop()
 
     def count(self, phase: str, tokens: int) -> None:
-        """Say how many tokens a phase has worked on."""
+        """Add to the number of tokens that a phase has processed."""
         self.tokens[phase] = self.tokens.get(phase, 0) + tokens
 
     def take(self) -> dict[str, dict[str, float]]:
-        """Return phase -> ``seconds``, ``share``, ``tokens``, ``tokens_per_second`` since the last call, and begin anew.
+        """Return phase -> ``seconds``, ``share``, ``tokens``, ``tokens_per_second`` since the last call, and start over.
 
         What no phase covers is ``other``.
         """
@@ -80,26 +80,26 @@ class Profiler:
 
 def metrics(profile: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return a profile as flat numbers for ``metrics.jsonl``, with ``tokens_per_second`` over all phases and all of the time."""
-    seconds = sum(one["seconds"] for one in profile.values())
-    tokens = sum(one["tokens"] for phase, one in profile.items() if phase != "backward")  # they went forward before
+    seconds = sum(entry["seconds"] for entry in profile.values())
+    tokens = sum(entry["tokens"] for phase, entry in profile.items() if phase != "backward")  # the same tokens as in the forward passes
     found = {"tokens_per_second": tokens / seconds if seconds else 0.0}
-    for phase, one in profile.items():
-        found |= {f"seconds/{phase}": one["seconds"], f"tokens/{phase}": float(one["tokens"])}
+    for phase, entry in profile.items():
+        found |= {f"seconds/{phase}": entry["seconds"], f"tokens/{phase}": float(entry["tokens"])}
     return found
 
 
 def rows(updates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
-    """Return the rows of a table: phase, seconds an update, share in %, tokens an update, tokens a second; their sum last.
+    """Return the rows of a table: phase, seconds an update, share in %, tokens an update, tokens a second; the total last.
 
     Args:
-        updates: What ``metrics`` gave, per update, among other numbers.
+        updates: The metrics of each update, with what ``metrics`` returned among them.
     """
     if not updates:
         return []
-    names = list(dict.fromkeys(name.removeprefix("seconds/") for one in updates for name in one if name.startswith("seconds/")))
+    names = list(dict.fromkeys(name.removeprefix("seconds/") for update in updates for name in update if name.startswith("seconds/")))
     names.sort(key=lambda name: PHASES.index(name) if name in PHASES else len(PHASES))
-    spent = {name: sum(one.get(f"seconds/{name}", 0.0) for one in updates) / len(updates) for name in names}
-    tokens = {name: sum(one.get(f"tokens/{name}", 0.0) for one in updates) / len(updates) for name in names}
+    spent = {name: sum(update.get(f"seconds/{name}", 0.0) for update in updates) / len(updates) for name in names}
+    tokens = {name: sum(update.get(f"tokens/{name}", 0.0) for update in updates) / len(updates) for name in names}
     total = sum(spent.values()) or 1.0
     found = []
     for name in names:

@@ -1,1 +1,1 @@
-"""What acts: local and served models, chat endpoints, demonstrators, and policies without a model."""
+"""Policies: local and served models, chat endpoints, demonstrators, and policies without a model."""

@@ -1,4 +1,4 @@
-"""``Policy``: what acts. Here also the policies that need no model: the oracle and random play."""
+"""``Policy``: chooses actions. Also the policies that need no model: the oracle and random play."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ class Policy(Protocol):
         """Return one generation per observation.
 
         Args:
-            observations: Where each episode stands.
-            envs: The environments they run in, in the same order. A model must look at the observations only; the
-                environment is what tells two episodes apart whose transcripts are equal.
+            observations: The current observation of each episode.
+            envs: The environments that the episodes run in, in the same order. A model must read the observations only; the
+                environment tells apart two episodes whose transcripts are equal.
         """
         ...
 
 
 @runtime_checkable
 class Streaming(Policy, Protocol):
-    """A policy that can also be asked for one episode at a time, while others are still being answered."""
+    """A policy that also takes one episode at a time, while it still works on the actions of others."""
 
     def submit(self, observation: Observation, env: StepToolEnv) -> None:
-        """Ask for the next action of an episode."""
+        """Request the next action of an episode."""
         ...
 
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
-        """Work on for a while, and return the actions that are complete; perhaps none."""
+        """Continue for a while and return the actions that are complete; perhaps none."""
         ...
 
     def leave(self, env: StepToolEnv) -> None:
-        """Forget an episode; it has ended."""
+        """Forget an episode that has ended."""
         ...
 
 
 class OraclePolicy:
-    """Plays the suite's own solution, step by step; the upper bound of every table."""
+    """Plays the suite's own solution, step by step: the upper bound of every table."""
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         return [_scripted((env.solution() or [ToolCall("finish", {"answer": "", "give_up": True})])[0]) for env in envs]
@@ -74,7 +74,7 @@ class RandomPolicy:
 
 
 def hash_text(text: str) -> int:
-    """Return a number of 32 bits that depends on the text alone, unlike ``hash``."""
+    """Return an unsigned 32-bit number that depends on the text alone, unlike ``hash``."""
     import zlib
 
     return zlib.crc32(text.encode())

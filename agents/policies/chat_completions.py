@@ -1,10 +1,10 @@
-"""Model servers as policies: any OpenAI-compatible endpoint (vLLM, llama.cpp, hosted), over the client of ``chat.py``.
+"""Model servers as policies: any OpenAI-compatible endpoint (vLLM, llama.cpp, hosted), over ``servers.client.ChatClient``.
 
-With native tool calls the server's own template writes the tools and reads the call; with a call format, both happen here.
+With native tool calls the server's own template writes the tools and parses the call; with a call format, both are done here.
 Log-probabilities and token ids are kept where the server sends them; training needs both.
 
-An episode whose request is given up is cut short with a masked step (``Unanswered``) and counted; the others go on. Nothing is
-blamed on the model.
+An episode whose request is given up ends with a masked step (``Unanswered``) and is counted; the others go on. The model is not
+penalized.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _REFUSED = ("http 401", "http 403", "http 404")
 
 
 class ChatCompletionsPolicy:
-    """Asks a chat endpoint for the actions of all episodes at the same time.
+    """Requests the actions of all episodes from a chat endpoint at the same time.
 
     Args:
         client: The endpoint.
         model: Name of the model there.
         call_format: A call format, by name or as an object; None takes the server's native tool calls.
-        temperature: Of the sampling.
-        max_tokens: Most tokens of one action.
+        temperature: Of sampling; 0 takes the most likely token.
+        max_tokens: Longest action, in tokens.
         logprobs: Ask for log-probabilities and token ids (``logprobs``, and vLLM's ``return_token_ids``).
-        extra: Further fields of every request.
+        extra: More fields of every request.
 
     Raises (``act``):
         Unavailable: The endpoint has refused every request from the first one on (HTTP 401, 403 or 404): a setting is wrong.
@@ -62,15 +62,15 @@ class ChatCompletionsPolicy:
             self.settings |= {"logprobs": True, "return_token_ids": True}
         self.unanswered = 0
         """Episodes cut short because the server did not answer."""
-        self._asked = 0
+        self._requests_sent = 0
         self._answered = False
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         requests = []
         for observation in observations:
-            self._asked += 1  # a sampled answer is not taken from the cache a second time
-            requests.append((self._request(observation), self._asked if self.settings["temperature"] else 0))
-        answers = self.client.ask_all(requests, lambda place, message: self._generation(message))
+            self._requests_sent += 1  # a sampled answer is not taken from the cache a second time
+            requests.append((self._request(observation), self._requests_sent if self.settings["temperature"] else 0))
+        answers = self.client.ask_all(requests, lambda _, message: self._generation(message))
         failed = [answer for answer in answers if isinstance(answer, Failure)]
         self._answered |= len(failed) < len(answers)
         if not self._answered and all(answer.kind in _REFUSED for answer in failed):
@@ -106,8 +106,8 @@ class ChatCompletionsPolicy:
         assert self.call_format is not None
         action = self.call_format.parse(text)
         for end in self.call_format.stop if isinstance(action, Malformed) else ():
-            if isinstance(again := self.call_format.parse(text + end), ToolCall):  # servers leave the stop text out
-                return again
+            if isinstance(completed := self.call_format.parse(text + end), ToolCall):  # servers leave the stop text out
+                return completed
         return action
 
 
@@ -122,6 +122,6 @@ def served_tokens(message: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[fl
     if not isinstance(ids, list) or not isinstance(entries, list) or len(ids) != len(entries):
         return (), ()
     try:
-        return tuple(int(one) for one in ids), tuple(float(one["logprob"]) for one in entries)
+        return tuple(int(token) for token in ids), tuple(float(entry["logprob"]) for entry in entries)
     except (KeyError, TypeError, ValueError):
         return (), ()

@@ -23,9 +23,9 @@ class DemonstrationPolicy:
     """Plays the suite's solution, written as the language model would have to write it; log-probabilities are 0.
 
     Args:
-        policy: The policy that is to learn from it: its tokenizer, prompts and call format are used.
-        mistakes: Share of steps in which it makes a mistake instead, see ``mistakes.py``. A mistake's tokens are part of
-            the context: what is to be learnt is how to go on from there.
+        policy: The policy that will learn from it; its tokenizer, prompts and call format are used.
+        mistakes: Share of steps with a mistake instead, see ``mistakes.py``. A mistake's tokens are part of the context:
+            what is learned is how to go on from there.
         rng: Draws the mistakes.
     """
 
@@ -33,27 +33,27 @@ class DemonstrationPolicy:
         self.mistakes, self.rng = mistakes, rng or np.random.default_rng(0)
         self.tokenizer = policy.reading.tokenizer
         self.call_format = policy.call_format
-        self._transcripts = Transcripts(policy.prompts, room=0)  # an episode that is too long for the model is left to who learns from it
+        self._transcripts = Transcripts(policy.prompts, room=0)  # the learner deals with episodes that are too long for the model
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         generations = []
         for observation, env in zip(observations, envs, strict=True):
             transcript = self._transcripts.read(id(env), observation)
-            slip = draw_mistake(env, self.call_format, self.rng) if self.mistakes and self.rng.random() < self.mistakes else None
-            if slip is not None:
-                text, ids, ended = _with_end(slip, self.call_format, self.tokenizer)
+            mistake = draw_mistake(env, self.call_format, self.rng) if self.mistakes and self.rng.random() < self.mistakes else None
+            if mistake is not None:
+                text, ids, ended = _with_end(mistake, self.call_format, self.tokenizer)
                 generation = Generation(text, self.call_format.parse(text), (*transcript.context, *ids))
             else:
                 call = env.solution()[0]
                 text, ids, ended = written(call, self.call_format, self.tokenizer)
                 generation = Generation(text, call, tuple(transcript.context), tuple(ids), (0.0,) * len(ids))
-            transcript.said(ids, ended=ended)
+            transcript.record(ids, ended=ended)
             generations.append(generation)
         return generations
 
 
 def written(call: ToolCall, call_format: CallFormat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int], bool]:
-    """Return a call as a model has to write it: text, token ids, and whether the last of these is the end-of-turn token."""
+    """Return a call as a model has to write it: text, token ids, and whether the last id is the end-of-turn token."""
     return _with_end(call_format.render(call), call_format, tokenizer)
 
 

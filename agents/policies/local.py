@@ -1,6 +1,6 @@
 """``LMPolicy``: a language model as a policy.
 
-It samples for a batch of episodes together, keeps each episode's keys and values from step to step, and keeps token ids and
+It samples for a batch of episodes together, caches each episode's keys and values from step to step, and keeps token ids and
 log-probabilities exactly as they were sampled.
 """
 
@@ -33,8 +33,8 @@ __all__ = ["LMPolicy"]
 class LMPolicy:
     """A language model that acts.
 
-    Either a batch at a time (``act``), or each episode when it is ready (``submit`` and ``poll``): then tools run while the
-    model writes for others, and nobody waits for the longest action. Both give the same actions, up to the rounding of sums.
+    It takes a batch at a time (``act``), or each episode when it is ready (``submit`` and ``poll``): then tools run while the model
+    writes for other episodes, and none waits for the longest action. Both give the same actions, up to rounding.
 
     Args:
         lm: The model.
@@ -67,7 +67,7 @@ class LMPolicy:
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
         self.on_tokens: Callable[[int, int], None] | None = None
-        """Called after each batch of actions with the numbers of tokens encoded before them and written."""
+        """Called after each ``act`` with the numbers of tokens that were encoded and sampled."""
         self.profiler = lm.profiler
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self.reading.ends, self.reading.text)
         self._guides: Guides | None = None
@@ -95,7 +95,7 @@ class LMPolicy:
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens that the cache has memory for now, padding included."""
+        """Number of tokens that the cache has memory for now, padding included."""
         return self._engine.cache.tokens
 
     def forget(self) -> None:
@@ -106,9 +106,9 @@ class LMPolicy:
         self._ready.clear()
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
-        """Sample one action per observation; see ``Policy``. ``Generation.value`` is the value of the state it acts in.
+        """Sample one action per observation; see ``Policy``. ``Generation.value`` is the value of the state before the action.
 
-        Episodes that are not among them are forgotten.
+        Episodes that are not in the batch are forgotten.
         """
         keys = [id(env) for env in envs]
         for key in set(self._envs) - set(keys):
@@ -116,22 +116,22 @@ class LMPolicy:
         read, wrote = self._engine.read_tokens, self._engine.written_tokens
         for observation, env in zip(observations, envs, strict=True):
             self.submit(observation, env)
-        found: dict[int, Generation] = {}
-        while len(found) < len(keys):
-            found.update((id(env), generation) for env, generation in self.poll())
+        generations: dict[int, Generation] = {}
+        while len(generations) < len(keys):
+            generations.update((id(env), generation) for env, generation in self.poll())
         if self.on_tokens is not None:
             self.on_tokens(self._engine.read_tokens - read, self._engine.written_tokens - wrote)
-        return [found[key] for key in keys]
+        return [generations[key] for key in keys]
 
     def submit(self, observation: Observation, env: StepToolEnv) -> None:
-        """Ask for an action; ``poll`` will give it. ``env`` tells two episodes apart whose transcripts are equal."""
+        """Request an action; ``poll`` returns it. ``env`` tells apart two episodes whose transcripts are equal."""
         key = id(env)
         with self.profiler("encode"):
             transcript = self._transcripts.read(key, observation)
         self._envs[key] = env
         if transcript.new:
             self._engine.drop(key)
-        # Drawn for each episode, read or not: whether one fits must not change what the others say.
+        # Drawn even if the episode does not fit, so that this does not change the samples of the others.
         seed = int(torch.randint(2**62, (), generator=self.generator)) if transcript.new and self.limits.temperature else 0
         if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
@@ -144,29 +144,29 @@ class LMPolicy:
 
     @torch.inference_mode()
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
-        """Go on by one token for everybody who was submitted, and return the actions that are complete."""
+        """Sample one token for every submitted episode, and return the actions that are complete."""
         if not self._ready:
             with self.profiler("generate"):
                 before = self._engine.read_tokens, self._engine.written_tokens
                 written = self._engine.step()
                 self.profiler.count("generate", self._engine.read_tokens - before[0] + self._engine.written_tokens - before[1])
                 if written:
-                    states = torch.stack([one.state for _, one in written])
-                    values = self.lm.value_head(states, torch.stack([one.first for _, one in written])).tolist()
+                    states = torch.stack([action.state for _, action in written])
+                    values = self.lm.value_head(states, torch.stack([action.first for _, action in written])).tolist()
             with self.profiler("encode"):
-                for (key, one), value in zip(written, values if written else (), strict=True):
+                for (key, action), value in zip(written, values if written else (), strict=True):
                     assert isinstance(key, int)
-                    self._ready.append((key, self._generation(self._transcripts[key], one, value)))
+                    self._ready.append((key, self._generation(self._transcripts[key], action, value)))
         ready, self._ready = self._ready, []
         return [(self._envs[key], generation) for key, generation in ready]
 
     def leave(self, env: StepToolEnv) -> None:
-        """Forget an episode: its room in the cache is free."""
+        """Forget an episode and free its row in the cache."""
         self._engine.drop(id(env))
         self._transcripts.drop(id(env))
         self._envs.pop(id(env), None)
 
     def _generation(self, transcript: Transcript, written: Written, value: float) -> Generation:
         text, action, ended = self.reading.action(written.ids)
-        transcript.said(written.ids, ended=ended)
+        transcript.record(written.ids, ended=ended)
         return Generation(text, action, tuple(transcript.context), tuple(written.ids), tuple(written.logprobs), value)

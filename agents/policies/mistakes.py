@@ -1,8 +1,8 @@
 """Mistakes: wrong or useless calls such as a model makes, for demonstrations of how to go on after one.
 
-A policy that has only ever seen the oracle's transcripts is lost after its first error: no demonstration shows what follows.
-Disturbing the demonstrator is the remedy of Laskey et al., "DART: Noise Injection for Robust Imitation Learning"
-(arXiv 1703.09327). The disturbance is not learnt; the way back is.
+A policy that has seen only the oracle's transcripts is lost after its first error: no demonstration shows what follows.
+Noise in the demonstrator's actions is the remedy of Laskey et al., "DART: Noise Injection for Robust Imitation Learning"
+(arXiv 1703.09327). The mistake itself is not learned; the recovery is.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _VALUE = re.compile(r'(?<=: )"([^"\\]{1,40})"')
 def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Generator) -> str | None:
     """Return an action, as text, after which the task can still be solved in time, but that the solution does not contain.
 
-    Half of them succeed and return what nobody needs: a tool on a value that has been seen. The others fail: the same on a
-    value of the wrong kind, a blend of two tools' names, a call that has lost a word.
+    Half of them succeed and return something useless: a tool called with a value that has been seen. The others fail: a value of
+    the wrong kind, a mix of two tools' names, a call with a word missing.
 
     Args:
         env: In the middle of an episode; left as it is. Its suite must know solutions and be able to fork.
@@ -39,18 +39,18 @@ def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Gener
         The text, or None if none was found within a few tries.
     """
     assert env.episode is not None
-    wanted = env.solution()
+    solution = env.solution()
     budget = (env.max_steps or env.task.max_steps) - len(env.episode)
-    if not wanted or budget <= len(wanted):
+    if not solution or budget <= len(solution):
         return None
     schemas = {name: schema for name, schema in env.episode.toolkit.parameters.items() if name != "finish"}
-    seen = [value for call in wanted[:1] for value in call.arguments.values()]
+    seen = [value for call in solution[:1] for value in call.arguments.values()]
     seen += [value for message in env.episode.messages[1:] for value in _VALUE.findall(message.content)]
     failing = rng.random() < 0.5
     for _ in range(TRIES):
-        text = _draw(wanted[0], schemas, seen, call_format, rng)
+        text = _draw(solution[0], schemas, seen, call_format, rng)
         action = call_format.parse(text)
-        if action in wanted:
+        if action in solution:
             continue
         trial = env.fork()
         _, _, terminated, truncated, _ = trial.step(action)
@@ -60,16 +60,16 @@ def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Gener
     return None
 
 
-def _draw(right: ToolCall, schemas: Mapping[str, Mapping[str, Any]], seen: list[object], call_format: CallFormat, rng: np.random.Generator) -> str:
+def _draw(correct: ToolCall, schemas: Mapping[str, Mapping[str, Any]], seen: list[object], call_format: CallFormat, rng: np.random.Generator) -> str:
     kind = rng.random()
     if kind < 0.15:
-        words = call_format.render(right).split('"')
+        words = call_format.render(correct).split('"')
         del words[rng.integers(len(words))]
         return '"'.join(words)
     names = list(schemas)
     if kind < 0.3:
-        one, other = (str(name) for name in rng.choice(names, 2))
-        return call_format.render(ToolCall(one.split("_")[0] + "_" + other.split("_")[-1], right.arguments))
+        first, second = (str(name) for name in rng.choice(names, 2))
+        return call_format.render(ToolCall(first.split("_")[0] + "_" + second.split("_")[-1], correct.arguments))
     name = str(rng.choice(names))
     arguments = {}
     for key in schemas[name].get("required", ()):

@@ -1,14 +1,14 @@
 """``ServedPolicy``: a policy that samples on model servers and is trained here, token for token.
 
-Observations are rendered and tokenized here, once, as ``LMPolicy`` does it. A request holds the ids of the whole episode and goes to
-``/v1/completions``; what comes back are the ids that were sampled, and their log-probabilities. The server keeps keys and values of
-what it has read before; an episode stays with its server. Every ``forget`` hands the weights over first.
+Observations are rendered and tokenized here, once, as in ``LMPolicy``. A request holds the ids of the whole episode and goes to
+``/v1/completions``; the answer holds the sampled ids and their log-probabilities. The server caches the keys and values of earlier
+requests, and an episode stays with its server. Every ``forget`` hands the weights over.
 
-vLLM is the server that this is made for. It needs ``--logprobs-mode processed_logprobs`` where the temperature is not 1, because the policy is
-the softmax at that temperature. A server knows no value head: ``Generation.value`` is 0, so algorithms without a critic fit.
+It is made for vLLM, which needs ``--logprobs-mode processed_logprobs`` if the temperature is not 1, because the policy is the softmax
+at that temperature. Servers have no value head: ``Generation.value`` is 0, so only algorithms without a critic fit.
 
-An episode whose server does not answer is cut short with a masked step (``Unanswered``); the server gets no more requests until
-it has taken new weights. Nothing is blamed on the model.
+An episode whose server does not answer ends with a masked step (``Unanswered``); the server gets no more requests until it has
+taken new weights. The model is not penalized.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ __all__ = ["ServedPolicy"]
 
 
 @dataclass(slots=True)
-class _Asking:
-    """What a server is asked about one running episode."""
+class _Episode:
+    """What requests about one running episode need."""
 
     server: ChatClient
     seed: int
@@ -52,12 +52,12 @@ class ServedPolicy:
 
     Args:
         lm: The model that is trained; only its tokenizer, its configuration and its weights are used.
-        handover: Gives its weights to the servers.
+        handover: Hands its weights over to the servers.
         call_format: How it writes calls: a name or a ``CallFormat``.
         temperature: Of sampling; 0 takes the most likely token.
         max_new_tokens: Longest action, in tokens.
-        seed: Seeds the sampling, as far as servers keep to seeds.
-        update: The number of the weights that are handed over first.
+        seed: Seeds the sampling, as far as servers respect seeds.
+        update: Number of the first update whose weights are handed over.
     """
 
     def __init__(
@@ -84,25 +84,25 @@ class ServedPolicy:
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()
-        self._asking: dict[int, _Asking] = {}
+        self._episodes: dict[int, _Episode] = {}
         self._envs: dict[int, StepToolEnv] = {}
-        self._asked: dict[Future[Any], int] = {}
+        self._pending: dict[Future[Any], int] = {}
         self._ready: list[tuple[int, Generation]] = []
         self._turn = 0
         self._pool = ThreadPoolExecutor(max_workers=sum(server.concurrency for server in handover.servers), thread_name_prefix="steptool-served")
 
     def forget(self) -> None:
-        """Drop all running episodes and hand the model's weights over; needed whenever they have changed.
+        """Drop all running episodes and hand the model's weights over; needed whenever the weights have changed.
 
         Raises:
-            Unavailable: No server took them.
+            Unavailable: No server took the weights.
         """
-        for future in self._asked:
+        for future in self._pending:
             future.cancel()
-        wait(self._asked)
-        self._asked.clear()
+        wait(self._pending)
+        self._pending.clear()
         self._transcripts.clear()
-        self._asking.clear()
+        self._episodes.clear()
         self._envs.clear()
         self._ready.clear()
         self._model, self._live = self.handover(self.lm, self.update)
@@ -113,35 +113,35 @@ class ServedPolicy:
         """Sample one action per observation; see ``Policy``."""
         for observation, env in zip(observations, envs, strict=True):
             self.submit(observation, env)
-        found: dict[int, Generation] = {}
-        while len(found) < len(envs):
-            found.update((id(env), generation) for env, generation in self.poll())
-        return [found[id(env)] for env in envs]
+        generations: dict[int, Generation] = {}
+        while len(generations) < len(envs):
+            generations.update((id(env), generation) for env, generation in self.poll())
+        return [generations[id(env)] for env in envs]
 
     def submit(self, observation: Observation, env: StepToolEnv) -> None:
-        """Ask for an action; ``poll`` will give it."""
+        """Request an action; ``poll`` returns it."""
         if not self._model:
             self.forget()
         key = id(env)
         with self.profiler("encode"):
             transcript = self._transcripts.read(key, observation)
         if transcript.new:
-            self._asking[key] = _Asking(self._server(), int(torch.randint(2**31, (), generator=self.generator)), [])
-        asking = self._asking[key]
-        asking.ids += transcript.context
+            self._episodes[key] = _Episode(self._server(), int(torch.randint(2**31, (), generator=self.generator)), [])
+        episode = self._episodes[key]
+        episode.ids += transcript.context
         self._envs[key] = env
         if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
         else:
-            self._asked[self._pool.submit(self._ask, asking.server, self._request(asking))] = key
+            self._pending[self._pool.submit(self._complete, episode.server, self._request(episode))] = key
 
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
-        """Wait until somebody's action is complete, and return those that are."""
-        if not self._ready and self._asked:
+        """Wait until at least one action is complete, and return those that are."""
+        if not self._ready and self._pending:
             with self.profiler("generate"):
-                done, _ = wait(self._asked, return_when=FIRST_COMPLETED)
+                done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
                 for future in done:
-                    key = self._asked.pop(future)
+                    key = self._pending.pop(future)
                     self._ready.append((key, self._generation(key, future.result())))
         ready, self._ready = self._ready, []
         return [(self._envs[key], generation) for key, generation in ready]
@@ -149,37 +149,37 @@ class ServedPolicy:
     def leave(self, env: StepToolEnv) -> None:
         """Forget an episode."""
         self._transcripts.drop(id(env))
-        self._asking.pop(id(env), None)
+        self._episodes.pop(id(env), None)
         self._envs.pop(id(env), None)
 
     # ---------------------------------------------------------------- parts
     def _server(self) -> ChatClient:
-        """Return the server whose turn it is; with none left, one that is known to be dead."""
+        """Return the next server in turn; if none is left, one that is known to be dead."""
         self._turn += 1
         servers = [server for server in self._live if server not in self._dead] or self._live
         return servers[self._turn % len(servers)]
 
-    def _request(self, asking: _Asking) -> dict[str, Any]:
+    def _request(self, episode: _Episode) -> dict[str, Any]:
         return {
             "model": self._model,
-            "prompt": asking.ids,
+            "prompt": episode.ids,
             "max_tokens": self.max_new_tokens,
             "temperature": self.temperature,
-            "seed": asking.seed + len(asking.ids),
-            "logprobs": 0,  # of the sampled token alone
+            "seed": episode.seed + len(episode.ids),
+            "logprobs": 0,  # only of the sampled token
             "return_token_ids": True,
             "stop": list(self.call_format.stop),
             "stop_token_ids": sorted(self.reading.ends),
             "include_stop_str_in_output": True,
             "skip_special_tokens": False,
-            # A model's folder may ask for others, which would not be the policy that is trained.
+            # The generation settings in a model's folder may differ, and would sample from another policy than the one that is trained.
             "top_p": 1.0,
             "top_k": -1,
             "repetition_penalty": 1.0,
         }
 
-    def _ask(self, server: ChatClient, request: Mapping[str, Any]) -> tuple[list[int], list[float]] | Failure:
-        if server in self._dead:  # no waiting for it once per episode
+    def _complete(self, server: ChatClient, request: Mapping[str, Any]) -> tuple[list[int], list[float]] | Failure:
+        if server in self._dead:  # every episode would wait for it
             return Failure("given up", f"{server!r} did not answer before")
         answer = server.post("/v1/completions", request, lambda content: sampled(content, self.max_new_tokens))
         if isinstance(answer, Failure):
@@ -194,23 +194,23 @@ class ServedPolicy:
             return Generation("", Unanswered("", f"the model server did not answer: {answer}"), context)
         ids, logprobs = answer
         text, action, ended = self.reading.action(ids)
-        transcript.said(ids, ended=ended)
-        self._asking[key].ids += ids
+        transcript.record(ids, ended=ended)
+        self._episodes[key].ids += ids
         self.profiler.count("generate", len(context) + len(ids))
         return Generation(text, action, context, tuple(ids), tuple(logprobs))
 
 
-def sampled(content: Mapping[str, Any], most: int) -> tuple[list[int], list[float]]:
+def sampled(content: Mapping[str, Any], max_tokens: int) -> tuple[list[int], list[float]]:
     """Return the sampled token ids and their log-probabilities from a completion.
 
     Raises:
-        ValueError: It holds none, not one for each, or more than ``most`` tokens.
-        NotSupported: The server sends no token ids at all: it will not do so next time.
+        ValueError: There are no tokens, more than ``max_tokens``, or not as many log-probabilities.
+        NotSupported: The server sends no token ids at all, so a retry is useless.
     """
     choice = content["choices"][0]
     if "token_ids" not in choice:
-        raise NotSupported("the server sends no token ids (return_token_ids): nothing can be learnt from what it says")
+        raise NotSupported("the server sends no token ids (return_token_ids): nothing can be learned from its answers")
     ids, logprobs = choice["token_ids"], (choice.get("logprobs") or {}).get("token_logprobs")
-    if not isinstance(ids, list) or not isinstance(logprobs, list) or not 0 < len(ids) == len(logprobs) <= most:
+    if not isinstance(ids, list) or not isinstance(logprobs, list) or not 0 < len(ids) == len(logprobs) <= max_tokens:
         raise ValueError("expected as many log-probabilities as token ids, and at least one")
-    return [int(one) for one in ids], [float(one) for one in logprobs]
+    return [int(token) for token in ids], [float(logprob) for logprob in logprobs]

@@ -1,4 +1,4 @@
-"""``TokenPolicy``: a policy that reads and writes the tokens of a model that learns, wherever these are sampled."""
+"""``TokenPolicy``: a policy over the tokens of the model that is trained, wherever they are sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TokenPolicy"]
 
 @runtime_checkable
 class TokenPolicy(Streaming, Protocol):
-    """What a run asks of the policy that plays in training: ``LMPolicy`` and ``ServedPolicy`` are such."""
+    """What training needs of the policy that plays; ``LMPolicy`` and ``ServedPolicy`` have it."""
 
     prompts: Prompts
     reading: Reading

@@ -1,4 +1,4 @@
-"""``Transcripts``: what a policy remembers of running episodes, so that each message is written as tokens once."""
+"""``Transcripts``: what a policy remembers of running episodes, so that each message is tokenized once."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Transcript:
     messages: tuple[Message, ...] = ()
     tools: str = ""
     context: list[int] = field(default_factory=list)
-    """What the model reads before its next action: the whole prompt at first, later what came in since its last action."""
+    """Token ids that the model reads before its next action: first the whole prompt, later what came in since its last action."""
     length: int = 0
-    """Tokens so far, actions included."""
+    """Number of tokens so far, actions included."""
     ended: bool = False
     """Whether its last action ended with the end-of-turn token."""
     new: bool = True
-    """Whether nothing of it had been read before ``context``."""
+    """Whether ``context`` is the first that is read of the episode."""
     full: bool = False
-    """The context window is used up: the episode gets no further token, also if a shorter observation would fit again."""
+    """The context window is full: the episode gets no further token, even if a shorter observation would fit again."""
 
-    def said(self, ids: list[int], *, ended: bool) -> None:
-        """Take down an action."""
+    def record(self, ids: list[int], *, ended: bool) -> None:
+        """Record the token ids of an action."""
         self.length += len(ids)
         self.ended = ended
 
@@ -40,7 +40,7 @@ class Transcripts:
 
     Args:
         prompts: Writes observations for the model.
-        room: Most tokens that an episode may have before an action.
+        room: Most tokens that an episode may have when an action begins.
     """
 
     def __init__(self, prompts: Prompts, room: int) -> None:
@@ -59,20 +59,20 @@ class Transcripts:
 
         Args:
             key: Of the episode; two episodes may have equal transcripts.
-            observation: One that does not go on from the last one begins the episode anew.
+            observation: If it does not continue the last one, the episode starts over.
         """
         messages, tools = observation["messages"], observation["tools"]
-        known = self._running.get(key)
-        read = len(known.messages) + 1 if known is not None else 0  # the messages seen, and the action itself
-        if known is None or len(messages) <= read or messages[: read - 1] != known.messages:
-            known = self._running[key] = Transcript(context=self.prompts.prompt(observation))
+        transcript = self._running.get(key)
+        read = len(transcript.messages) + 1 if transcript is not None else 0  # the messages seen, and the action itself
+        if transcript is None or len(messages) <= read or messages[: read - 1] != transcript.messages:
+            transcript = self._running[key] = Transcript(context=self.prompts.prompt(observation))
         else:
-            known.context = self.prompts.extend(messages[read:], tools if tools != known.tools else "", ended=known.ended)
-            known.new = False
-        known.messages, known.tools = messages, tools
-        known.length += len(known.context)
-        known.full = known.full or known.length > self.room
-        return known
+            transcript.context = self.prompts.extend(messages[read:], tools if tools != transcript.tools else "", ended=transcript.ended)
+            transcript.new = False
+        transcript.messages, transcript.tools = messages, tools
+        transcript.length += len(transcript.context)
+        transcript.full = transcript.full or transcript.length > self.room
+        return transcript
 
     def drop(self, key: Hashable) -> None:
         """Forget an episode."""

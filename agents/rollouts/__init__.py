@@ -1,1 +1,1 @@
-"""Playing: episodes side by side, evaluation, search, statistics."""
+"""Rollouts: episodes in parallel, demonstrations, evaluation, search, statistics."""

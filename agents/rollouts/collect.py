@@ -1,8 +1,8 @@
-"""Rollouts: a batch of environments played by one policy. An environment that is done takes the next task at once.
+"""Rollouts: one policy plays a batch of environments. An environment that is done takes the next task at once.
 
-Slow tools (those that may wait, ``Toolkit.may_wait``) run in threads, all at the same time. With a policy that streams
-(``Streaming``), nobody waits for anybody: an action is executed as soon as it is written, slow tools run while the model writes for
-the other episodes, and the next observation joins the batch when it is there.
+Slow tools (those that may wait, ``Toolkit.may_wait``) run concurrently in threads. With a policy that streams (``Streaming``), no
+episode waits for another: an action is executed as soon as it is written, slow tools run while the model writes for the other
+episodes, and the next observation joins the batch when it arrives.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ def rollout(
     """Play one episode of every task and return the trajectories in the order of the tasks.
 
     Args:
-        policy: What acts. It is asked for the actions of all running episodes together, or, if it streams, of each when it is ready.
-        envs: Environments, as many as should run side by side.
-        tasks: Indices into the environments' suite; the same index may stand several times.
+        policy: Chooses the actions of all running episodes together, or, if it streams, of each episode when it is ready.
+        envs: Environments, as many as should run in parallel.
+        tasks: Indices into the environments' suite; an index may occur several times.
         on_done: Called with each trajectory as it ends.
     """
-    game = _Game(envs, tasks, on_done, getattr(policy, "profiler", None) or Profiler())
-    # No thread begins before there is a step for it.
+    batch = _Batch(envs, tasks, on_done, getattr(policy, "profiler", None) or Profiler())
+    # Threads start only when there is a step for them.
     with ThreadPoolExecutor(max_workers=min(len(envs) or 1, 64), thread_name_prefix="steptool-rollout") as pool:
         if isinstance(policy, Streaming):
-            _stream(policy, game, pool)
+            _stream(policy, batch, pool)
         else:
-            _play(policy, game, pool)
-    return [trajectory for trajectory in game.done if trajectory is not None]
+            _play(policy, batch, pool)
+    return [trajectory for trajectory in batch.done if trajectory is not None]
 
 
-class _Game:
+class _Batch:
     """The episodes of a rollout."""
 
     def __init__(self, envs: Sequence[StepToolEnv], tasks: Sequence[int], on_done: Callable[[Trajectory], None] | None, profiler: Profiler) -> None:
         self.envs, self.tasks, self.on_done, self.profiler = envs, tasks, on_done, profiler
         self.done: list[Trajectory | None] = [None] * len(tasks)
         self.waiting = list(reversed(range(len(tasks))))
-        self.running: dict[int, tuple[int, Observation, list[Step]]] = {}  # slot -> (place in tasks, observation, steps so far)
-        # A shaper with a state of its own, such as running statistics, must see the steps one after the other.
+        self.running: dict[int, tuple[int, Observation, list[Step]]] = {}  # slot -> (position in tasks, observation, steps so far)
+        # A shaper with a state, such as running statistics, must see the steps one after the other.
         self.threads = bool(envs) and state_of(envs[0].shaper) is None
         for slot in range(len(envs)):
             self.start(slot)
@@ -63,13 +63,13 @@ class _Game:
     def start(self, slot: int) -> None:
         """Begin the next task in an environment, if there is one."""
         if self.waiting:
-            place = self.waiting.pop()
+            position = self.waiting.pop()
             with self.profiler("tools"):
-                observation, _ = self.envs[slot].reset(options={"task": self.tasks[place]})
-            self.running[slot] = (place, observation, [])
+                observation, _ = self.envs[slot].reset(options={"task": self.tasks[position]})
+            self.running[slot] = (position, observation, [])
 
-    def apart(self, slot: int, generation: Generation) -> bool:
-        """Return whether an action is to be executed in a thread."""
+    def in_thread(self, slot: int, generation: Generation) -> bool:
+        """Return whether an action is executed in a thread."""
         return self.threads and _may_wait(self.envs[slot], generation)
 
     def step(self, slot: int, generation: Generation) -> Any:
@@ -77,17 +77,17 @@ class _Game:
         return self.envs[slot].step(generation.action)
 
     def record(self, slot: int, generation: Generation, outcome: Any) -> bool:
-        """Take down what a step returned, and begin the next task if that was the last; return whether it was."""
+        """Record what a step returned; if the episode has ended, begin the next task. Return whether it has ended."""
         observation, _, terminated, truncated, info = outcome
-        place, _, steps = self.running[slot]
+        position, _, steps = self.running[slot]
         episode = self.envs[slot].episode
         assert episode is not None
         steps.append(Step(generation, episode[-1], info["reward_parts"], info["masked"]))
-        self.running[slot] = (place, observation, steps)
+        self.running[slot] = (position, observation, steps)
         if not (terminated or truncated):
             return False
         del self.running[slot]
-        trajectory = self.done[place] = Trajectory(tuple(steps))
+        trajectory = self.done[position] = Trajectory(tuple(steps))
         if self.on_done is not None:
             self.on_done(trajectory)
         self.start(slot)
@@ -95,51 +95,51 @@ class _Game:
 
 
 def _may_wait(env: StepToolEnv, generation: Generation) -> bool:
-    """Return whether an action calls a tool that may wait; any other is done before a thread would begin.
+    """Return whether an action calls a tool that may wait; any other is done before a thread would start.
 
-    The clock must not decide: who joins the batch when changes the last bits of sums.
+    This must not depend on timing: which episodes share a batch changes the last bits of sums.
     """
     call, episode = generation.action, env.episode
     return isinstance(call, ToolCall) and episode is not None and episode.toolkit.may_wait(call.name)
 
 
-def _play(policy: Policy, game: _Game, pool: ThreadPoolExecutor) -> None:
-    while game.running:
-        slots = list(game.running)
-        generations = dict(zip(slots, policy.act([game.running[slot][1] for slot in slots], [game.envs[slot] for slot in slots]), strict=True))
-        with game.profiler("tools"):
-            abroad = {slot: pool.submit(game.step, slot, one) for slot, one in generations.items() if game.apart(slot, one)}
-            outcomes = {slot: game.step(slot, one) for slot, one in generations.items() if slot not in abroad}
-            outcomes |= {slot: future.result() for slot, future in abroad.items()}
-        for slot in slots:  # in order, whoever was first
-            game.record(slot, generations[slot], outcomes[slot])
+def _play(policy: Policy, batch: _Batch, pool: ThreadPoolExecutor) -> None:
+    while batch.running:
+        slots = list(batch.running)
+        generations = dict(zip(slots, policy.act([batch.running[slot][1] for slot in slots], [batch.envs[slot] for slot in slots]), strict=True))
+        with batch.profiler("tools"):
+            pending = {slot: pool.submit(batch.step, slot, generation) for slot, generation in generations.items() if batch.in_thread(slot, generation)}
+            outcomes = {slot: batch.step(slot, generation) for slot, generation in generations.items() if slot not in pending}
+            outcomes |= {slot: future.result() for slot, future in pending.items()}
+        for slot in slots:  # in the order of the slots, whichever step was done first
+            batch.record(slot, generations[slot], outcomes[slot])
 
 
-def _stream(policy: Streaming, game: _Game, pool: ThreadPoolExecutor) -> None:
-    slots = {id(env): slot for slot, env in enumerate(game.envs)}
-    abroad: dict[Future[Any], tuple[int, Generation]] = {}
+def _stream(policy: Streaming, batch: _Batch, pool: ThreadPoolExecutor) -> None:
+    slots = {id(env): slot for slot, env in enumerate(batch.envs)}
+    pending: dict[Future[Any], tuple[int, Generation]] = {}
 
-    def back(slot: int, generation: Generation, outcome: Any) -> None:
-        if game.record(slot, generation, outcome):
-            policy.leave(game.envs[slot])
-        if slot in game.running:
-            policy.submit(game.running[slot][1], game.envs[slot])
+    def finish_step(slot: int, generation: Generation, outcome: Any) -> None:
+        if batch.record(slot, generation, outcome):
+            policy.leave(batch.envs[slot])
+        if slot in batch.running:
+            policy.submit(batch.running[slot][1], batch.envs[slot])
 
-    for slot, (_, observation, _) in list(game.running.items()):
-        policy.submit(observation, game.envs[slot])
-    while game.running:
-        if len(abroad) == len(game.running):  # the model has nothing to do
-            with game.profiler("tools"):
-                wait(abroad, return_when=FIRST_COMPLETED)
-        for future in [one for one in abroad if one.done()]:
-            back(*abroad.pop(future), future.result())
-        if len(abroad) == len(game.running):
+    for slot, (_, observation, _) in list(batch.running.items()):
+        policy.submit(observation, batch.envs[slot])
+    while batch.running:
+        if len(pending) == len(batch.running):  # the model has nothing to do
+            with batch.profiler("tools"):
+                wait(pending, return_when=FIRST_COMPLETED)
+        for future in [future for future in pending if future.done()]:
+            finish_step(*pending.pop(future), future.result())
+        if len(pending) == len(batch.running):
             continue
         for env, generation in policy.poll():
             slot = slots[id(env)]
-            if game.apart(slot, generation):
-                abroad[pool.submit(game.step, slot, generation)] = (slot, generation)
+            if batch.in_thread(slot, generation):
+                pending[pool.submit(batch.step, slot, generation)] = (slot, generation)
                 continue
-            with game.profiler("tools"):
-                outcome = game.step(slot, generation)
-            back(slot, generation, outcome)
+            with batch.profiler("tools"):
+                outcome = batch.step(slot, generation)
+            finish_step(slot, generation, outcome)

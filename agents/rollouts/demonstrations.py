@@ -1,8 +1,8 @@
-"""Demonstrations as JSON Lines, in the conversational form with tool calls that ``datasets`` and TRL read.
+"""Demonstrations as JSON Lines, in the conversational format with tool calls that ``datasets`` and TRL read.
 
 One line is one episode: ``messages`` (the roles ``user``, ``assistant`` with ``tool_calls``, and ``tool``), ``tools`` (a JSON string with
-the list of function schemas: tables would fill schemas of different shape with nulls, and TRL reads either form), and what the
-episode was: ``task_id``, ``tags``, ``success``, ``steps``, ``mistakes``. The arguments of calls differ in shape, too: load the file
+the list of function schemas: tables would fill schemas of different shape with nulls, and TRL reads either form), and about the
+episode: ``task_id``, ``tags``, ``success``, ``steps``, ``mistakes``. The arguments of calls differ in shape, too: load the file
 with ``load_dataset("json", data_files=…, on_mixed_types="use_json")`` of ``datasets`` 4.7 or later.
 """
 
@@ -31,17 +31,17 @@ def demonstrations(
     """Yield demonstrations of a suite, from its first task on.
 
     Args:
-        suite: It must know its solutions.
-        count: How many; fewer where the suite has no more tasks that are covered.
+        suite: It must have solutions.
+        count: Number of demonstrations; fewer if the suite has no more tasks that are covered.
         noise: Probability that a step is a random valid call instead of the solution's next one. The solution then goes on from
             there; an episode that ``finish`` or lasting harm ended without success is left out, so that every line shows how to succeed.
         most_depth: Cover only tasks up to this depth (their tag ``depth``).
-        deeper: Share of the deeper tasks that is covered nevertheless.
+        deeper: Share of the deeper tasks that are covered nevertheless.
         seed: Seeds the noise and the choice of deeper tasks.
 
     Raises:
         InvalidArgument: A number is out of range.
-        NotSupported: The suite knows no solutions.
+        NotSupported: The suite has no solutions.
     """
     if not suite.has_solution:
         raise NotSupported(f"suite {suite.name!r} knows no solutions, so there is nothing to demonstrate")
@@ -62,9 +62,9 @@ def demonstrations(
             solution = env.solution()
             if not solution:
                 break
-            errs = rng.random() < noise
-            mistakes += errs
-            *_, terminated, truncated, info = env.step(random_caller(env, rng) if errs else solution[0])
+            is_mistake = rng.random() < noise
+            mistakes += is_mistake
+            *_, terminated, truncated, info = env.step(random_caller(env, rng) if is_mistake else solution[0])
             ended = terminated or truncated
         if not ended or info["success"] < 1.0:
             continue
@@ -79,10 +79,10 @@ def conversation(episode: Sequence[Transition], tools: str, mistakes: int = 0) -
     """Return one episode as a line of the file."""
     task = episode[0].task
     messages: list[dict[str, Any]] = [{"role": "user", "content": task.instruction}]
-    for one in episode:
-        function = one.action.as_dict() if isinstance(one.action, ToolCall) else {"name": "", "arguments": {}}
+    for transition in episode:
+        function = transition.action.as_dict() if isinstance(transition.action, ToolCall) else {"name": "", "arguments": {}}
         messages.append({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]})
-        messages.append({"role": "tool", "name": function["name"], "content": one.result.content})
+        messages.append({"role": "tool", "name": function["name"], "content": transition.result.content})
     outcome = episode[-1].outcome
     return {
         "messages": messages,
@@ -100,7 +100,7 @@ def write_demonstrations(lines: Iterator[dict[str, Any]], path: Path, on_line: C
 
     Args:
         lines: From ``demonstrations``.
-        path: The file; it is replaced when all lines are written, so a broken run leaves nothing half done.
+        path: The file; it is replaced once all lines are written, so an interrupted run leaves no partial file.
         on_line: Called with the number of lines so far.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Evaluation: play held-out tasks, and say how well it went with intervals. Denominators are always all tasks played."""
+"""Evaluation: play held-out tasks and measure success with intervals. Denominators are always all tasks played."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ __all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_c
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation measured."""
+    """Results of an evaluation."""
 
     episodes: int
     success: float
-    """Mean verdict over all episodes."""
+    """Mean success over all episodes, 0 to 1."""
     success_low: float
     """Lower end of the 95 % bootstrap interval."""
     success_high: float
+    """Its upper end."""
     call_success: float
     """Share of calls without an error."""
     call_accuracy: float
@@ -52,12 +53,12 @@ class Report:
     steps_over_oracle: float | None = None
     """Calls made per call of the suite's solution, the mean over all tasks, solved or not; None without a solution."""
     hallucinated: float = 0.0
-    """Share of calls of a tool that does not exist."""
+    """Share of calls of tools that do not exist."""
     repeated: float = 0.0
-    """Share of calls that repeat, argument by argument, an earlier one of the same episode that had no error."""
+    """Share of calls that repeat an earlier call of the same episode, with the same arguments, that had no error."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON takes it."""
+        """Return the report as a JSON object."""
         return asdict(self)
 
 
@@ -71,7 +72,7 @@ def evaluate(
     width: int = 64,
     on_done: Callable[[Trajectory], None] | None = None,
 ) -> tuple[Report, list[Trajectory]]:
-    """Play one episode of each task and measure them, against the suite's solutions where it knows some; arguments as for ``rollout_tasks``."""
+    """Play one episode of each task and measure them, against the suite's solutions if it has some; arguments as for ``rollout_tasks``."""
     trajectories = rollout_tasks(policy, suite, tasks, shaper=shaper, max_steps=max_steps, width=width, on_done=on_done)
     return summarize(trajectories, oracle_calls(suite, tasks)), trajectories
 
@@ -89,12 +90,12 @@ def rollout_tasks(
     """Play one episode of each task and return them in order, with the rewards that are known in hindsight.
 
     Args:
-        policy: What acts.
-        suite: Where the tasks come from.
+        policy: Chooses the actions.
+        suite: Source of the tasks.
         tasks: Indices into the suite.
-        shaper: Only for the reward that is reported, also the part that is known in hindsight; its running statistics stay as they are.
+        shaper: Only for the reward that is reported, its hindsight part included; its running statistics are not updated.
         max_steps: Overrides the tasks' step budgets.
-        width: Episodes played side by side.
+        width: Number of episodes in parallel.
         on_done: Called with each trajectory as it ends.
     """
     made = make_shaper(shaper)
@@ -116,19 +117,19 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
 
     Args:
         trajectories: At least one.
-        oracle: Task id -> tools that its solution calls, see ``oracle_calls``; tasks that it lacks count in no recall.
+        oracle: Task id -> tools that its solution calls, see ``oracle_calls``; tasks that it lacks are left out of the recall.
     """
     success = np.array([trajectory.success for trajectory in trajectories])
     steps = [step for trajectory in trajectories for step in trajectory.steps]
     errors = np.array([bool(step.transition.result.error) for step in steps])
     useful = np.array([contributed(step.transition) for step in steps])
     interval = bootstrap(success)
-    recalls, overheads = _against(trajectories, oracle or {})
+    recalls, overheads = _compare_with_oracle(trajectories, oracle or {})
     groups: dict[str, list[float]] = {}
     for trajectory in trajectories:
         for tag, value in trajectory.task.tags.items():
             groups.setdefault(f"{tag}={value}", []).append(trajectory.success)
-    rewards = [sum(trajectory.rewards) for trajectory in trajectories if not trajectory.masked.all()]  # a missing reward is no 0
+    rewards = [sum(trajectory.rewards) for trajectory in trajectories if not trajectory.masked.all()]  # a missing reward is not 0
     return Report(
         episodes=len(trajectories),
         success=float(success.mean()),
@@ -148,15 +149,15 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
     )
 
 
-def _against(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]]) -> tuple[list[float], list[float]]:
+def _compare_with_oracle(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]]) -> tuple[list[float], list[float]]:
     """Return recall and calls per oracle call of every trajectory whose solution is known."""
     recalls, overheads = [], []
-    for one in trajectories:
-        if calls := oracle.get(one.task.id):
+    for trajectory in trajectories:
+        if calls := oracle.get(trajectory.task.id):
             wanted = set(calls) - {"finish"}
-            called = {step.transition.action.name for step in one.steps if isinstance(step.transition.action, ToolCall)}
+            called = {step.transition.action.name for step in trajectory.steps if isinstance(step.transition.action, ToolCall)}
             recalls.append(len(wanted & called) / len(wanted) if wanted else 1.0)
-            overheads.append(len(one.steps) / len(calls))
+            overheads.append(len(trajectory.steps) / len(calls))
     return recalls, overheads
 
 
@@ -166,15 +167,15 @@ def _repeats(trajectory: Trajectory) -> int:
     for step in trajectory.steps:
         action = step.transition.action
         if isinstance(action, ToolCall):
-            said = json.dumps(action.as_dict(), sort_keys=True, default=repr)
-            count += said in seen
+            call = json.dumps(action.as_dict(), sort_keys=True, default=repr)
+            count += call in seen
             if not step.transition.result.error:
-                seen.add(said)
+                seen.add(call)
     return count
 
 
 def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Return what a training run logs about the episodes of an update, the parts of the reward included."""
+    """Return the numbers that a training run logs about the episodes of an update, the parts of the reward included."""
     report = summarize(trajectories)
     parts: dict[str, float] = {}
     rewarded = sum(not trajectory.masked.all() for trajectory in trajectories)
@@ -199,11 +200,11 @@ def oracle_calls(suite: TaskSuite, tasks: Sequence[int]) -> dict[str, tuple[str,
     """Return task id -> the tools that the suite's own solution calls, in order, ``finish`` included; empty for suites without solutions."""
     if not suite.has_solution:
         return {}
-    env, found = StepToolEnv(suite, "final"), {}
+    env, calls = StepToolEnv(suite, "final"), {}
     for index in set(tasks):
         env.reset(options={"task": index})
-        found[env.task.id] = tuple(call.name for call in env.solution())
-    return found
+        calls[env.task.id] = tuple(call.name for call in env.solution())
+    return calls
 
 
 def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
@@ -213,14 +214,15 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]
         InvalidArgument: The tasks were played different numbers of times.
     """
     solved: dict[str, list[bool]] = {}
-    for one in trajectories:
-        solved.setdefault(one.task.id, []).append(one.success >= 1.0)
-    plays = {len(each) for each in solved.values()}
+    for trajectory in trajectories:
+        solved.setdefault(trajectory.task.id, []).append(trajectory.success >= 1.0)
+    plays = {len(outcomes) for outcomes in solved.values()}
     if len(plays) != 1:
         raise InvalidArgument(f"every task must be played the same number of times, got {sorted(plays)}")
     (n,) = plays
     rates = {"pass@k": pass_any, "pass^k": pass_all}
-    return {name: {str(k): float(np.mean([rate(n, sum(each), k) for each in solved.values()])) for k in range(1, n + 1)} for name, rate in rates.items()}
+    counts = [sum(outcomes) for outcomes in solved.values()]
+    return {name: {str(k): float(np.mean([rate(n, count, k) for count in counts])) for k in range(1, n + 1)} for name, rate in rates.items()}
 
 
 def contributed(transition: Transition) -> bool:

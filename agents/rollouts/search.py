@@ -1,6 +1,6 @@
-"""Search at inference: one greedy episode, depth-first search over snapshots, or the best of several by value.
+"""Search at inference time: one greedy episode, depth-first search over snapshots, or the best of several episodes by value.
 
-Every search gets the same budget, counted in calls of the model: one call is one sampled action, whether it is used or not.
+All searches get the same budget, counted in model calls: one call is one sampled action, whether it is used or not.
 
 ``greedy`` (``cot``): the most likely call at every step. ``dfsdt``: depth-first search as in ToolLLM (arXiv 2307.16789) with the
 width of the paper: a node has up to ``width`` children, the first one greedy, the others sampled and different from it; the
@@ -28,19 +28,20 @@ from ..trajectory import Generation, Step, Trajectory
 __all__ = ["SEARCHES", "Searched", "search"]
 
 BUDGET = 30
-"""Calls of the model per task: ``max_query_count`` of the paper's search."""
+"""Model calls per task: ``max_query_count`` of the paper's search."""
 RETRIES = 2
-"""Samples that may be spent on a child that differs from its siblings."""
+"""Extra samples that may be spent on a child that differs from its siblings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """The episode that a search settled on, and what it took to find it."""
+    """The episode that a search chose, and its cost."""
 
     trajectory: Trajectory
     calls: int
-    """Calls of the model."""
+    """Model calls."""
     env_steps: int
+    """Steps of the environment, those of abandoned branches included."""
     tokens: int
     """Tokens read and written by the model."""
 
@@ -73,20 +74,20 @@ class _Task:
         return Step(generation, self.env.episode[-1], info["reward_parts"], info["masked"]), terminated or truncated
 
 
-Asking: TypeAlias = Generator[bool, Generation, Trajectory]
-"""A search: yields whether it wants the most likely action (True) or a sample, gets it, and returns an episode."""
+Search: TypeAlias = Generator[bool, Generation, Trajectory]
+"""A search as a generator: yields whether it needs the most likely action (True) or a sample, is sent it, and returns an episode."""
 
 
-def greedy(task: _Task, index: int, width: int) -> Asking:
+def greedy(task: _Task, index: int, width: int) -> Search:
     """Play one episode of the most likely actions."""
     task.reset(index)
     return (yield from _episode(task, True))
 
 
-def dfsdt(task: _Task, index: int, width: int) -> Asking:
+def dfsdt(task: _Task, index: int, width: int) -> Search:
     """Search depth first for an answer."""
     task.reset(index)
-    path: list[tuple[Snapshot, list[Action]]] = [(task.env.snapshot(), [])]  # the node of each depth: its state, what was tried there
+    path: list[tuple[Snapshot, list[Action]]] = [(task.env.snapshot(), [])]  # the node at each depth: its state, and the actions tried there
     steps: list[Step] = []
     first: Trajectory | None = None
     while path and task.calls < task.budget:
@@ -116,16 +117,16 @@ def dfsdt(task: _Task, index: int, width: int) -> Asking:
     return Trajectory(tuple(steps))  # the budget ended on the first branch: an episode without an end, not solved
 
 
-def best_of_n(task: _Task, index: int, width: int) -> Asking:
+def best_of_n(task: _Task, index: int, width: int) -> Search:
     """Play episodes until the budget is used and return the most promising one."""
     found: list[Trajectory] = []
     while not found or task.calls < task.budget:
         task.reset(index)
         found.append((yield from _episode(task, not found)))
-    return max(found, key=lambda one: (_answers(one), one.steps[-1].generation.value))  # of equals the first
+    return max(found, key=lambda trajectory: (_answers(trajectory), trajectory.steps[-1].generation.value))  # the first of equals
 
 
-SEARCHES: dict[str, Callable[[_Task, int, int], Asking]] = {"greedy": greedy, "cot": greedy, "dfsdt": dfsdt, "best-of-n": best_of_n}
+SEARCHES: dict[str, Callable[[_Task, int, int], Search]] = {"greedy": greedy, "cot": greedy, "dfsdt": dfsdt, "best-of-n": best_of_n}
 """Name -> search."""
 
 
@@ -142,18 +143,18 @@ def search(
     parallel: int = 64,
     on_done: Callable[[Trajectory], None] | None = None,
 ) -> list[Searched]:
-    """Search an episode of each task; the model is asked for many searches at once.
+    """Search an episode of each task; the model works on many searches at once.
 
     Args:
         name: One of ``SEARCHES``.
         policies: ``{True: the greedy policy, False: the one that samples}``.
-        suite: Where the tasks come from.
-        tasks: Indices into it.
-        budget: Calls of the model per task.
-        width: Children of a node.
+        suite: Source of the tasks.
+        tasks: Indices into the suite.
+        budget: Model calls per task.
+        width: Most children of a node.
         shaper: For the rewards that are recorded; no search looks at them.
         max_steps: Overrides the tasks' step budgets.
-        parallel: Searches side by side.
+        parallel: Number of searches in parallel.
         on_done: Called with each trajectory as its search ends.
 
     Raises:
@@ -166,40 +167,40 @@ def search(
         raise InvalidArgument(f"budget and width must be at least 1, got {budget} and {width}")
     results: list[Searched | None] = [None] * len(tasks)
     waiting = list(reversed(range(len(tasks))))
-    running: dict[int, tuple[_Task, Asking, bool]] = {}
+    running: dict[int, tuple[_Task, Search, bool]] = {}
 
     def start(env: StepToolEnv) -> None:
         if waiting:
-            place = waiting.pop()
+            position = waiting.pop()
             task = _Task(env, budget)
-            asking = SEARCHES[name](task, tasks[place], width)
-            running[place] = (task, asking, next(asking))
+            searcher = SEARCHES[name](task, tasks[position], width)
+            running[position] = (task, searcher, next(searcher))
 
     for _ in range(min(parallel, len(tasks))):
         start(StepToolEnv(suite, shaper, max_steps=max_steps))
     while running:
-        for wish in (True, False):
-            places = [place for place, (_, _, wants) in running.items() if wants is wish]
-            if not places:
+        for most_likely in (True, False):
+            positions = [position for position, (_, _, wants) in running.items() if wants is most_likely]
+            if not positions:
                 continue
-            chosen = [running[place] for place in places]
-            generations = policies[wish].act([task.observation for task, _, _ in chosen], [task.env for task, _, _ in chosen])
-            for place, (task, asking, _), generation in zip(places, chosen, generations, strict=True):
+            chosen = [running[position] for position in positions]
+            generations = policies[most_likely].act([task.observation for task, _, _ in chosen], [task.env for task, _, _ in chosen])
+            for position, (task, searcher, _), generation in zip(positions, chosen, generations, strict=True):
                 task.calls += 1
                 task.tokens += len(generation.prompt_ids) + len(generation.token_ids)
                 try:
-                    running[place] = (task, asking, asking.send(generation))
+                    running[position] = (task, searcher, searcher.send(generation))
                 except StopIteration as end:
-                    del running[place]
-                    results[place] = Searched(end.value, task.calls, task.env_steps, task.tokens)
+                    del running[position]
+                    results[position] = Searched(end.value, task.calls, task.env_steps, task.tokens)
                     if on_done is not None:
                         on_done(end.value)
                     start(task.env)
-    return [one for one in results if one is not None]
+    return [result for result in results if result is not None]
 
 
-def _episode(task: _Task, most_likely: bool) -> Asking:
-    """Play an episode to its end, or to that of the budget."""
+def _episode(task: _Task, most_likely: bool) -> Search:
+    """Play an episode until it ends or the budget is used."""
     steps: list[Step] = []
     ended = False
     while not ended and (not steps or task.calls < task.budget):
@@ -209,7 +210,7 @@ def _episode(task: _Task, most_likely: bool) -> Asking:
 
 
 def _child(task: _Task, tried: Sequence[Action]) -> Generator[bool, Generation, Generation | None]:
-    """Ask for an action that was not tried yet: the first one greedy, the others sampled, a few times at most."""
+    """Request an action that was not tried yet, a few times at most: the first child is greedy, the others are sampled."""
     for _ in range(1 + RETRIES * bool(tried)):
         if task.calls >= task.budget:
             return None
@@ -220,6 +221,6 @@ def _child(task: _Task, tried: Sequence[Action]) -> Generator[bool, Generation, 
 
 
 def _answers(trajectory: Trajectory) -> bool:
-    """Whether the agent ended the episode with an answer, whatever it is worth."""
+    """Return whether the agent ended the episode with an answer, correct or not."""
     action = trajectory.steps[-1].transition.action
     return trajectory.terminated and isinstance(action, ToolCall) and not action.arguments.get("give_up", False)

@@ -36,12 +36,12 @@ def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Int
         seed: The interval is the same for the same values and seed.
 
     Raises:
-        InvalidArgument: There is no value, or they have another shape.
+        InvalidArgument: There is no value, or the shape is another.
     """
     x = _table(values)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    for first in range(0, resamples, 200):  # in blocks: memory stays small
+    for first in range(0, resamples, 200):  # in blocks, to bound the memory
         count = min(200, resamples - first)
         per_task = x[rng.integers(len(x), size=(count, len(x)))].mean(axis=1) if len(x) > 1 else np.broadcast_to(x[0], (count, x.shape[1]))
         tasks = rng.integers(x.shape[1], size=(count, x.shape[1]))
@@ -50,35 +50,35 @@ def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Int
     return Interval(float(x.mean()), float(low), float(high))
 
 
-def paired(one: ArrayLike, other: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Return the mean difference ``one - other`` with its interval, paired on the same tasks and seeds.
+def paired(values: ArrayLike, baseline: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the mean difference ``values - baseline`` with its interval, paired on the same tasks and seeds.
 
     What makes a task hard for both cancels out, so that the interval is narrower than two separate ones would suggest.
 
     Args:
-        one: (tasks,) or (seeds, tasks).
-        other: The same shape, the same tasks and seeds in the same order.
+        values: (tasks,) or (seeds, tasks).
+        baseline: The same shape, the same tasks and seeds in the same order.
         resamples: As for ``bootstrap``.
         seed: As for ``bootstrap``.
 
     Raises:
         InvalidArgument: The shapes differ.
     """
-    a, b = _table(one), _table(other)
+    a, b = _table(values), _table(baseline)
     if a.shape != b.shape:
         raise InvalidArgument(f"paired values must have the same shape (seeds, tasks), got {a.shape} and {b.shape}")
     return bootstrap(a - b, resamples=resamples, seed=seed)
 
 
-def paired_shares(one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Return the difference ``one - other`` of two shares with its interval, paired on the same tasks and seeds.
+def paired_shares(counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the difference ``counts - baseline`` of two shares with its interval, paired on the same tasks and seeds.
 
     A share is taken over all events of a seed, such as the calls of all its episodes, then averaged over seeds; long episodes count
     for more, unlike in a mean over tasks. Tasks and seeds are drawn as in ``bootstrap``, the same ones for both.
 
     Args:
-        one: How many events of each task had it, and how many there were; each (tasks,) or (seeds, tasks).
-        other: The same shapes, the same tasks and seeds in the same order.
+        counts: How many events of each task count, and how many there were; each (tasks,) or (seeds, tasks).
+        baseline: The same shapes, the same tasks and seeds in the same order.
         resamples: As for ``bootstrap``.
         seed: As for ``bootstrap``.
 
@@ -88,18 +88,18 @@ def paired_shares(one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, Arra
     >>> paired_shares(([1, 3], [2, 4]), ([1, 1], [2, 2])).mean  # 4 of 6 against 2 of 4
     0.16666666666666663
     """
-    counts = [_table(values) for pair in (one, other) for values in pair]
-    if len({each.shape for each in counts}) > 1:
-        raise InvalidArgument(f"counts must have the same shape (seeds, tasks), got {', '.join(str(each.shape) for each in counts)}")
-    if not all(each.sum(axis=1).all() for each in counts[1::2]):
+    tables = [_table(values) for pair in (counts, baseline) for values in pair]
+    if len({table.shape for table in tables}) > 1:
+        raise InvalidArgument(f"counts must have the same shape (seeds, tasks), got {', '.join(str(table.shape) for table in tables)}")
+    if not all(table.sum(axis=1).all() for table in tables[1::2]):
         raise InvalidArgument("a share needs events, got a seed without any")
-    (seeds, tasks), rng = counts[0].shape, np.random.default_rng(seed)
+    (seeds, tasks), rng = tables[0].shape, np.random.default_rng(seed)
 
     def difference(drawn: Floats) -> Floats:
-        """(resamples, seeds) from how often each task was drawn, (resamples, tasks)."""
-        hit, all_, other_hit, other_all = (drawn @ each.T for each in counts)
+        """Return (resamples, seeds) for how often each task was drawn, (resamples, tasks)."""
+        hits, events, baseline_hits, baseline_events = (drawn @ table.T for table in tables)
         with np.errstate(invalid="ignore"):  # a resample without any event has no share
-            return np.asarray(hit / all_ - other_hit / other_all)
+            return np.asarray(hits / events - baseline_hits / baseline_events)
 
     drawn = np.stack([np.bincount(rng.integers(tasks, size=tasks), minlength=tasks) for _ in range(resamples)]).astype(np.float64)
     per_seed = difference(drawn)
@@ -132,7 +132,7 @@ def pass_all(plays: int, solved: int, k: int) -> float:
 
         C(c, k) / C(n, k)
 
-    Source: Yao et al., "τ-bench" (arXiv 2406.12045), section 3.
+    Source: Yao et al., "τ-bench" (arXiv 2406.12045), section 3. Arguments as for ``pass_any``.
 
     >>> pass_all(4, 3, 2)
     0.5

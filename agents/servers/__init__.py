@@ -1,1 +1,1 @@
-"""Other programs behind HTTP: the client, the hand-over of weights, the judge."""
+"""Model servers over HTTP: the client, the handover of weights, the judge."""

@@ -1,11 +1,11 @@
-"""``ChatClient``: asks an OpenAI-compatible chat endpoint, and keeps going when the endpoint misbehaves.
+"""``ChatClient``: a client for OpenAI-compatible chat endpoints that keeps going when the endpoint fails.
 
-``Exchange`` does the sending: shared connections, a bounded number of requests in flight, a time limit per attempt, retries
-with back-off. Here are the endpoint's address and key, what an answer means, and a cache on disk keyed by the canonical
-request. What is not there: streaming, tools that are really called, several endpoints.
+``Exchange`` sends the requests: shared connections, a bounded number of requests in flight, a time limit per attempt, retries
+with backoff. This module adds the endpoint's address and key, the meaning of answers, and a cache on disk keyed by the canonical
+request. What it leaves out: streaming, calling tools, several endpoints.
 
-The key comes from an environment variable. It is sent in a header and nowhere else: texts of errors and cached answers are
-searched for it, so that not even a server that sends it back can put it into a log or a file.
+The key comes from an environment variable. It is sent in a header and nowhere else: it is removed from error
+messages and cached answers, so that not even a server that echoes it can put it into a log or a file.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ __all__ = ["ChatClient", "Failure"]
 T = TypeVar("T")
 
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses that may pass."""
+"""HTTP statuses of transient faults."""
 _MOST_BYTES = 8_000_000
-"""An answer that is longer is nonsense."""
+"""Longer answers are invalid."""
 
 
 class ChatClient:
-    """Asks a chat endpoint; may be used from several threads.
+    """A client of a chat endpoint; may be used from several threads.
 
     Args:
         endpoint: Base address such as ``http://127.0.0.1:8000/v1``; requests go to ``/chat/completions`` below it.
         key_env: Name of the environment variable that holds the key. If it is not set, no key is sent.
         timeout: Seconds for one attempt, from connecting to the last byte.
-        attempts: How often a request is sent at most.
+        attempts: Most times that a request is sent.
         backoff: Seconds before the second attempt; doubled each time, with jitter, at most ``longest_wait``.
-        longest_wait: Most seconds between two attempts, also if the server asks for more (``Retry-After``).
+        longest_wait: Most seconds between two attempts, even if the server asks for more (``Retry-After``).
         concurrency: Most requests in flight.
-        cache: Folder of the cache; None keeps none.
+        cache: Folder of the cache; None: no cache.
 
     Raises:
         MissingExtra: The package httpx2 is not installed.
-        InvalidArgument: The address is none, a number is out of range, or the key cannot be sent in a header.
+        InvalidArgument: The endpoint is no valid address, a number is out of range, or the key cannot be sent in a header.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ChatClient:
 
     @property
     def failures(self) -> Counter[str]:
-        """Kind of failure -> how many attempts ended so; ``"given up"`` counts requests."""
+        """Kind of failure -> number of attempts that failed so; ``"given up"`` counts requests."""
         return self._exchange.failures
 
     def __repr__(self) -> str:
@@ -103,27 +103,27 @@ class ChatClient:
         self._exchange.close()
 
     def ask_all(self, requests: Sequence[tuple[Mapping[str, Any], int]], read: Callable[[int, Mapping[str, Any]], T]) -> list[T | Failure]:
-        """Ask many requests, ``concurrency`` at a time; a request that is given up yields its ``Failure``.
+        """Send many requests, ``concurrency`` at a time; for a request that is given up, the result is its ``Failure``.
 
         Args:
-            requests: Pairs of a request's body, as JSON takes it, and a number that tells samples of one request apart.
-            read: From the request's place in the list and the assistant's message to what is wanted; raises ``ValueError``
-                if the message is nonsense, which is then asked for again and not cached.
+            requests: Pairs of a request's JSON body and a number that tells samples of the same request apart.
+            read: Parses an answer, from the request's index in the list and the assistant's message. It raises ``ValueError`` if
+                the message is invalid; the request is then sent again, and the message is not cached.
         """
         with ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix="steptool-chat") as pool:
-            return list(pool.map(lambda place: self._ask(*requests[place], lambda message: read(place, message)), range(len(requests))))
+            return list(pool.map(lambda index: self._ask(*requests[index], lambda message: read(index, message)), range(len(requests))))
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T] = lambda content: content) -> T | Failure:
         """Send one request to another address of the server, with the same retries and limits; never cached.
 
         Args:
             path: Below ``root``, such as ``/v1/completions``.
-            body: As JSON takes it.
-            read: From the answer, as JSON or else as text, to what is wanted; raises ``ValueError`` if the answer is nonsense,
-                which is then asked for again.
+            body: The JSON body.
+            read: Parses the answer, which is decoded from JSON, or else a text. It raises ``ValueError`` if the answer is invalid;
+                the request is then sent again.
         """
 
-        def understand(answer: Answer) -> T:
+        def parse(answer: Answer) -> T:
             text = self._content(answer).decode("utf-8", "replace")
             try:
                 content = json.loads(text)
@@ -131,7 +131,7 @@ class ChatClient:
                 content = text
             return read(content)
 
-        return self._exchange.send(Request("POST", self.root + path, dict(body)), understand)
+        return self._exchange.send(Request("POST", self.root + path, dict(body)), parse)
 
     # ---------------------------------------------------------------- one request
     def _ask(self, body: Mapping[str, Any], sample: int, read: Callable[[Mapping[str, Any]], T]) -> T | Failure:
@@ -141,16 +141,16 @@ class ChatClient:
             try:
                 return read(message)
             except ValueError:
-                pass  # written by another version, or damaged: asked for again, and overwritten
+                pass  # written by another version, or damaged: the request is sent again, and the entry overwritten
 
-        def understand(answer: Answer) -> T:
+        def parse(answer: Answer) -> T:
             message = _message(self._content(answer))
             value = read(message)
             if path is not None:
                 self._store(path, message)
             return value
 
-        return self._exchange.send(Request("POST", self.url, dict(body)), understand)
+        return self._exchange.send(Request("POST", self.url, dict(body)), parse)
 
     def _content(self, answer: Answer) -> bytes:
         """Return the body of an answer with status 200."""
@@ -180,7 +180,7 @@ def _message(content: bytes) -> Mapping[str, Any]:
         raise ValueError(f"it is no chat completion: {type(fault).__name__}: {fault}") from None
     if not isinstance(message, dict):
         raise ValueError(f"its message is no object: {message!r:.80}")
-    # What servers send beside the message about its tokens belongs to it.
+    # Servers send what belongs to the tokens of the message beside it.
     return message | {key: choice[key] for key in ("logprobs", "token_ids") if choice.get(key) is not None}
 
 

@@ -48,9 +48,9 @@ _FUNCTION = {
 class PaperJudge:
     """r_t = ½·SC_t + ½·Con_t/5 for every call, IsSolved for the answer, all three judged by a chat model in hindsight.
 
-    Several judgements of an episode are averaged. One that fails or makes no sense (a wrong number of grades, a grade out of
-    range) is left out; with less than ``least`` left, the rewards of the whole episode are missing: its steps are masked
-    and counted (``missing``), never paid 0. An episode without an answer is not solved, whatever the judge says.
+    Several judgments of an episode are averaged. A judgment that fails or is invalid (a wrong number of grades, a grade out of
+    range) is left out; with fewer than ``least`` left, the rewards of the whole episode are missing: its steps are masked
+    and the episode is counted (``missing``); a missing reward is not 0. An episode without an answer is not solved, whatever the judge says.
 
     It can be farmed like ``paper-rules``: step rewards are never negative, so calls that the judge finds successful pay, needed
     or not. ``steptool audit --shaper paper-judge --shaper-option endpoint=… --shaper-option model=…`` shows how.
@@ -58,14 +58,14 @@ class PaperJudge:
     Args:
         endpoint: An OpenAI-compatible endpoint, such as ``http://127.0.0.1:8000/v1``.
         model: The model's name there.
-        judgements: Judgements per episode.
-        least: How many of them must have come back for a reward to count.
+        judgements: Judgments per episode.
+        least: Fewest valid judgments with which an episode has rewards.
         temperature: The judge's temperature.
-        max_result_chars: Results are cut to this length.
+        max_result_chars: Results are cut to this length, in characters.
         key_env, timeout, attempts, backoff, concurrency, cache: See ``ChatClient``.
 
     Raises:
-        InvalidArgument: A number is out of range, or the endpoint is no address.
+        InvalidArgument: A number is out of range, or the endpoint is no valid address.
         MissingExtra: The package httpx2 is not installed.
     """
 
@@ -89,39 +89,39 @@ class PaperJudge:
         self.model, self.judgements, self.least, self.temperature, self.max_result_chars = model, judgements, least, temperature, max_result_chars
         self.client = ChatClient(endpoint, key_env=key_env, timeout=timeout, attempts=attempts, backoff=backoff, concurrency=concurrency, cache=cache)
         self.missing = 0
-        """Episodes whose rewards are missing, so far."""
+        """Number of episodes whose rewards are missing."""
 
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
-        return {"sc": 0.0, "con": 0.0, "solved": 0.0}  # nothing is known before the judge has spoken
+        return {"sc": 0.0, "con": 0.0, "solved": 0.0}  # nothing is known before the judge has answered
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[Mapping[str, float] | None]]:
-        return [self._label(transitions, said) for transitions, said in zip(episodes, self.judge(episodes), strict=True)]
+        return [self._label(transitions, judgements) for transitions, judgements in zip(episodes, self.judge(episodes), strict=True)]
 
     def judge(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Judgement]]:
-        """Return the judgements of each episode that came back and make sense; all requests of all episodes run together."""
-        calls = [sum(not is_answer(one) for one in transitions) for transitions in episodes]
+        """Return the valid judgments of each episode; the requests of all episodes are sent together."""
+        calls = [sum(not is_answer(transition) for transition in transitions) for transitions in episodes]
         bodies = [self.request(transitions) for transitions in episodes]
         requests = [(body, sample) for body in bodies for sample in range(self.judgements)]
-        answers = self.client.ask_all(requests, lambda place, message: _judgement(message, calls[place // self.judgements]))
+        answers = self.client.ask_all(requests, lambda index, message: _judgement(message, calls[index // self.judgements]))
         groups = [answers[number * self.judgements : (number + 1) * self.judgements] for number in range(len(episodes))]
-        return [[one for one in group if not isinstance(one, Failure)] for group in groups]
+        return [[answer for answer in group if not isinstance(answer, Failure)] for group in groups]
 
     def request(self, transitions: Sequence[Transition]) -> dict[str, Any]:
-        """Return the body of the request about an episode."""
-        calls = [one for one in transitions if not is_answer(one)]
-        lines = [f"Call {number}: {self._told(one)}" for number, one in enumerate(calls, 1)]
+        """Return the JSON body of the request about an episode."""
+        calls = [transition for transition in transitions if not is_answer(transition)]
+        lines = [f"Call {number}: {self._describe(call)}" for number, call in enumerate(calls, 1)]
         answer = final_answer(transitions) or "(none)"
-        told = "\n".join(["<request>", transitions[0].task.instruction, "</request>", f"<calls count={len(calls)}>", *lines, "</calls>"])
+        prompt = "\n".join(["<request>", transitions[0].task.instruction, "</request>", f"<calls count={len(calls)}>", *lines, "</calls>"])
         return {
             "model": self.model,
             "temperature": self.temperature,
             "max_tokens": 1000,
-            "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": f"{told}\n<answer>\n{answer}\n</answer>"}],
+            "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": f"{prompt}\n<answer>\n{answer}\n</answer>"}],
             "tools": [_FUNCTION],
             "tool_choice": {"type": "function", "function": {"name": "grade_steps"}},
         }
 
-    def _told(self, transition: Transition) -> str:
+    def _describe(self, transition: Transition) -> str:
         action = transition.action
         call: Any = {"unreadable": action.text} if isinstance(action, Malformed) else action.as_dict()
         result = transition.result.content
@@ -129,11 +129,11 @@ class PaperJudge:
             result = f"{result[: self.max_result_chars]}..."
         return json.dumps({**call, "response": result}, ensure_ascii=False)
 
-    def _label(self, transitions: Sequence[Transition], said: Sequence[Judgement]) -> list[Mapping[str, float] | None]:
-        if len(said) < self.least:
+    def _label(self, transitions: Sequence[Transition], judgements: Sequence[Judgement]) -> list[Mapping[str, float] | None]:
+        if len(judgements) < self.least:
             self.missing += 1
             return [None] * len(transitions)
-        calls, solved = aggregate(said)
+        calls, solved = aggregate(judgements)
         grades = iter(calls)
         steps: list[Mapping[str, float] | None] = []
         for t, transition in enumerate(transitions):
@@ -144,11 +144,15 @@ class PaperJudge:
 
 
 def _judgement(message: Mapping[str, Any], calls: int) -> Judgement:
-    """Read the judge's function call, or JSON in its text; raises ``ValueError`` if it makes no sense."""
+    """Parse the judge's function call, or JSON in its text.
+
+    Raises:
+        ValueError: The grades are missing or invalid.
+    """
     try:
         text = message["tool_calls"][0]["function"]["arguments"] if message.get("tool_calls") else message["content"]
-        said = text if isinstance(text, dict) else json.loads(text)
-        succeeded, contributions, status = (said[name] for name in _FUNCTION["function"]["parameters"]["required"])  # type: ignore[index]
+        report = text if isinstance(text, dict) else json.loads(text)
+        succeeded, contributions, status = (report[name] for name in _FUNCTION["function"]["parameters"]["required"])  # type: ignore[index]
     except (LookupError, TypeError, RecursionError) as fault:
         raise ValueError(f"the grades are not there: {type(fault).__name__}: {fault}") from None
     for name, grades in (("succeed_tool_calling", succeeded), ("contribution_to_final_answer", contributions)):

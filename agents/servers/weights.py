@@ -1,16 +1,16 @@
-"""``HandOver``: after an update, the policy's weights go to the model servers that play, by way of a folder.
+"""``HandOver``: after an update, the policy's weights go to the model servers that play, through a folder.
 
-The folder must be at the same path for the trainer and the servers: one machine, or a shared file system.
+The folder must have the same path for the trainer and the servers: one machine, or a shared file system.
 
 - Adapters (``lora_rank > 0``) are saved as ``peft`` saves them, and loaded under a new name, one for each update:
-  ``POST /v1/load_lora_adapter`` and, for the one before, ``/v1/unload_lora_adapter``. A server keeps keys and values apart by
+  ``POST /v1/load_lora_adapter`` and, for the one before, ``/v1/unload_lora_adapter``. A server caches keys and values by
   adapter, so none of them outlives its weights. vLLM needs ``--enable-lora``, ``--max-lora-rank`` of at least the rank,
   ``--max-loras 2`` and the environment variable ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True``
   (docs.vllm.ai/en/latest/features/lora).
 - All weights (``lora_rank = 0``) are saved as ``transformers`` saves them; ``POST /collective_rpc`` with ``reload_weights`` and
   ``weights_path``, then ``/reset_prefix_cache``, which vLLM offers in its development mode (``VLLM_SERVER_DEV_MODE=1``).
 
-What it leaves out: sending weights from card to card, and servers that play with weights of several updates at a time.
+What it leaves out: sending weights from GPU to GPU, and servers that play with weights of several updates at a time.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ logger = logging.getLogger(__name__)
 
 
 class HandOver:
-    """Gives weights to servers. Not safe to use from several threads.
+    """Hands weights over to servers. Not safe to use from several threads.
 
     Args:
         servers: The endpoints, at least one; their addresses end in ``/v1``.
-        folder: Where the weights go, one folder an update within it; the newest and the one before it are kept.
-        model: What the servers call the model; adapters get a name of their own behind it.
+        folder: Where the weights are saved, in one folder for each update; the newest and the one before it are kept.
+        model: Name of the model on the servers; the names of adapters begin with it.
 
     Raises:
-        InvalidArgument: There is no server, or the model has no name.
+        InvalidArgument: There is no server, or the name of the model is empty.
     """
 
     def __init__(self, servers: Sequence[ChatClient], folder: str | os.PathLike[str], model: str) -> None:
@@ -53,21 +53,21 @@ class HandOver:
             raise InvalidArgument(f"expected at least one server and the name of the model there, got {len(servers)} servers and {model!r}")
         self.servers, self.folder, self.model = list(servers), Path(folder).absolute(), model
         self.failed = 0
-        """How often a server did not take weights."""
-        self._run = secrets.token_hex(4)  # two runs, or one that was started again, must not take each other's adapters for their own
+        """Number of handovers that a server did not take."""
+        self._run = secrets.token_hex(4)  # tells apart the adapters of two runs, or of one that was restarted
         self._loaded: dict[ChatClient, str] = {}
-        """The adapter that each server holds."""
+        """The adapter that each server has loaded."""
 
     def __call__(self, lm: LanguageModel, update: int) -> tuple[str, list[ChatClient]]:
         """Hand the weights over.
 
         Args:
-            lm: Whose weights.
-            update: A number that no other weights have had; part of the names of folder and adapter.
+            lm: The model whose weights are handed over.
+            update: Number of the update, a new one for each call; part of the names of folder and adapter.
 
         Returns:
-            What to ask the servers for (``"model"`` of a request), and those that hold these weights. The others are
-            counted, left alone with the weights that they have, and tried again next time.
+            The model's name for requests (``"model"``), and the servers that took the weights. The others are counted, keep the
+            weights that they have, and are tried again next time.
 
         Raises:
             Unavailable: No server took the weights.
@@ -76,8 +76,8 @@ class HandOver:
         name = f"{self.model}-{self._run}-{update}" if adapters else self.model
         path = export_model(lm, self.folder / f"update-{update}")
         with ThreadPoolExecutor(max_workers=len(self.servers)) as pool:
-            give = self._adapter if adapters else self._weights
-            answers = list(pool.map(lambda server: give(server, name, path), self.servers))
+            send = self._adapter if adapters else self._weights
+            answers = list(pool.map(lambda server: send(server, name, path), self.servers))
         failures = [answer for answer in answers if answer is not None]
         self.failed += len(failures)
         for failure in failures:
@@ -89,12 +89,12 @@ class HandOver:
 
     def _adapter(self, server: ChatClient, name: str, path: Path) -> Failure | None:
         answer = server.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
-        if isinstance(answer, Failure) and "already been loaded" not in str(answer):  # by an attempt whose answer was lost
+        if isinstance(answer, Failure) and "already been loaded" not in str(answer):  # by an attempt whose answer got lost
             return answer
         before = self._loaded.get(server)
         self._loaded[server] = name
         if before not in (None, name):
-            server.post("/v1/unload_lora_adapter", {"lora_name": before})  # a server that was started anew has none to unload
+            server.post("/v1/unload_lora_adapter", {"lora_name": before})  # it fails on a server that was restarted, which does no harm
         return None
 
     def _weights(self, server: ChatClient, name: str, path: Path) -> Failure | None:

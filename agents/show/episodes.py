@@ -1,7 +1,7 @@
 """``steptool view``: what a model did, and what each step earned, from a file of trajectories. Nothing is played again.
 
-Pure functions: trajectories in, lines and Rich renderables out; ``view_page.py`` makes the HTML page. A file keeps token ids but no
-tokenizer, so texts are those of the sampling, and nothing says which token is which part of a text.
+Pure functions: trajectories in, lines and Rich renderables out; ``page.py`` makes the HTML page. A file keeps token ids but no
+tokenizer, so texts are shown as sampled, without the boundaries of tokens.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = [
     "total_reward",
 ]
 
-_PLACES = ("*.jsonl", "run/trajectories.jsonl", "evaluations/*.jsonl", "cells/*/run/trajectories.jsonl")
-"""Where a folder may have files of trajectories, beside those of a run: a cell of a grid, its evaluations, a whole grid."""
-_NAMED = 8
-"""Files that an error names."""
+_PATTERNS = ("*.jsonl", "run/trajectories.jsonl", "evaluations/*.jsonl", "cells/*/run/trajectories.jsonl")
+"""Where files of trajectories may be in a folder that is no run: a cell of a grid, its evaluations, a whole grid."""
+_MOST_NAMED = 8
+"""Most files that an error names."""
 
 
-# ---------------------------------------------------------------- what is looked at
+# ---------------------------------------------------------------- files and filters
 def find_file(path: Path) -> Path:
     """Return the file of trajectories that a path stands for: itself, that of a run's folder, or the only one in another folder.
 
@@ -56,15 +56,17 @@ def find_file(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        near = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InvalidArgument(f"there is no file or folder {str(path)!r}.{did_you_mean(path.name, near)}")
-    if (own := path / "trajectories.jsonl").is_file():
-        return own
-    found = sorted({one for place in _PLACES for one in path.glob(place) if one.name != "metrics.jsonl"})
+    if (run_file := path / "trajectories.jsonl").is_file():
+        return run_file
+    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern) if file.name != "metrics.jsonl"})
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(str(one.relative_to(path)) for one in found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        names = ", ".join(str(file.relative_to(path)) for file in found[:_MOST_NAMED]) + (
+            f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        )
         raise CheckpointError(f"{path} has {len(found)} files of trajectories; view one of them: {names}")
     if (path / "config.json").is_file():
         raise CheckpointError(f"the run in {path} has no trajectories.jsonl yet: it writes them at its end. Go on with: steptool train --out {path} --resume")
@@ -74,35 +76,35 @@ def find_file(path: Path) -> Path:
 def select(
     trajectories: Sequence[Trajectory], *, solved: bool | None = None, task: str | None = None, tags: Iterable[str] = (), error: str | None = None
 ) -> dict[int, Trajectory]:
-    """Return the episodes that fit all of these, by their index in the file; perhaps none.
+    """Return the episodes that match all of these filters, by their index in the file; perhaps none.
 
     Args:
         trajectories: All episodes of a file.
         solved: Only the solved ones, or only the others.
         task: Only those of the task with this id.
         tags: Only those with all of these tags, each as ``"depth=4"``.
-        error: Only those with a step that had this error of a tool.
+        error: Only those with a step that had this kind of tool error.
 
     Raises:
         UnknownName: No episode of the file has the tag, or there is no such kind of error.
         InvalidArgument: No episode of the file is of the task.
     """
     wanted = set(tags)
-    known = {label for one in trajectories for label in labels(one)}
+    known = {label for trajectory in trajectories for label in labels(trajectory)}
     for missing in sorted(wanted - known):
         raise UnknownName("tag", missing, known)
     if error is not None and error not in ERRORS[1:]:
         raise UnknownName("kind of error", error, ERRORS[1:])
-    ids = dict.fromkeys(one.task.id for one in trajectories)
+    ids = dict.fromkeys(trajectory.task.id for trajectory in trajectories)
     if task is not None and task not in ids:
         raise InvalidArgument(f"no episode is of the task {task!r}.{did_you_mean(task, ids)} The first is of {next(iter(ids), None)!r}.")
     return {
-        index: one
-        for index, one in enumerate(trajectories)
-        if solved in (None, one.success >= 1.0)
-        and task in (None, one.task.id)
-        and wanted <= set(labels(one))
-        and (error is None or any(step.transition.result.error == error for step in one.steps))
+        index: trajectory
+        for index, trajectory in enumerate(trajectories)
+        if solved in (None, trajectory.success >= 1.0)
+        and task in (None, trajectory.task.id)
+        and wanted <= set(labels(trajectory))
+        and (error is None or any(step.transition.result.error == error for step in trajectory.steps))
     }
 
 
@@ -124,12 +126,12 @@ def ending(trajectory: Trajectory) -> str:
 
 
 def total_reward(trajectory: Trajectory) -> float | None:
-    """Return the sum of the rewards; None if all of them are missing, which is no 0."""
+    """Return the sum of the rewards; None if all of them are missing, which differs from 0."""
     return None if trajectory.masked.all() else float(sum(trajectory.rewards))
 
 
 def line(index: int, trajectory: Trajectory) -> dict[str, Any]:
-    """Return an episode in one line, as JSON takes it; ``errors`` counts by kind."""
+    """Return an episode as one JSON object; ``errors`` counts by kind."""
     outcome = trajectory.steps[-1].transition.outcome
     return {
         "index": index,
@@ -148,9 +150,9 @@ def line(index: int, trajectory: Trajectory) -> dict[str, Any]:
 def overview(lines: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of episodes, one row for each of these lines (see ``line``).
 
-    It shows the tags depth and family; where no task has one of them, the first two tags that there are.
+    It shows the tags depth and family; if no task has either, the first two tags.
     """
-    names = dict.fromkeys(name for one in lines for name in one["tags"])
+    names = dict.fromkeys(name for episode in lines for name in episode["tags"])
     shown = [name for name in ("depth", "family") if name in names] or list(names)[:2]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
     table.add_column("#", justify="right")
@@ -160,21 +162,21 @@ def overview(lines: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("outcome", no_wrap=True)
     for name in ("calls", "errors", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in lines:
-        errors = sum(one["errors"].values())
+    for episode in lines:
+        errors = sum(episode["errors"].values())
         table.add_row(
-            str(one["index"]),
-            *(Text(printable(str(text))) for text in (one["task_id"], *(one["tags"].get(name, "") for name in shown))),
-            Text(one["ending"], style=_colour(one["success"])),
-            str(one["calls"]),
+            str(episode["index"]),
+            *(Text(printable(str(text))) for text in (episode["task_id"], *(episode["tags"].get(name, "") for name in shown))),
+            Text(episode["ending"], style=_color(episode["success"])),
+            str(episode["calls"]),
             Text(str(errors), style="red" if errors else "dim"),
-            "missing" if one["reward"] is None else f"{one['reward']:+.3f}",
+            "missing" if episode["reward"] is None else f"{episode['reward']:+.3f}",
         )
     return table
 
 
 def summary_line(report: Report) -> str:
-    """Return what the episodes come to: success with its 95 % interval, call accuracy, and the reward per episode."""
+    """Return a summary of the episodes: success with its 95 % interval, call accuracy, and the reward per episode."""
     reward = "reward missing" if report.reward is None else f"reward {report.reward:+.3f}"
     masked = f", {report.masked} cut off by a fault" if report.masked else ""
     success = f"success {report.success:.1%} ({report.success_low:.0%} to {report.success_high:.0%})"
@@ -183,7 +185,7 @@ def summary_line(report: Report) -> str:
 
 # ---------------------------------------------------------------- a whole episode
 def episode_view(index: int, trajectory: Trajectory, *, full: bool = False) -> Group:
-    """Return a whole episode, step by step; long texts show both of their ends, or all with ``full``."""
+    """Return a whole episode, step by step; long texts are shortened in the middle unless ``full``."""
     task, cut = trajectory.task, (lambda text: text) if full else shortened
     steps = Table.grid(padding=(0, 1))
     steps.add_column(style="dim", justify="right")
@@ -198,7 +200,7 @@ def episode_view(index: int, trajectory: Trajectory, *, full: bool = False) -> G
         answer = Text(printable(cut(result.content)), style="red" if result.error else "")
         if result.error:
             answer = Text.assemble((f"{result.error}: ", "bold red"), answer)
-        changed = [Text(printable(cut(said)), style="yellow") for said in executed(step)]
+        changed = [Text(printable(cut(note)), style="yellow") for note in executed(step)]
         earnings = Text(printable(step_earned(step, total, trajectory)), style="dim")
         steps.add_row(str(step.transition.step), Group(call, *changed, answer, earnings, Text()))
     about = Text(f"{index}  {printable(', '.join([task.id, *labels(trajectory)]))}", style="dim")
@@ -206,19 +208,19 @@ def episode_view(index: int, trajectory: Trajectory, *, full: bool = False) -> G
 
 
 def conclusion(trajectory: Trajectory) -> Text:
-    """Return how an episode ended, and what it came to."""
-    said = verdict(trajectory.steps[-1].transition.outcome, len(trajectory.steps), total_reward(trajectory))
+    """Return how an episode ended, and its reward."""
+    text = verdict(trajectory.steps[-1].transition.outcome, len(trajectory.steps), total_reward(trajectory))
     how = ending(trajectory)
-    return said.append(f" {how.capitalize()}.") if how in ("cut off", "out of calls", "open") else said
+    return text.append(f" {how.capitalize()}.") if how in ("cut off", "out of calls", "open") else text
 
 
 def call_text(step: Step) -> str:
-    """Return what the policy wrote, verbatim; where the file has no text, the call as JSON."""
+    """Return what the policy wrote, verbatim; if the file has no text, the call as JSON."""
     return step.generation.text or _json(step.generation.action)
 
 
 def executed(step: Step) -> list[str]:
-    """Return one line that names the action that was executed, if it is not the one that the text was read as; else none."""
+    """Return one line with the executed action if it differs from the action that was parsed; else none."""
     action = step.transition.action
     return [f"executed: {_json(action)}"] if action != step.generation.action else []
 
@@ -228,21 +230,21 @@ def step_earned(step: Step, total: float, trajectory: Trajectory) -> str:
 
     Args:
         step: The step.
-        total: The rewards up to this step, it included.
-        trajectory: Its episode: where every value is 0, the policy has no value head, and none is shown.
+        total: Sum of the rewards up to and including this step.
+        trajectory: Its episode. If all values are 0, the policy has no value head, and none is shown.
     """
     transition = step.transition
     if step.masked:
-        said = f"reward missing (masked); so far {total:+.3f}; progress {transition.progress:.0%}"
+        text = f"reward missing (masked); so far {total:+.3f}; progress {transition.progress:.0%}"
     else:
-        said = earned(step.reward, {name: value for name, value in step.parts.items() if value}, total, transition.progress)
-    valued = any(one.generation.value for one in trajectory.steps)
-    return f"{said}; value {step.generation.value:+.3f}" if valued else said
+        text = earned(step.reward, {name: value for name, value in step.parts.items() if value}, total, transition.progress)
+    valued = any(played.generation.value for played in trajectory.steps)
+    return f"{text}; value {step.generation.value:+.3f}" if valued else text
 
 
 def _json(action: Action) -> str:
     return action.text if isinstance(action, Malformed) else action.as_json()
 
 
-def _colour(success: float) -> str:
+def _color(success: float) -> str:
     return "green" if success >= 1.0 else "yellow" if success > 0.0 else "red"

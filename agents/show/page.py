@@ -1,6 +1,6 @@
 """The page of ``steptool view --html``: episodes as one HTML file, without scripts and without anything to load.
 
-Every text comes from a model, a tool or a file, so all of it is escaped, and the page forbids the browser to load or run anything.
+Every text comes from a model, a tool or a file, so all of it is escaped, and the page does not let the browser load or run anything.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ pre.bad { border-color: var(--bad); }
 
 
 def page(title: str, chosen: Mapping[int, Trajectory]) -> str:
-    """Return the whole page.
+    """Return the page as HTML.
 
     Args:
-        title: Stands above the episodes, for example the file that they are from.
+        title: Heading of the page, for example the name of the file.
         chosen: Episodes by their index in the file; perhaps none.
     """
     about = summary_line(summarize(list(chosen.values()))) if chosen else "No episode."
-    episodes = "\n".join(_episode(index, one) for index, one in chosen.items())
+    episodes = "\n".join(_episode(index, trajectory) for index, trajectory in chosen.items())
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -127,7 +127,7 @@ def _step(step: Step, earned: str) -> str:
     call = f'<pre class="call{" bad" if malformed else ""}">{_text(call_text(step))}{malformed}</pre>'
     kind = f"<b>{_text(result.error)}:</b> " if result.error else ""
     answer = f'<pre class="{"bad" if result.error else "answer"}">{kind}{_text(result.content)}</pre>'
-    changed = "".join(f"<pre>{_text(said)}</pre>" for said in executed(step))
+    changed = "".join(f"<pre>{_text(note)}</pre>" for note in executed(step))
     return f'<li>{call}{_tokens(step)}{changed}{answer}<p class="earned">{_text(earned)}</p></li>\n'
 
 

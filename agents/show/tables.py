@@ -1,4 +1,4 @@
-"""Tables for the terminal: a run before and after, an audit, where the time went."""
+"""Tables for the terminal: a run before and after training, an audit, where the time went."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _ROWS = (
 def table(report: dict[str, Any]) -> Table:
     """Return a run's report as a Rich table: held-out tasks, before and after reinforcement learning."""
     before, after = report["before"], report["after"]
+    evaluations = [evaluation for evaluation in (before, after) if evaluation is not None]
     view = Table(title=f"{after['episodes']} held-out tasks", title_justify="left")
     view.add_column("")
     if before is not None:
@@ -35,14 +36,14 @@ def table(report: dict[str, Any]) -> Table:
     if before is not None:
         view.add_column("change", justify="right")
     for label, key, form in _ROWS:
-        if any(one is not None and one.get(key) is None for one in (before, after)):
+        if any(evaluation.get(key) is None for evaluation in evaluations):
             continue  # not measured on this suite
         view.add_row(label, *_cells(key, form, before, after))
-    if any(one is not None and one.get("masked") for one in (before, after)):
+    if any(evaluation.get("masked") for evaluation in evaluations):
         view.add_row("episodes cut off by a fault (masked)", *_cells("masked", "{:.0f}", before, after))
     for tag in sorted(after["by_tag"]):
         if tag.startswith(("depth=", "family=")):
-            cells = [form_of(one, tag) for one in (before, after) if one is not None]
+            cells = [success_text(evaluation, tag) for evaluation in evaluations]
             if before is not None and tag in before["by_tag"]:
                 cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
             view.add_row(f"  success, {tag.replace('=', ' ')}", *cells)
@@ -75,16 +76,16 @@ def profile_table(updates: list[dict[str, Any]]) -> Table:
     return view
 
 
-def form_of(report: dict[str, Any], tag: str) -> str:
-    """Return the success of the tasks with this tag as text."""
+def success_text(report: dict[str, Any], tag: str) -> str:
+    """Return the success on the tasks with this tag as text; ``"-"`` if there are none."""
     group = report["by_tag"].get(tag)
     return f"{group['success']:.1%}" if group else "-"
 
 
 def _cells(key: str, form: str, before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
-    def cell(one: dict[str, Any]) -> str:
-        text = form.format(one[key])
-        return f"{text} ({one['success_low']:.0%} to {one['success_high']:.0%})" if key == "success" else text
+    def cell(evaluation: dict[str, Any]) -> str:
+        text = form.format(evaluation[key])
+        return f"{text} ({evaluation['success_low']:.0%} to {evaluation['success_high']:.0%})" if key == "success" else text
 
     if before is None:
         return [cell(after)]

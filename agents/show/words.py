@@ -1,4 +1,4 @@
-"""What an episode came to, in words: the same ones wherever episodes are shown."""
+"""Outcomes of episodes and steps in words, the same wherever episodes are shown."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def earned(reward: float, parts: Mapping[str, float], total: float, progress: fl
 
 
 def verdict(outcome: Outcome | None, calls: int, total: float | None) -> Text:
-    """Return how an episode ended, in words; None stands for an episode without an end, and for a reward that is missing."""
+    """Return how an episode ended, in words; ``outcome`` is None if it has not ended, ``total`` if the reward is missing."""
     solved = outcome.solved if outcome is not None else 0.0
-    said = "Solved" if solved >= 1.0 else f"Solved in part ({solved:.2f})" if solved > 0.0 else "Not solved"
+    sentence = "Solved" if solved >= 1.0 else f"Solved in part ({solved:.2f})" if solved > 0.0 else "Not solved"
     if outcome is not None and outcome.reason:
-        said += f": {outcome.reason}"
-    text = f"{said}. {counted(calls, 'call')}, {'reward missing' if total is None else f'{total:+.3f} in all'}."
+        sentence += f": {outcome.reason}"
+    text = f"{sentence}. {counted(calls, 'call')}, {'reward missing' if total is None else f'{total:+.3f} in all'}."
     return Text(printable(text), style="bold green" if solved >= 1.0 else "bold red")
 
 

@@ -28,17 +28,17 @@ def test_only_what_is_new_is_read() -> None:
     transcripts = Transcripts(Letters(), room=100)
     first = transcripts.read("a", observed(USER))
     assert (first.context, first.new, first.length) == ([9, 6], True, 2)
-    first.said([1, 2, 3], ended=True)
+    first.record([1, 2, 3], ended=True)
     again = transcripts.read("a", observed(USER, CALL, RESULT))
     assert again is first
     assert (again.context, again.new, again.length) == ([100, 4], False, 7)
-    again.said([1], ended=False)
+    again.record([1], ended=False)
     assert transcripts.read("a", observed(USER, CALL, RESULT, CALL, RESULT, tools="[1]")).context == [0, 9, 4], "the tools have changed"
 
 
 def test_another_episode_begins_anew() -> None:
     transcripts = Transcripts(Letters(), room=100)
-    transcripts.read("a", observed(USER)).said([1], ended=False)
+    transcripts.read("a", observed(USER)).record([1], ended=False)
     for messages in ((USER,), (Message("user", "Else."), CALL, RESULT)):
         assert transcripts.read("a", observed(*messages)).new
     assert transcripts.read("b", observed(USER)).new, "equal transcripts, another episode"
@@ -52,6 +52,6 @@ def test_a_full_window_stays_full() -> None:
     transcripts = Transcripts(Letters(), room=3)
     first = transcripts.read("a", observed(USER))
     assert not first.full
-    first.said([1, 2], ended=False)
+    first.record([1, 2], ended=False)
     assert transcripts.read("a", observed(USER, CALL, RESULT)).full
     assert transcripts.read("a", observed(USER)).full is False, "a new episode"
