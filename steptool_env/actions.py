@@ -15,15 +15,15 @@ _KEYS = ("name", "arguments")
 
 
 def as_action(action: Any) -> Action:
-    """Read what was passed to ``step``. Total: anything that is no call becomes a ``Malformed`` with the reason.
+    """Read what was passed to ``step``. Total: anything that is not a call becomes a ``Malformed`` with the reason.
 
-    The arguments are copied as JSON, so that what the caller or a tool does to theirs later changes no record.
+    The arguments are copied as JSON, so that later changes by the caller or a tool do not alter the record.
     """
     return read(action)[0]
 
 
 def read(action: Any) -> tuple[Action, str]:
-    """Return the action and its text in the transcript."""
+    """Return the action and its text for the transcript. Total, like ``as_action``."""
     name: Any
     arguments: Any
     if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
@@ -67,18 +67,18 @@ def read(action: Any) -> tuple[Action, str]:
     except RecursionError:
         return _malformed(short(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
     except Exception as fault:  # TypeError and ValueError of the encoder, and whatever a foreign mapping raises
-        return _malformed(short(action), f"the arguments are not JSON: {_said(fault)}")
+        return _malformed(short(action), f"the arguments are not JSON: {_message(fault)}")
 
 
 def short(value: Any) -> str:
-    """Return ``repr(value)``, at most 200 characters, whatever it does."""
+    """Return ``repr(value)``, at most 200 characters; never raises."""
     try:
         return repr(value)[:200]
     except Exception:  # a foreign __repr__ may do anything
         return f"<{type(value).__name__}>"
 
 
-def _said(fault: Exception) -> str:
+def _message(fault: Exception) -> str:
     try:
         return str(fault)[:200]
     except Exception:

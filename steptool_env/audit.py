@@ -1,6 +1,6 @@
-"""The reward audit: can a policy be paid for something else than solving the task? Ask before training, not after.
+"""The reward audit: can a policy be paid for anything but solving the task? Ask before training, not after.
 
-The oracle, oracles that err now and then, and every cheap trick of ``scripted.HACKS`` play the same tasks. A shaper fails
+The oracle, oracles that err now and then, and every cheap trick in ``scripted.HACKS`` play the same tasks. A shaper fails
 if a hack earns more than the oracle, or if the noisy oracles are not ordered by return as they are by success. What an
 audit does not show: tricks that are not in its list.
 """
@@ -72,7 +72,7 @@ class Audit:
         raise UnknownName("policy", policy, [row.policy for row in self.rows])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the audit as JSON takes it; a mean over no episode is None."""
+        """Return the audit as a dict that JSON can hold; a mean over no episodes is None."""
         rows = [
             {name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows
         ]
@@ -100,19 +100,19 @@ def audit(
     on_policy: Callable[[str], None] | None = None,
     **suite_options: Any,
 ) -> Audit:
-    """Let scripted policies play the same tasks and check that the reward ranks them by what they are worth.
+    """Let scripted policies play the same tasks and check that the reward ranks them by how well they solve the tasks.
 
     Args:
-        suite: A name, or a suite; it must know its solutions.
-        shaper: A name, or a shaper; one whose parts are known in hindsight is asked for them.
+        suite: A name or a suite; it must know its solutions.
+        shaper: A name or a shaper; one that knows parts only in hindsight is asked for them.
         episodes: Tasks that every policy plays, spread evenly over the suite.
         gamma: The discount of the learner.
         max_steps: Overrides the tasks' step budgets.
-        seed: Seeds what the policies draw, the same for each task.
+        seed: Seed of what the policies draw; each task's draws depend on this seed and its id.
         policies: Hacks of your own, by name, beside the usual ones.
-        shaper_options: Keywords of a shaper given by name.
+        shaper_options: Options of a shaper given by name.
         on_policy: Called with each policy's name before it plays.
-        suite_options: Keywords of a suite given by name.
+        suite_options: Options of a suite given by name.
 
     Raises:
         NotSupported: The suite knows no solutions.
@@ -126,7 +126,7 @@ def audit(
         raise NotSupported(f"suite {tasks.name!r} knows no solutions, so there is no oracle to compare with; audit the shaper on another suite")
     if episodes < 1:
         raise InvalidArgument(f"episodes must be at least 1, got {episodes!r}")
-    made = make_shaper(shaper, **(shaper_options or {}))
+    reward_shaper = make_shaper(shaper, **(shaper_options or {}))
     players: dict[str, tuple[str, ScriptedPolicy]] = {"oracle": ("oracle", oracle)}
     players |= {f"noisy oracle {noise:.0%}": ("noisy oracle", noisy_oracle(noise)) for noise in NOISE}
     players |= {name: ("hack", policy) for name, policy in HACKS.items()}
@@ -134,32 +134,32 @@ def audit(
         if name in players:
             raise InvalidArgument(f"there is a policy {name!r} already; choose another name")
         players[name] = ("hack", policy)
-    env = StepToolEnv(tasks, made, max_steps=max_steps)
+    env = StepToolEnv(tasks, reward_shaper, max_steps=max_steps)
     chosen = [number * len(tasks) // episodes if episodes <= len(tasks) else number % len(tasks) for number in range(episodes)]
-    games = {}
+    results = {}
     for name, (kind, policy) in players.items():
         if on_policy is not None:
             on_policy(name)
-        games[name] = (kind, _play(env, policy, chosen, gamma, seed))
-    rows = [_row(name, kind, played) for name, (kind, played) in games.items()]
+        results[name] = (kind, _play(env, policy, chosen, gamma, seed))
+    rows = [_row(name, kind, result) for name, (kind, result) in results.items()]
     rows.sort(key=lambda row: -row.reward if row.reward == row.reward else np.inf)
-    faults = _faults({name: played for name, (_, played) in games.items()}, {row.policy: row for row in rows})
+    faults = _faults({name: result for name, (_, result) in results.items()}, {row.policy: row for row in rows})
     return Audit(tasks.name, shaper if isinstance(shaper, str) else type(shaper).__name__, tuple(rows), tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)
-class _Played:
+class _Games:
     rewards: NDArray[np.float64]
     """(E,) return of each episode; NaN where it is missing."""
     success: NDArray[np.float64]
-    """(E,)"""
+    """(E,) verdict of each episode, in [0, 1]."""
     steps: NDArray[np.float64]
-    """(E,)"""
+    """(E,) calls in each episode."""
     parts: list[Mapping[str, float]]
-    """Per episode that is not missing."""
+    """Sum of each part over an episode; one entry per episode that is not missing."""
 
 
-def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma: float, seed: int) -> _Played:
+def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma: float, seed: int) -> _Games:
     episodes: list[list[Transition]] = []
     paid: list[list[dict[str, float] | None]] = []
     with frozen(env.shaper):
@@ -180,13 +180,13 @@ def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma:
                 [None if then is None else now for then, now in zip(before, after, strict=True)]
                 for before, after in zip(paid, label(env.shaper, episodes), strict=True)
             ]
-    sums = [_summed([one for one in steps if one is not None], gamma) if None not in steps else None for steps in paid]
+    sums = [_summed([parts for parts in steps if parts is not None], gamma) if None not in steps else None for steps in paid]
     outcomes = [episode[-1].outcome for episode in episodes]
-    return _Played(
-        np.array([np.nan if one is None else sum(one.values()) for one in sums]),
+    return _Games(
+        np.array([np.nan if parts is None else sum(parts.values()) for parts in sums]),
         np.array([outcome.solved if outcome is not None else 0.0 for outcome in outcomes]),
         np.array([len(episode) for episode in episodes], dtype=np.float64),
-        [one for one in sums if one is not None],
+        [parts for parts in sums if parts is not None],
     )
 
 
@@ -198,17 +198,17 @@ def _summed(steps: Sequence[Mapping[str, float]], gamma: float) -> dict[str, flo
     return total
 
 
-def _row(name: str, kind: str, played: _Played) -> Row:
-    there = ~np.isnan(played.rewards)
-    count = int(there.sum())
+def _row(name: str, kind: str, result: _Games) -> Row:
+    valid = ~np.isnan(result.rewards)
+    count = int(valid.sum())
     if not count:
-        return Row(name, kind, 0, len(there), float("nan"), float("nan"), float("nan"), {})
-    parts = {part: sum(one.get(part, 0.0) for one in played.parts) / count for part in played.parts[0]}
-    reward, success, steps = (float(values[there].mean()) for values in (played.rewards, played.success, played.steps))
-    return Row(name, kind, count, len(there) - count, reward, success, steps, parts)
+        return Row(name, kind, 0, len(valid), float("nan"), float("nan"), float("nan"), {})
+    parts = {part: sum(episode_parts.get(part, 0.0) for episode_parts in result.parts) / count for part in result.parts[0]}
+    reward, success, steps = (float(values[valid].mean()) for values in (result.rewards, result.success, result.steps))
+    return Row(name, kind, count, len(valid) - count, reward, success, steps, parts)
 
 
-def _faults(games: Mapping[str, _Played], rows: Mapping[str, Row]) -> list[str]:
+def _faults(results: Mapping[str, _Games], rows: Mapping[str, Row]) -> list[str]:
     best = rows["oracle"]
     if not best.episodes:
         return ["every reward of the oracle is missing; nothing can be said about the shaper"]
@@ -220,20 +220,20 @@ def _faults(games: Mapping[str, _Played], rows: Mapping[str, Row]) -> list[str]:
             solved = f"with a success of {row.success:.2f} (oracle: {best.success:.2f})"
             found.append(f"{name!r} earns {row.reward:.3f}, more than the oracle's {best.reward:.3f}, {solved}")
     noisy = [name for name, row in rows.items() if row.kind != "hack" and row.episodes]
-    for one, other in itertools.permutations(noisy, 2):
-        margin, error = _difference(games[one], games[other])
-        if margin > 2 * error and margin > 0 and rows[one].reward <= rows[other].reward:
-            solved = f"solves more ({rows[one].success:.2f} against {rows[other].success:.2f})"
-            found.append(f"{one!r} {solved} than {other!r}, but earns no more ({rows[one].reward:.3f} against {rows[other].reward:.3f})")
+    for better, worse in itertools.permutations(noisy, 2):
+        margin, error = _difference(results[better], results[worse])
+        if margin > 2 * error and margin > 0 and rows[better].reward <= rows[worse].reward:
+            solved = f"solves more ({rows[better].success:.2f} against {rows[worse].success:.2f})"
+            found.append(f"{better!r} {solved} than {worse!r}, but earns no more ({rows[better].reward:.3f} against {rows[worse].reward:.3f})")
     return found
 
 
-def _difference(one: _Played, other: _Played) -> tuple[float, float]:
+def _difference(first: _Games, second: _Games) -> tuple[float, float]:
     """Return the mean difference in success over the tasks that both played, and its standard error."""
-    both = ~np.isnan(one.rewards) & ~np.isnan(other.rewards)
+    both = ~np.isnan(first.rewards) & ~np.isnan(second.rewards)
     if both.sum() < 2:
         return 0.0, 0.0
-    differences = (one.success - other.success)[both]
+    differences = (first.success - second.success)[both]
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
 
 

@@ -34,13 +34,13 @@ class Snapshot:
     state: Any
     progress: float
     generators: Any
-    """The states of the random generators: the environment's and its action space's."""
+    """States of the random generators: the environment's and its action space's."""
     ended: str
-    """``""`` while it runs, else ``"terminated"`` or ``"truncated"``."""
+    """``""`` while it runs, otherwise ``"terminated"`` or ``"truncated"``."""
     rewards: tuple[float, ...] = ()
     """The reward of every step so far, for rendering."""
     form: Any = None
-    """What another form of the environment remembers beside it."""
+    """What another form of the environment keeps in addition."""
 
 
 class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
@@ -62,7 +62,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
 
     Args:
         suite: Name of a suite, or a ``TaskSuite``.
-        shaper: Name of a shaper, or a callable from the episode so far to the parts of the last step's reward.
+        shaper: Name of a shaper, or a callable that maps the episode so far to the parts of the last step's reward.
         max_steps: Overrides the step budget of every task.
         render_mode: ``"ansi"`` (``render`` returns the transcript as text), ``"human"`` (every reset and step prints what is
             new), ``"rgb_array"`` (``render`` returns a picture; needs Pillow) or None.
@@ -124,14 +124,14 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         return {"messages": episode.messages, "tools": episode.toolkit.schemas}, self._info(task, "", 0.0)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Execute one tool call; see the class for what comes back."""
+        """Execute one tool call; the class documents what is returned. Raises ``ResetNeeded`` without a running episode."""
         episode = self.episode
         if episode is None:
             raise ResetNeeded("step() was called before reset()")
         if self._ended:
             return self._after_end(episode)
         task, before = episode.task, self._progress
-        call, said = read(action)
+        call, text = read(action)
         toolkit = episode.toolkit
         offered = toolkit.schemas
         result = ToolResult(f"Error: {call.reason}", call.error) if isinstance(call, Malformed) else toolkit.execute(call)
@@ -146,9 +146,9 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             transitions.pop()
             if following is not None:
                 finished, reply = False, Message("user", following)
-        episode.messages = (*episode.messages, Message("assistant", said), reply)
+        episode.messages = (*episode.messages, Message("assistant", text), reply)
         truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or error == "unavailable")
-        # The suite sees the step as it was executed; what it says of it is known only then, and takes that one's place.
+        # The suite sees the step as it was executed; the step with its verdict and progress then replaces it.
         transitions.append(Transition(task, step, call, result, finished, truncated, None, before, before))
         outcome, success = None, 0.0
         if finished or truncated:
@@ -216,7 +216,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.action_space.offer(toolkit.parameters, snapshot.messages)
 
     def fork(self) -> StepToolEnv:
-        """Return a second environment in the same state; what one does leaves the other alone."""
+        """Return a second environment in the same state; the two do not affect each other."""
         twin = StepToolEnv(self.suite, self.shaper, max_steps=self.max_steps, render_mode=self.render_mode)
         twin.spec = self.spec
         twin.restore(self.snapshot())
@@ -271,7 +271,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
     def _after_end(self, episode: Episode) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if self._ended == "terminated":
             raise ResetNeeded("the episode has ended (terminated); call reset() first")
-        # A model that goes on after its budget made a mistake of its own: told so, and paid nothing.
+        # A model that goes on after its budget is at fault: it is told so and paid nothing.
         last = episode[-1]
         if last.result.error == "unavailable":
             text = "Error: the episode was cut short because a tool was unavailable; no further call is executed."

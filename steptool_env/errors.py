@@ -1,4 +1,4 @@
-"""What goes wrong, by what the caller can do about it.
+"""The errors, sorted by what the caller can do about them.
 
 A model's mistake is data (a ``ToolResult`` with an ``error``) and never raises. A programmer's mistake raises one of these:
 
@@ -66,7 +66,7 @@ class UnknownName(StepToolError, LookupError):
     """A name that is not in a registry.
 
     Args:
-        kind: What the name should be the name of, for example ``"suite"``.
+        kind: What kind of name it is, for example ``"suite"``.
         name: The name that was given.
         known: The names that exist.
     """
@@ -107,7 +107,7 @@ def missing_extra(what: str, fault: ImportError, extra: str = "") -> ImportError
     Args:
         what: What needs the package, for example ``"training"``.
         fault: The failed import.
-        extra: The extra that brings the package; by default what ``EXTRAS`` says.
+        extra: The extra that brings the package; by default the one in ``EXTRAS``.
 
     Returns:
         A ``MissingExtra`` with the pip command; the fault itself if it is not about a package of ``EXTRAS``.

@@ -1,6 +1,6 @@
-"""Writing files and folders whole or not at all: after a kill or on a full disk, what was there before is still there.
+"""Write files and folders atomically: after a kill or on a full disk, what was there before is still there.
 
-What is new is written beside its place, under a name that no other process or thread uses, and takes its place in one move.
+New content is written beside its destination, under a name that no other process or thread uses, and then moved there in one step.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def write_bytes(path: PathLike, data: bytes) -> None:
-    """Write a file, whole or not at all; one that is there is replaced. Raises as ``replacing`` does."""
+    """Write a file atomically; an existing one is replaced. Raises as ``replacing`` does."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a file of UTF-8 text, whole or not at all; line ends stay as they are. Raises as ``replacing`` does."""
+    """Write a file of UTF-8 text atomically; line ends stay as they are. Raises as ``replacing`` does."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: PathLike, value: Any) -> None:
-    """Write a file of JSON, indented for readers, whole or not at all.
+    """Write a file of JSON atomically, indented for readers.
 
     Raises:
         TypeError, ValueError: The value cannot be written as JSON; the file stays as it was.
@@ -73,8 +73,8 @@ def replacing_folder(path: PathLike, *, keep: bool = False) -> Iterator[Path]:
     """Give an empty folder to write into, and move it to ``path`` when the block has ended without an exception.
 
     Args:
-        path: Where the folder will be; those above it are made. One that is there is replaced.
-        keep: Leave one that is there by then, because another process did the same and readers may be at it; what was written
+        path: Where the folder will be; missing parents are created. An existing one is replaced.
+        keep: Leave one that exists by then, because another process made the same and may have readers; what was written
             here is dropped.
 
     Raises:

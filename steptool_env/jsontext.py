@@ -1,6 +1,6 @@
 """JSON as text, fast and total: one encoder and one scanner for the whole process, and a bound on depth.
 
-``json.dumps`` and ``json.loads`` build a new coder at every call that is not wholly standard; here they are built once.
+``json.dumps`` and ``json.loads`` build a new coder at every call with non-default options; here they are built once.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class MonteCarlo:
             it takes a suite that knows solutions.
         suite: Where the tasks come from, a name or a suite; by default that of the environment that got this shaper.
         max_steps: Overrides the tasks' step budgets, as in the environment.
-        seed: The same seed simulates the same, for each task and step.
+        seed: Seed of the simulations; each task and step has its own stream derived from it.
 
     Raises:
         InvalidArgument: ``rollouts`` is not a positive integer.
@@ -76,7 +76,7 @@ class MonteCarlo:
         """Return v_{t+1} − v_t, in [−1, 1], for every step of an episode.
 
         Raises:
-            InvalidArgument: The shaper knows no suite, or playing the episode again leads somewhere else.
+            InvalidArgument: The shaper knows no suite, or replaying the episode leads to other results.
             NotSupported: The suite cannot be copied in mid-episode.
         """
         if self.suite is None:
@@ -103,7 +103,7 @@ class MonteCarlo:
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
         gains = self.contributions(transitions)
-        return [{"con": self.beta * gain, "solved": self((one,))["solved"]} for one, gain in zip(transitions, gains, strict=True)]
+        return [{"con": self.beta * gain, "solved": self((transition,))["solved"]} for transition, gain in zip(transitions, gains, strict=True)]
 
     def _value(self, env: StepToolEnv, task: str, step: int) -> float:
         rng = np.random.default_rng([self.seed, zlib.crc32(task.encode()), step])
@@ -114,7 +114,7 @@ def success_rate(env: StepToolEnv, state: Snapshot, policy: ScriptedPolicy, roll
     """Return the mean verdict of rollouts from a state.
 
     Args:
-        env: An environment of the state's suite; a fork of it plays, it stays as it is.
+        env: An environment of the state's suite. A fork of it plays; it stays as it is itself.
         state: Where each rollout starts; its episode has not ended.
         policy: What plays.
         rollouts: How many.

@@ -31,7 +31,7 @@ _COLUMNS = 100
 _MAX_CHARS = 600
 """Longer messages are cut in a rendering: it is for people."""
 _STYLES = {"user": "bold cyan", "assistant": "yellow", "tool": "white", "reward": "green", "punished": "red", "end": "bold magenta"}
-_COLOURS = {
+_COLORS = {
     "user": (97, 214, 214),
     "assistant": (240, 220, 120),
     "tool": (220, 220, 220),
@@ -50,7 +50,7 @@ class Renderer:
         self._shown = 0
 
     def text(self, episode: Sequence[Transition], rewards: Sequence[float], ended: str) -> str:
-        """Return the whole episode as text with ANSI colours."""
+        """Return the whole episode as text with ANSI colors."""
         return _ansi(_lines(episode, rewards, ended))
 
     def show(self, episode: Sequence[Transition], rewards: Sequence[float], ended: str) -> None:
@@ -77,7 +77,7 @@ class Renderer:
         image = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
         draw = ImageDraw.Draw(image)
         for number, (style, row) in enumerate(rows[-room:]):
-            draw.text((_MARGIN, _MARGIN + number * _LINE), row, fill=_COLOURS[style], font=font)
+            draw.text((_MARGIN, _MARGIN + number * _LINE), row, fill=_COLORS[style], font=font)
         return np.array(image, dtype=np.uint8)
 
 
@@ -105,7 +105,7 @@ def _line(message: Message) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return the text, or of one of more than 600 characters both ends: a model reasons first and calls last."""
+    """Return the text; of a text of more than 600 characters, both ends: a model reasons first and calls last."""
     if len(text) <= _MAX_CHARS:
         return text
     return f"{text[: _MAX_CHARS * 2 // 3]} … [{len(text)} characters] … {text[-_MAX_CHARS // 3 :]}"
@@ -118,7 +118,7 @@ def _styled(style: str, line: str) -> Text:
 
 
 def printable(text: str) -> str:
-    """Return the text without what would command a terminal or cannot be encoded: only line breaks, tabs and spaces of all kinds pass."""
+    """Replace what would control a terminal or cannot be encoded: only line breaks, tabs and spaces of all kinds pass."""
     return "".join(char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else "\ufffd" for char in text)
 
 

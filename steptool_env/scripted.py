@@ -1,7 +1,7 @@
 """Policies that need no model: the oracle, noisy oracles, and every cheap trick that a reward must not pay for.
 
-A scripted policy is a function of the environment and a random generator to an action. It may look at everything that the
-environment knows, also at what an agent must not: it exists to test rewards, and to estimate values by simulation.
+A scripted policy is a function that maps the environment and a random generator to an action. It may look at everything that the
+environment knows, including what is hidden from agents: it exists to test rewards, and to estimate values by simulation.
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ def random_caller(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
 # ---------------------------------------------------------------- hacks
 def repeater(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Make one call that works, again and again, and never answer."""
-    episode = _begun(env)
+    episode = _running_episode(env)
     if len(episode) and isinstance(episode[0].action, ToolCall) and not episode[0].result.error:
         return episode[0].action
     return _first_of_solution(env) or _useless(env, rng)
 
 
 def spammer(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
-    """Make one useless call after the other that works, as varied as can be found, and never answer."""
+    """Make useless calls that work, one after another and as varied as possible, and never answer."""
     return _useless(env, rng, varied=True)
 
 
 def early_finisher(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Answer at once, with a word of the instruction."""
-    words = _begun(env).task.instruction.split()
+    words = _running_episode(env).task.instruction.split()
     return ToolCall("finish", {"answer": words[int(rng.integers(len(words)))] if words else ""})
 
 
 def staller(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Do all that the task takes but the last call, make useless calls for as long as the budget allows, then solve it."""
-    episode, solution = _begun(env), env.solution()
+    episode, solution = _running_episode(env), env.solution()
     left = (env.max_steps or episode.task.max_steps) - len(episode)
     return solution[0] if len(solution) > 1 or (solution and left <= 1) else _useless(env, rng)
 
@@ -80,7 +80,7 @@ def no_finisher(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
 
 def echo(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Call tools at random for half of the budget, then answer with everything that was read."""
-    episode = _begun(env)
+    episode = _running_episode(env)
     if len(episode) + 1 < (env.max_steps or episode.task.max_steps) / 2:
         return _sampled(env, rng, finish=False)
     return ToolCall("finish", {"answer": "\n".join(message.content for message in episode.messages if message.role != "assistant")})
@@ -105,15 +105,15 @@ HACKS: dict[str, ScriptedPolicy] = {
 
 
 # ---------------------------------------------------------------- parts
-def _begun(env: StepToolEnv) -> Episode:
+def _running_episode(env: StepToolEnv) -> Episode:
     if env.episode is None:
         raise ResetNeeded("a scripted policy was asked to act before reset()")
     return env.episode
 
 
 def _sampled(env: StepToolEnv, rng: np.random.Generator, *, finish: bool = True, meaning: bool = True) -> ToolCall:
-    """Draw a valid call. A space of its own: the environment's generator stays as it is."""
-    episode = _begun(env)
+    """Draw a valid call, from a separate space: the environment's generator stays as it is."""
+    episode = _running_episode(env)
     tools = {name: schema for name, schema in episode.toolkit.parameters.items() if finish or name != "finish"}
     space = ToolCallSpace(tools or episode.toolkit.parameters)
     if meaning:
@@ -131,20 +131,20 @@ def _useless(env: StepToolEnv, rng: np.random.Generator, *, varied: bool = False
         rng: What the tried calls are drawn from.
         varied: Look for calls that were not made before, and repeat one only if none is found.
     """
-    worked = [one.action for one in _begun(env) if isinstance(one.action, ToolCall) and not one.result.error]
+    worked = [transition.action for transition in _running_episode(env) if isinstance(transition.action, ToolCall) and not transition.result.error]
     drawn = [_sampled(env, rng, finish=False) for _ in range(_TRIES)]
     known = [*worked[::-1], *filter(None, [_first_of_solution(env)])]
     candidates = [*drawn, *known] if varied else [*known[:_TRIES], *drawn]
     if not env.suite.can_snapshot:
         return candidates[0]
-    here = env.snapshot()
+    state = env.snapshot()
     trial = StepToolEnv(env.suite, "final", max_steps=env.max_steps)
     fallback = candidates[0]
     for call in candidates:
-        trial.restore(here)
+        trial.restore(state)
         _, _, _, _, info = trial.step(call)
         if not info["tool_error"]:
-            if info["progress"] == here.progress:
+            if info["progress"] == state.progress:
                 return call
             fallback = call
     return fallback

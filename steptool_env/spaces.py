@@ -68,7 +68,7 @@ class _TranscriptSpace(spaces.Sequence):
 @create_shared_memory.register(TextSpace)
 @create_shared_memory.register(_TranscriptSpace)
 def _refuse_shared_memory(space: Any, n: int = 1, ctx: Any = None) -> Any:
-    # Loud and at the start. Gymnasium's shared memory for its own Text space returns the first text for ever.
+    # Loud and at the start. Gymnasium's shared memory for its own Text space returns the first text forever.
     raise InvalidArgument(
         "shared memory cannot hold text of any length: use gym.make_vec(..., vectorization_mode='async', vector_kwargs={'shared_memory': False}), "
         "AsyncVectorEnv(..., shared_memory=False), or vectorization_mode='sync'"
@@ -218,7 +218,7 @@ class _Sampler:
             if union in schema:
                 branches = schema[union]
                 if depth > _DEEP:
-                    branches = [one for one in branches if isinstance(one, Mapping) and one.get("type") not in ("object", "array", None)] or branches
+                    branches = [part for part in branches if isinstance(part, Mapping) and part.get("type") not in ("object", "array", None)] or branches
                 return self.value(_merge(_without(schema, union), self.pick(branches)), depth + 1)
         if "const" in schema:
             return schema["const"]
@@ -336,13 +336,13 @@ def _without(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name != key}
 
 
-def _merge(schema: Mapping[str, Any], other: Any) -> dict[str, Any]:
-    """Return the schema that asks for both; where both set a keyword, ``other`` decides."""
-    if not isinstance(other, Mapping):
+def _merge(schema: Mapping[str, Any], override: Any) -> dict[str, Any]:
+    """Return the schema that asks for both; where both set a keyword, ``override`` decides."""
+    if not isinstance(override, Mapping):
         return dict(schema)
-    merged = {**schema, **other}
-    if "properties" in schema and "properties" in other:
-        merged["properties"] = {**schema["properties"], **other["properties"]}
-    if "required" in schema and "required" in other:
-        merged["required"] = [*schema["required"], *other["required"]]
+    merged = {**schema, **override}
+    if "properties" in schema and "properties" in override:
+        merged["properties"] = {**schema["properties"], **override["properties"]}
+    if "required" in schema and "required" in override:
+        merged["required"] = [*schema["required"], *override["required"]]
     return merged

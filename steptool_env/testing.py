@@ -60,8 +60,8 @@ def check_env(env: gym.Env[Any, Any], *, seed: int = 0, steps: int = 60, gymnasi
     """Check a whole environment: any registered id, with any suite, shaper and call format.
 
     Args:
-        env: As ``gym.make`` returns it. It is reset and played.
-        seed: Of the episodes.
+        env: The environment, as ``gym.make`` returns it. It is reset and played.
+        seed: Seed of the episodes.
         steps: How many random steps are played, twice.
         gymnasium: Run Gymnasium's own checker as well, with every warning an error.
 
@@ -93,7 +93,7 @@ def check_suite(suite: TaskSuite, *, tasks: int = 10, seed: int = 0) -> None:
     Args:
         suite: The suite.
         tasks: How many of its tasks are looked at.
-        seed: Of the random calls.
+        seed: Seed of the random calls.
 
     Raises:
         ContractError: A rule is broken.
@@ -125,9 +125,9 @@ def check_toolkit(toolkit: Toolkit, *, calls: Iterable[ToolCall] = (), seed: int
     """Check a source of tools: schemas that can be sampled, and an answer to every call, good or bad.
 
     Args:
-        toolkit: It is called, so give one whose calls do no harm.
+        toolkit: The toolkit. Its tools are called, so pass one whose calls are harmless.
         calls: Calls that must succeed.
-        seed: Of the random calls.
+        seed: Seed of the random calls.
 
     Raises:
         ContractError: A rule is broken.
@@ -156,9 +156,9 @@ def check_shaper(shaper: RewardShaper, *, suite: str | TaskSuite = "worlds", epi
 
     Args:
         shaper: A name or a callable.
-        suite: On which it is tried.
+        suite: The suite that it is tried on.
         episodes: How many episodes of random calls, and of solutions where there are some.
-        seed: Of the episodes.
+        seed: Seed of the episodes.
 
     Raises:
         ContractError: A rule is broken.
@@ -175,7 +175,11 @@ def check_shaper(shaper: RewardShaper, *, suite: str | TaskSuite = "worlds", epi
 
 
 def check_format(form: CallFormat, *, calls: Iterable[ToolCall] = ()) -> None:
-    """Check a call format: round trips, an answer to every text, instructions that are no call themselves.
+    """Check a call format: round trips of calls, and a call or a reason for every text.
+
+    Args:
+        form: The format.
+        calls: Further calls that must survive a round trip.
 
     Raises:
         ContractError: A rule is broken.
@@ -263,15 +267,15 @@ def _continue(env: Any) -> list[Any]:
 def _check_spec(spec: Any, seed: int) -> None:
     try:
         text = spec.to_json()
-    except (TypeError, ValueError):  # an object among the arguments: the spec makes environments, but is no JSON
-        again = spec
+    except (TypeError, ValueError):  # an object among the arguments: the spec makes environments, but is not JSON
+        restored = spec
     else:
-        again = gym.envs.registration.EnvSpec.from_json(text)
-        _require(again.to_json() == text, SPEC)
-    one, two = gym.make(spec), gym.make(again)
-    _require(data_equivalence(one.reset(seed=seed), two.reset(seed=seed)), SPEC)
-    one.close()
-    two.close()
+        restored = gym.envs.registration.EnvSpec.from_json(text)
+        _require(restored.to_json() == text, SPEC)
+    original, reloaded = gym.make(spec), gym.make(restored)
+    _require(data_equivalence(original.reset(seed=seed), reloaded.reset(seed=seed)), SPEC)
+    original.close()
+    reloaded.close()
 
 
 def _solve(suite: TaskSuite, index: int) -> tuple[bool, float, str]:

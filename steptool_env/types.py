@@ -1,4 +1,4 @@
-"""The values that flow through the package. All are frozen, and made once; none needs a tool or a model.
+"""The values that flow through the package. All are immutable; none needs a tool or a model.
 
 The path of one datum: Task -> observation -> Action -> ToolResult -> Transition -> Outcome -> reward parts.
 """
@@ -57,13 +57,13 @@ class ToolCall:
         return {"name": self.name, "arguments": dict(self.arguments)}
 
     def as_json(self) -> str:
-        """Return the same as JSON text; raises ``TypeError`` or ``ValueError`` if it is no JSON."""
+        """Return the same as JSON text; raises ``TypeError`` or ``ValueError`` if the arguments are not JSON."""
         return json.dumps(self.as_dict(), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An action that is no call at all: what was said, and why it could not be read."""
+    """An action that is not a call: its text, and why it could not be read."""
 
     text: str
     reason: str
@@ -95,7 +95,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One problem for the agent. What a suite needs beside it belongs into ``data``."""
+    """One problem for the agent. Whatever else a suite needs belongs in ``data``."""
 
     id: str
     instruction: str
@@ -122,8 +122,8 @@ class Transition(NamedTuple):
     """One step: the unit of credit.
 
     A tuple, because the environment makes two of them at most steps: the step as it was executed, which the suite judges,
-    and the one with the verdict and the progress, which takes its place. Of frozen dataclasses, two would cost more than all
-    the rest of a step. ``transition._replace(…)`` returns a changed copy.
+    and the one with the verdict and the progress, which takes its place. Two frozen dataclasses would cost more than the
+    rest of the step. ``transition._replace(…)`` returns a changed copy.
     """
 
     task: Task

@@ -34,13 +34,13 @@ class CallFormat(Protocol):
         ...
 
     def parse(self, text: str) -> Action:
-        """Read the first call in the text. Total, and linear in its length: what is no call becomes ``Malformed``."""
+        """Read the first call in the text. Total, and linear in its length: text without a call becomes ``Malformed``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reply says: its first call, and what stands around it."""
+    """What a reply contains: its first call, and what surrounds it."""
 
     action: Action
     reasoning: str
@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One call found in a text: what it says, and where it stands."""
+    """One call found in a text, and its position."""
 
     action: Action
     begin: int
@@ -60,9 +60,9 @@ class Scan:
 
 
 def read(form: CallFormat, text: str) -> Reading:
-    """Return the first call of a reply with what stands before it and how many calls come after it.
+    """Return the first call of a reply, the text before it, and how many calls come after it.
 
-    A format says where its calls stand with a method ``scan(text, begin) -> Scan | None``. One that has only ``parse``
+    A format locates its calls with a method ``scan(text, begin) -> Scan | None``. One that has only ``parse``
     is read as well, but its reasoning and its further calls stay unknown.
     """
     scan: Callable[[str, int], Scan | None] | None = getattr(form, "scan", None)
@@ -89,7 +89,7 @@ def action_of(found: Scan | None, text: str, expected: str) -> Action:
 
 
 def encode(value: Any) -> str:
-    """Return the value as JSON on one line. Unicode stays as it is, but for lone surrogates, which no tokenizer takes."""
+    """Return the value as JSON on one line. Unicode stays as it is, except for lone surrogates, which no tokenizer accepts."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode("utf-8")
@@ -125,8 +125,8 @@ def as_call(text: str, value: Any, key: str, expected: str, allowed: frozenset[s
     Args:
         text: The whole reply.
         value: The decoded JSON.
-        key: Under which the arguments stand; they may be missing if there are none.
-        expected: What would have been right, for the message.
+        key: Key of the arguments; it may be missing if there are none.
+        expected: What the format expects, for the message.
         allowed: Further keys that mean nothing here, such as an id.
     """
     if not isinstance(value, dict):

@@ -22,7 +22,7 @@ _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v"
 
 
 def write(value: Any) -> str:
-    """Return a JSON value as a Python literal on one line; strings stand in double quotes. Raises ValueError for NaN."""
+    """Return a JSON value as a Python literal on one line; strings are in double quotes. Raises ValueError for NaN."""
     if value is None or value is True or value is False:
         return repr(value)
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def literal(text: str, begin: int, depth: int = 0) -> tuple[Any, int]:
 
 
 def skip(text: str, begin: int) -> int:
-    """Return the position of the next character that is no white space."""
+    """Return the position of the next character that is not white space."""
     match = _SPACE.match(text, begin)
     return match.end() if match else begin
 

@@ -18,7 +18,7 @@ _SURROUNDING = frozenset({"id", "type", "index", "function"})
 
 
 class OpenAI:
-    """One object of ``tool_calls``. A whole message, ``{"tool_calls": […]}``, is read as well, and so are arguments that are no string."""
+    """One object of ``tool_calls``. A whole message, ``{"tool_calls": […]}``, is read as well, and so are arguments that are not a string."""
 
     name = "openai"
     stop: tuple[str, ...] = ("<|im_end|>",)

@@ -24,7 +24,7 @@ _EXPECTED = 'expected [name_of_the_tool(argument="value", ...)] with arguments b
 class Pythonic:
     """One call in a list, with arguments by name.
 
-    Whatever is no Python name is written as Python would have to: ``[globals()["get order"](x=1)]`` for a tool,
+    A name that is not a Python identifier is written as Python would have to: ``[globals()["get order"](x=1)]`` for a tool,
     ``**{"order id": 1}`` for arguments.
     """
 

@@ -1,4 +1,4 @@
-"""Reward shapers: one file per idea. A shaper is any callable from the episode so far to the parts of its last step's reward."""
+"""Reward shapers: one file per idea. A shaper is any callable that maps the episode so far to the parts of its last step's reward."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ SHAPERS: dict[str, str | Callable[..., RewardShaper]] = {
 def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
     """Return the shaper of this name with these options, or the callable itself.
 
-    ``"module:factory"`` is a name, too: that of a shaper of your own.
+    ``"module:factory"`` is also accepted as a name: that of your own shaper.
 
     Raises:
         UnknownName: There is no shaper of this name, or it takes no such option; the message lists what exists.
-        InvalidArgument: Options came with a callable, what was given is no shaper, or the module cannot be imported.
+        InvalidArgument: Options came with a callable, what was given is not a shaper, or the module cannot be imported.
     """
     if isinstance(shaper, str):
         factory = shaper_factory(shaper)

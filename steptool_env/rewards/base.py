@@ -1,10 +1,10 @@
-"""What a reward shaper is, and the two times at which one can know its parts: at the step, or in hindsight.
+"""What a reward shaper is, and the two times at which its parts can be known: at the step, or in hindsight.
 
 A shaper is a callable over the episode so far. Three optional methods make it more:
 
     hindsight(episodes)      parts that only the finished episode shows; ``label`` (and ``relabel`` of the agents) asks for them
     bind(suite, max_steps)   returns a copy that knows the suite; the environment calls it once
-    state_dict(), load_state_dict(state)   what outlives an episode and belongs into a checkpoint, as JSON takes it
+    state_dict(), load_state_dict(state)   what outlives an episode and belongs in a checkpoint, as a dict that JSON can hold
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ S = TypeVar("S")
 
 
 class RewardShaper(Protocol):
-    """Any callable from the transitions of an episode so far to the named parts of the *last* one's reward.
+    """Any callable that maps the transitions of an episode so far to the named parts of the *last* step's reward.
 
-    The reward is the sum of the parts; the same keys come at every step. All values are finite.
+    The reward is the sum of the parts; the same keys are returned at every step. All values are finite.
     """
 
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]: ...
@@ -105,15 +105,15 @@ def label(shaper: RewardShaper, episodes: Sequence[Sequence[Transition]]) -> lis
         episodes: The transitions of each episode, from its first step to its last.
 
     Raises:
-        InvalidArgument: The shaper returned something else than mappings of names to finite numbers, or too few of them.
+        InvalidArgument: The shaper did not return mappings of names to finite numbers, or not one per step.
     """
     if not knows_later(shaper):
         return [_step_by_step(shaper, transitions) for transitions in episodes]
     returned = shaper.hindsight(episodes)  # type: ignore[attr-defined]
-    if [len(one) for one in returned] != [len(one) for one in episodes]:
-        expected, got = [len(one) for one in episodes], [len(one) for one in returned]
+    expected, got = [len(transitions) for transitions in episodes], [len(steps) for steps in returned]
+    if got != expected:
         raise InvalidArgument(f"hindsight of shaper {shaper!r} must return the parts of {expected} steps, got those of {got}")
-    return [[None if raw is None else checked(shaper, raw, t) for t, raw in enumerate(one)] for one in returned]
+    return [[None if raw is None else checked(shaper, raw, t) for t, raw in enumerate(steps)] for steps in returned]
 
 
 def _step_by_step(shaper: RewardShaper, transitions: Sequence[Transition]) -> list[dict[str, float] | None]:
@@ -125,7 +125,7 @@ def _step_by_step(shaper: RewardShaper, transitions: Sequence[Transition]) -> li
 
 
 def checked(shaper: RewardShaper, returned: Any, step: int) -> dict[str, float]:
-    """Return parts as a plain dict of floats; raises ``InvalidArgument`` if they are no finite numbers."""
+    """Return parts as a plain dict of floats; raises ``InvalidArgument`` if they are not finite numbers."""
     try:
         parts = {str(name): float(value) for name, value in returned.items()}
     except (AttributeError, TypeError, ValueError, OverflowError) as fault:

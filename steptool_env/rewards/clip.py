@@ -15,7 +15,7 @@ __all__ = ["Clip"]
 class Clip(Combinator):
     """min(high, max(low, r)) of a shaper's reward r. Its parts stay as they are; a further part ``clip`` holds the difference.
 
-    Clipping can break a shaper that was safe: gains and losses that cancelled may do so no longer. Audit the result.
+    Clipping can break a shaper that was safe: gains and losses that canceled each other out may no longer do so. Audit the result.
 
     Args:
         shaper: Whose reward is clipped.

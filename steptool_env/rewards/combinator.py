@@ -1,4 +1,4 @@
-"""What all combinators share: they hold other shapers and pass on whatever these need."""
+"""What all combinators share: they hold other shapers and pass on whatever those need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Combinator", "frozen", "load_state", "set_training_progress", "state
 
 
 class Combinator(abc.ABC):
-    """A shaper made of others. A subclass says in ``combine`` what becomes of their parts.
+    """A shaper made of other shapers. A subclass defines in ``combine`` what becomes of their parts.
 
     Args:
         children: The shapers.
@@ -33,7 +33,7 @@ class Combinator(abc.ABC):
 
     @abc.abstractmethod
     def combine(self, parts: Sequence[Mapping[str, float]], past: Sequence[Transition]) -> Mapping[str, float]:
-        """Return the parts of the last step of ``past``, made of those of each child."""
+        """Return the parts of the last step of ``past``, made from the parts of each child, in the order of ``children``."""
 
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
         return self.combine([child(episode) for child in self.children], episode)
@@ -45,15 +45,15 @@ class Combinator(abc.ABC):
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[Mapping[str, float] | None]]:
         """Combine the final parts of the children; where one of them has none, the reward is missing."""
-        labelled = [label(child, episodes) for child in self.children]
+        labeled = [label(child, episodes) for child in self.children]
         found: list[list[Mapping[str, float] | None]] = []
         for number, transitions in enumerate(episodes):
-            past, one = Past(), list[Mapping[str, float] | None]()
+            past, combined = Past(), list[Mapping[str, float] | None]()
             for t, transition in enumerate(transitions):
                 past.append(transition)
-                present = [parts for each in labelled if (parts := each[number][t]) is not None]
-                one.append(self.combine(present, past) if len(present) == len(self.children) else None)
-            found.append(one)
+                present = [parts for labels in labeled if (parts := labels[number][t]) is not None]
+                combined.append(self.combine(present, past) if len(present) == len(self.children) else None)
+            found.append(combined)
         return found
 
     def bind(self, suite: Any, max_steps: int | None) -> Self:
@@ -63,26 +63,26 @@ class Combinator(abc.ABC):
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what outlives an episode, as JSON takes it."""
+        """Return what outlives an episode, as a dict that JSON can hold."""
         return {"children": [state_of(child) for child in self.children]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned; raises ``InvalidArgument`` if it is of other shapers."""
+        """Load what ``state_dict`` returned; raises ``InvalidArgument`` if it belongs to other shapers."""
         children = state.get("children", [])
         if len(children) != len(self.children):
             raise InvalidArgument(f"this state is of a shaper with {len(children)} children, not of {type(self).__name__} with {len(self.children)}")
-        for child, one in zip(self.children, children, strict=True):
-            load_state(child, one)
+        for child, child_state in zip(self.children, children, strict=True):
+            load_state(child, child_state)
 
 
 def state_of(shaper: RewardShaper) -> dict[str, Any] | None:
-    """Return what of a shaper belongs into a checkpoint; None if nothing does."""
+    """Return the part of a shaper that belongs in a checkpoint; None if there is none."""
     wants = getattr(shaper, "state_dict", None)
     return None if wants is None else wants()
 
 
 def load_state(shaper: RewardShaper, state: Mapping[str, Any] | None) -> None:
-    """Give a shaper back what ``state_of`` returned."""
+    """Load into a shaper what ``state_of`` returned; raises ``InvalidArgument`` if it belongs to another shaper."""
     if (state is None) != (not hasattr(shaper, "state_dict")):
         raise InvalidArgument(f"this state is not of the shaper {shaper!r}: {state!r}")
     if state is not None:
@@ -96,23 +96,23 @@ def set_training_progress(shaper: RewardShaper, progress: float) -> None:
         shaper: Any shaper.
         progress: Share of the training that is done, in [0, 1].
     """
-    for one in _within(shaper):
-        if hasattr(one, "set_progress"):
-            one.set_progress(progress)
+    for nested in _within(shaper):
+        if hasattr(nested, "set_progress"):
+            nested.set_progress(progress)
 
 
 @contextmanager
 def frozen(shaper: RewardShaper) -> Iterator[None]:
-    """Keep every running statistic within a shaper as it is, for the time of an evaluation."""
-    running = [one.running for one in _within(shaper) if hasattr(one, "running")]
-    before = [one.frozen for one in running]
-    for one in running:
-        one.frozen = True
+    """Keep every running statistic within a shaper as it is during an evaluation."""
+    running = [nested.running for nested in _within(shaper) if hasattr(nested, "running")]
+    before = [statistic.frozen for statistic in running]
+    for statistic in running:
+        statistic.frozen = True
     try:
         yield
     finally:
-        for one, was in zip(running, before, strict=True):
-            one.frozen = was
+        for statistic, was_frozen in zip(running, before, strict=True):
+            statistic.frozen = was_frozen
 
 
 def _within(shaper: Any) -> Iterator[Any]:

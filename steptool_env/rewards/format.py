@@ -1,4 +1,4 @@
-"""``format``: the verdict less a price for what is no call, or none that its tool takes."""
+"""``format``: the verdict less a price for text that is not a call, or a call that its tool does not take."""
 
 from __future__ import annotations
 

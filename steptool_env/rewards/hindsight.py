@@ -39,16 +39,16 @@ class Hindsight:
         return [self._label(transitions) for transitions in episodes]
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
-        calls = sum(not is_answer(one) for one in transitions)
+        calls = sum(not is_answer(transition) for transition in transitions)
         used = used_later(transitions, through=self.through)
-        return [{**self((one,)), "con": self.beta * was_used / max(1, calls)} for one, was_used in zip(transitions, used, strict=True)]
+        return [{**self((transition,)), "con": self.beta * was_used / max(1, calls)} for transition, was_used in zip(transitions, used, strict=True)]
 
 
 def used_later(transitions: Sequence[Transition], *, through: bool = False) -> list[bool]:
     """Return for each step of an episode whether the call returned something new that was used later.
 
     New is a value that stood neither in the instruction nor in what the agent itself had said before: a guess that a tool
-    repeats is no discovery. A call that was made before with the same result returns nothing new at all; two different
+    repeats is not a discovery. A call that was made before with the same result returns nothing new at all; two different
     calls that both return what is used later both count. Used is a value that appears in the answer, or in an argument
     of a later call.
 
@@ -73,10 +73,10 @@ def used_later(transitions: Sequence[Transition], *, through: bool = False) -> l
     for t, transition in enumerate(transitions):
         arguments = transition.action.arguments if isinstance(transition.action, ToolCall) else {}
         leaves = [str(leaf).casefold() for leaf in _scalars(arguments)]
-        said = {*leaves, *(word for leaf in leaves for word in _words(leaf))}
+        mentioned = {*leaves, *(word for leaf in leaves for word in _words(leaf))}
         phrases = {value for value in sources if " " in value and any(value in leaf for leaf in leaves)}
-        used.append({value for value in said if value in sources} | phrases if not transition.result.error else set())
-        known |= said
+        used.append({value for value in mentioned if value in sources} | phrases if not transition.result.error else set())
+        known |= mentioned
         exchange = (repr(transition.action), transition.result.content)
         if not transition.result.error and not is_answer(transition) and exchange not in exchanges:
             exchanges.add(exchange)

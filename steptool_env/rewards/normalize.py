@@ -32,8 +32,8 @@ class Running:
 class Normalize(Combinator):
     """r / sqrt(mean of r² over all steps so far + ε).
 
-    Rewards are scaled, not centred: to take the mean off every step's reward would pay for shorter or longer episodes.
-    The statistic outlives episodes, is shared by all environments that got this shaper, and belongs into a checkpoint
+    Rewards are scaled, not centered: to take the mean off every step's reward would pay for shorter or longer episodes.
+    The statistic outlives episodes, is shared by all environments that got this shaper, and belongs in a checkpoint
     (``state_dict``). It counts each step once, when its final reward is known. Environments forked for planning count, too.
 
     Args:

@@ -33,7 +33,7 @@ class Judgement:
     def __post_init__(self) -> None:
         if len(self.succeeded) != len(self.contributions):
             sizes = f"{len(self.succeeded)} successes and {len(self.contributions)} contributions"
-            raise InvalidArgument(f"a judgement needs one contribution per call, got {sizes}")
+            raise InvalidArgument(f"a judgment needs one contribution per call, got {sizes}")
         if any(value not in (0, 1) for value in self.succeeded):
             raise InvalidArgument(f"the success of a call must be 0 or 1, got {list(self.succeeded)}")
         low, high = CONTRIBUTIONS
@@ -43,33 +43,33 @@ class Judgement:
             raise InvalidArgument(f"the status of an answer must be one of {', '.join(STATUS)}, got {self.status!r}")
 
 
-def aggregate(judgements: Sequence[Judgement]) -> tuple[list[tuple[float, float]], float]:
-    """Average several judgements of one episode into rewards.
+def aggregate(judgments: Sequence[Judgement]) -> tuple[list[tuple[float, float]], float]:
+    """Average several judgments of one episode into rewards.
 
         r_t = ½·SC_t + ½·Con_t / 5   for each call before the final answer;   r_T = IsSolved
 
-    both averaged over the judgements. The weights are not printed in the paper; they are those that its released example
-    data follow: with three judgements, its rewards are multiples of 1/30 and its final ones multiples of 1/6.
+    both averaged over the judgments. The weights are not printed in the paper; they are those that its released example
+    data follow: with three judgments, its rewards are multiples of 1/30 and its final ones multiples of 1/6.
 
     Args:
-        judgements: At least one, all of the same number N of calls.
+        judgments: At least one, all for the same number N of calls.
 
     Returns:
         N pairs ``(½·SC, ½·Con/5)``, which sum to r_t in [0, 1], and r_T in [0, 1].
 
     Raises:
-        InvalidArgument: There is no judgement, or they are of different numbers of calls.
+        InvalidArgument: There is no judgment, or the judgments cover different numbers of calls.
 
     >>> aggregate([Judgement((1,), (5,), "Solved"), Judgement((0,), (2,), "Unsure")])
     ([(0.25, 0.35)], 0.75)
     """
-    if not judgements:
-        raise InvalidArgument("there is nothing to average: no judgement was given")
-    if len({len(one.succeeded) for one in judgements}) > 1:
-        raise InvalidArgument(f"judgements of one episode must have the same length, got {[len(one.succeeded) for one in judgements]}")
-    n = len(judgements)
+    if not judgments:
+        raise InvalidArgument("there is nothing to average: no judgment was given")
+    if len({len(judgment.succeeded) for judgment in judgments}) > 1:
+        raise InvalidArgument(f"judgments of one episode must have the same length, got {[len(judgment.succeeded) for judgment in judgments]}")
+    n = len(judgments)
     calls = [
-        (sum(one.succeeded[t] for one in judgements) / (2 * n), sum(one.contributions[t] for one in judgements) / (10 * n))
-        for t in range(len(judgements[0].succeeded))
+        (sum(judgment.succeeded[t] for judgment in judgments) / (2 * n), sum(judgment.contributions[t] for judgment in judgments) / (10 * n))
+        for t in range(len(judgments[0].succeeded))
     ]
-    return calls, sum(STATUS[one.status] for one in judgements) / n
+    return calls, sum(STATUS[judgment.status] for judgment in judgments) / n

@@ -40,13 +40,13 @@ class PaperRules:
     def contributions(self, transitions: Sequence[Transition]) -> list[float]:
         """Return Con, 0 or 5, of every step of an episode; 0 for answers."""
         answer = final_answer(transitions)
-        used = [not is_answer(one) and overlap(one.result.content, answer) >= self.threshold for one in transitions]
-        return [CONTRIBUTIONS[1] if one else CONTRIBUTIONS[0] for one in used]
+        used = [not is_answer(transition) and overlap(transition.result.content, answer) >= self.threshold for transition in transitions]
+        return [CONTRIBUTIONS[1] if was_used else CONTRIBUTIONS[0] for was_used in used]
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
-        works = [0.0 if is_answer(one) or one.result.error else 1.0 for one in transitions]
+        works = [0.0 if is_answer(transition) or transition.result.error else 1.0 for transition in transitions]
         calls, _ = aggregate([Judgement(tuple(works), tuple(self.contributions(transitions)), "Unsure")])
-        solved = [one.outcome.solved if one.outcome is not None else 0.0 for one in transitions]
+        solved = [transition.outcome.solved if transition.outcome is not None else 0.0 for transition in transitions]
         return [{"sc": sc, "con": con, "solved": verdict} for (sc, con), verdict in zip(calls, solved, strict=True)]
 
 

@@ -15,12 +15,12 @@ class Potential:
 
     Potential-based shaping (Ng, Harada and Russell 1999): along any episode the discounted shaping sums to −Φ(s_0),
     which no policy can influence, so all policies keep their order, if Φ is 0 at every terminal state. That is why the
-    last step is paid −Φ(s), also after truncation: the step budget is part of the task, nothing comes behind it.
+    last step is paid −Φ(s), also after truncation: the step budget is part of the task, nothing comes after it.
 
     Args:
-        phi: Φ of the state that ``task`` and the transitions so far (none at the start) lead to; progress by default. A
-            potential of one's own gets a copy of the transitions, so that a step costs in proportion to their number.
-        gamma: The discount of the learner, in (0, 1]; with another one the order of policies may change.
+        phi: Φ of the state that ``task`` and the transitions so far (none at the start) lead to; progress by default. Your own
+            potential gets a copy of the transitions, so each step costs time in proportion to their number.
+        gamma: The discount of the learner, in (0, 1]; with a different one the order of policies may change.
         weight: Multiplies Φ.
 
     Raises:

@@ -14,7 +14,7 @@ __all__ = ["Repetition", "final_and_repetition"]
 
 
 class Repetition(Stateful[set[str]]):
-    """−penalty for an action that was taken before and got the same result; asking again for news is free.
+    """−penalty for an action that was taken before and got the same result; a call that now gets a new result is free.
 
     Args:
         penalty: The price of a repeated action.
@@ -28,8 +28,8 @@ class Repetition(Stateful[set[str]]):
 
     def advance(self, state: set[str], last: Transition) -> tuple[set[str], Mapping[str, float]]:
         action = last.action
-        said = action.text if isinstance(action, Malformed) else json.dumps(action.as_dict(), sort_keys=True, default=repr)
-        exchange = f"{said}\n{last.result.content}"
+        action_text = action.text if isinstance(action, Malformed) else json.dumps(action.as_dict(), sort_keys=True, default=repr)
+        exchange = f"{action_text}\n{last.result.content}"
         repeated = exchange in state
         state.add(exchange)
         return state, {"repetition": -self.penalty if repeated else 0.0}

@@ -38,7 +38,7 @@ class WeightedSum(Combinator):
 
     def combine(self, parts: Sequence[Mapping[str, float]], past: Sequence[Transition]) -> Mapping[str, float]:
         total: dict[str, float] = {}
-        for weight, one in zip(self.weights, parts, strict=True):
-            for name, value in one.items():
+        for weight, child_parts in zip(self.weights, parts, strict=True):
+            for name, value in child_parts.items():
                 total[name] = total.get(name, 0.0) + weight * value
         return total

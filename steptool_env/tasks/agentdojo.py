@@ -81,7 +81,7 @@ class AgentDojo(Listed):
         check_split(self.name, split)
         self.category, self.split = category, split
         categories = CATEGORIES if category == "all" else (category,)
-        super().__init__(task for one in categories for number, task in enumerate(_load(one)) if in_split(number, split))
+        super().__init__(task for name in categories for number, task in enumerate(_load(name)) if in_split(number, split))
 
     def __reduce__(self) -> tuple[type[AgentDojo], tuple[str, str]]:
         return type(self), (self.category, self.split)
@@ -96,12 +96,12 @@ class AgentDojo(Listed):
         last = episode[-1]
         if not last.terminated or not isinstance(last.action, ToolCall):
             return Outcome(0.0, "the episode was cut off before an answer")
-        world, said = _world(episode), str(last.action.arguments.get("answer", ""))
+        world, answer = _world(episode), str(last.action.arguments.get("answer", ""))
         calls = [_module("functions_runtime").FunctionCall(function=name, args=dict(arguments)) for name, arguments in world.calls]
         try:
-            verdict = task.data.utility_from_traces(said, world.before, world.now, calls)
+            verdict = task.data.utility_from_traces(answer, world.before, world.now, calls)
             if verdict is None:
-                verdict = task.data.utility(said, world.before, world.now)
+                verdict = task.data.utility(answer, world.before, world.now)
         except Exception as fault:  # a checker may stumble over what an agent left behind
             return Outcome(0.0, f"the checker failed: {type(fault).__name__}: {fault}")
         return Outcome(float(bool(verdict)), "solved" if verdict else "the checker does not accept it")
@@ -113,11 +113,11 @@ class AgentDojo(Listed):
         calls = []
         for call in task.data.ground_truth(world.before.model_copy(deep=True)):
             # Through JSON, as an agent would have to write it: some arguments are dates.
-            one = ToolCall(call.function, json.loads(json.dumps(dict(call.args), default=str)))
-            if one in made:
-                made.remove(one)
+            gold_call = ToolCall(call.function, json.loads(json.dumps(dict(call.args), default=str)))
+            if gold_call in made:
+                made.remove(gold_call)
             else:
-                calls.append(one)
+                calls.append(gold_call)
         return [*calls, ToolCall("finish", {"answer": str(task.data.GROUND_TRUTH_OUTPUT)})]
 
 
@@ -194,12 +194,13 @@ def _environment(category: str) -> Any:
 @functools.cache
 def _tools(category: str) -> tuple[Tool, ...]:
     runtime = _module("functions_runtime").FunctionsRuntime(_suite(category).tools)
-    return tuple(Tool(one.name, one.description, _parameters(one), _Function(runtime, one.name), stateful=True) for one in _suite(category).tools)
+    functions = _suite(category).tools
+    return tuple(Tool(function.name, function.description, _parameters(function), _Function(runtime, function.name), stateful=True) for function in functions)
 
 
 def _parameters(function: Any) -> dict[str, Any]:
     schema = function.parameters.model_json_schema()
-    properties = {name: {key: value for key, value in one.items() if key != "title"} for name, one in schema.get("properties", {}).items()}
+    properties = {name: {key: value for key, value in inner.items() if key != "title"} for name, inner in schema.get("properties", {}).items()}
     found = {"type": "object", "properties": properties, "required": schema.get("required", [])}
     return {**found, **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
 
@@ -222,7 +223,7 @@ class _Function:
 def _load(category: str) -> tuple[Task, ...]:
     suite = _suite(category)
     _module("agent_pipeline.tool_execution")
-    names = (*(one.name for one in suite.tools), "finish")
+    names = (*(function.name for function in suite.tools), "finish")
     tasks = []
     for task_id, task in sorted(suite.user_tasks.items(), key=lambda item: int(item[0].rsplit("_", 1)[1])):
         tags: dict[str, str | int] = {"category": category, "difficulty": task.DIFFICULTY.name.lower()}

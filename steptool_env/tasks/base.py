@@ -64,8 +64,8 @@ class TaskSuite(abc.ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        said = any("has_turns" in vars(base) for base in cls.__mro__ if base is not TaskSuite)
-        if cls.after_finish is not TaskSuite.after_finish and not said:
+        declared = any("has_turns" in vars(base) for base in cls.__mro__ if base is not TaskSuite)
+        if cls.after_finish is not TaskSuite.after_finish and not declared:
             raise InvalidArgument(f"{cls.__qualname__} defines after_finish and does not say has_turns; write has_turns = True into the class, or "
                                   "has_turns = False and set self.has_turns in __init__ where it depends on the arguments")  # fmt: skip
 

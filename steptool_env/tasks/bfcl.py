@@ -75,8 +75,8 @@ class _BfclToolkit(Toolkit):
     state: _State
 
     def __init__(self, script: _Script) -> None:
-        mine, gold = (start(script.classes, script.config, script.long_context) for _ in range(2))
-        super().__init__((), _State(mine, gold))
+        simulators, gold = (start(script.classes, script.config, script.long_context) for _ in range(2))
+        super().__init__((), _State(simulators, gold))
         self.script = script
         self.offer()
 
@@ -151,7 +151,7 @@ class Bfcl(Listed):
 
     def after_finish(self, task: Task, episode: Episode) -> str | None:
         """Judge the turn and return the user's next request, or ``None`` after the last turn."""
-        script, toolkit = task.data, _own(episode)
+        script, toolkit = task.data, _toolkit_of(episode)
         state = toolkit.state
         verdict = _judge(script, state)
         state.verdicts.append(verdict)
@@ -166,7 +166,7 @@ class Bfcl(Listed):
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
         """1.0 if all turns are over and each was valid, else 0.0; the reason names the first turn that was not."""
-        verdicts, turns = _own(episode).state.verdicts, len(task.data.requests)
+        verdicts, turns = _toolkit_of(episode).state.verdicts, len(task.data.requests)
         for turn, verdict in enumerate(verdicts, 1):
             if verdict:
                 return Outcome(0.0, f"turn {turn} of {turns}: {verdict}")
@@ -176,7 +176,7 @@ class Bfcl(Listed):
 
     def progress(self, task: Task, episode: Episode) -> float:
         """Valid turns divided by all turns."""
-        return _own(episode).state.valid / len(task.data.requests)
+        return _toolkit_of(episode).state.valid / len(task.data.requests)
 
     def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
         """Return the gold calls that are still to be made, with ``finish`` at the end of every turn.
@@ -184,7 +184,7 @@ class Bfcl(Listed):
         Gold calls that succeeded in this turn are left out. That solves the task if the other calls of the
         agent did no harm; harm done by them is not mended. ``[]`` once a turn was invalid, or has too few calls left.
         """
-        script, state = task.data, _own(episode).state
+        script, state = task.data, _toolkit_of(episode).state
         turn = len(state.verdicts)
         if state.valid < turn or state.overrun or turn == len(script.requests):
             return []
@@ -205,15 +205,15 @@ class Bfcl(Listed):
         return calls
 
 
-def _own(episode: Episode) -> _BfclToolkit:
+def _toolkit_of(episode: Episode) -> _BfclToolkit:
     assert isinstance(episode.toolkit, _BfclToolkit)
     return episode.toolkit
 
 
 def _remove(calls: list[ToolCall], call: ToolCall) -> None:
     """Remove the first call that equals this one, if there is one."""
-    for index, one in enumerate(calls):
-        if one.name == call.name and one.arguments == call.arguments:
+    for index, candidate in enumerate(calls):
+        if candidate.name == call.name and candidate.arguments == call.arguments:
             del calls[index]
             return
 
@@ -286,6 +286,6 @@ def _parse(text: str, owners: Mapping[str, str]) -> ToolCall:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise ValueError(f"not a call of one function: {text!r}")
     name = call.func.id
-    given = [ast.literal_eval(value) for value in call.args]
+    positional = [ast.literal_eval(value) for value in call.args]
     named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    return ToolCall(name, dict(signature(owners[name], name).bind(*given, **named).arguments))
+    return ToolCall(name, dict(signature(owners[name], name).bind(*positional, **named).arguments))

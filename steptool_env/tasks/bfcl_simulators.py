@@ -60,7 +60,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         MissingExtra: The installed version of the package does not have this file.
-        DataError: A line is no JSON object; names file and line.
+        DataError: A line is not a JSON object; names file and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -102,8 +102,8 @@ def _simulator(class_name: str) -> Any:
 @functools.cache
 def signature(class_name: str, method: str) -> inspect.Signature:
     """Return the signature of a simulator's method, without ``self``."""
-    whole = inspect.signature(getattr(_simulator(class_name), method))
-    return whole.replace(parameters=list(whole.parameters.values())[1:])
+    full = inspect.signature(getattr(_simulator(class_name), method))
+    return full.replace(parameters=list(full.parameters.values())[1:])
 
 
 def start(classes: tuple[str, ...], config: Mapping[str, Any], long_context: bool) -> Simulators:
@@ -127,7 +127,7 @@ _precision = threading.Lock()
 
 
 @contextmanager
-def _own_precision() -> Iterator[None]:
+def _restored_precision() -> Iterator[None]:
     """Undo what the mathematics set for the whole process: mpmath's and decimal's precision."""
     mp = importlib.import_module("mpmath").mp
     with _precision, decimal.localcontext():
@@ -161,7 +161,7 @@ class _Method:
         method = getattr(simulators[self.class_name], self.name)
         if self.class_name != "MathAPI":
             return _record(method, values)
-        with _own_precision():
+        with _restored_precision():
             return _record(method, values)
 
 
@@ -218,7 +218,7 @@ def _tools(class_name: str) -> tuple[Tool, ...]:
 
 @functools.cache
 def _methods(classes: tuple[str, ...]) -> dict[str, _Method]:
-    return {one.name: one.function for class_name in classes for one in _tools(class_name) if isinstance(one.function, _Method)}
+    return {tool.name: tool.function for class_name in classes for tool in _tools(class_name) if isinstance(tool.function, _Method)}
 
 
 def as_json_schema(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,5 +241,5 @@ def catalog(classes: tuple[str, ...], withheld: frozenset[str] = frozenset()) ->
 
     Both are shared by all episodes that offer the same tools; do not change the dict.
     """
-    tools = [one for class_name in classes for one in _tools(class_name) if one.name not in withheld] + [finish]
-    return {one.name: one for one in tools}, json.dumps([one.schema for one in tools], ensure_ascii=False)
+    tools = [tool for class_name in classes for tool in _tools(class_name) if tool.name not in withheld] + [finish]
+    return {tool.name: tool for tool in tools}, json.dumps([tool.schema for tool in tools], ensure_ascii=False)

@@ -3,7 +3,7 @@
 Nothing is executed: a call is noted, and ``finish`` ends the episode. The verdict is that of the official ``ast_checker``
 on all calls that were made, also those that a tool's schema rejects, since the official code sees those as well: the
 right function, every required argument, no unexpected one, the right types, each value among the allowed ones, and as
-many calls as were asked for. So a wrong call cannot be made good; progress is what tells so at once.
+many calls as were asked for. So a wrong call cannot be made good; progress shows it at once.
 
 What is not covered: Java and JavaScript, irrelevance, web search and memory; nor 7 of the 2,351 tasks: 4 for which no call
 made of the allowed values passes the checker, and 3 whose own function is called ``finish``.
@@ -66,10 +66,10 @@ class _Calls:
     open: list[int] = field(default_factory=list)
     """The answers that no call has matched yet."""
     stray: bool = False
-    """Whether a call matched none of them."""
+    """Whether some call matched no answer."""
 
 
-class _NotingToolkit(Toolkit):
+class _LoggingToolkit(Toolkit):
     """Notes every call, then checks it; nothing runs."""
 
     state: _Calls
@@ -119,7 +119,7 @@ class BfclSingle(Listed):
         return type(self), (self.category, self.split)
 
     def toolkit(self, task: Task) -> Toolkit:
-        return _NotingToolkit(task.data)
+        return _LoggingToolkit(task.data)
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
         """1.0 if the official checker accepts the calls that were made, else 0.0 with its reason."""
@@ -143,14 +143,14 @@ class BfclSingle(Listed):
 
 
 def _state(episode: Episode) -> _Calls:
-    assert isinstance(episode.toolkit, _NotingToolkit)
+    assert isinstance(episode.toolkit, _LoggingToolkit)
     return episode.toolkit.state
 
 
 # -------------------------------------------------------------------- the verdict
 def _matches(request: _Request, index: int, call: ToolCall) -> bool:
     (name,) = request.answers[index]
-    function = next(one for one in request.functions if one["name"] == name)
+    function = next(function for function in request.functions if function["name"] == name)
     return not _checked("simple", [function], [(call.name, call.arguments)], [request.answers[index]])
 
 
@@ -242,7 +242,7 @@ def _note(**_: Any) -> str:
 def _gold(request: _Request, index: int) -> ToolCall:
     """Return one of the calls that the answer allows, the one with the fewest arguments."""
     ((name, allowed),) = request.answers[index].items()
-    doc = next(one for one in request.functions if one["name"] == name)["parameters"]
+    doc = next(doc for doc in request.functions if doc["name"] == name)["parameters"]
     required = doc.get("required", ())
     arguments = {key: _value(values) for key, values in allowed.items() if key in required or "" not in values}
     return ToolCall(name.replace(".", "_"), arguments)
@@ -250,13 +250,13 @@ def _gold(request: _Request, index: int) -> ToolCall:
 
 def _value(values: Sequence[Any]) -> Any:
     """Return the first allowed value that is one."""
-    return _plain(next((one for one in values if one != ""), ""))
+    return _plain(next((value for value in values if value != ""), ""))
 
 
 def _plain(value: Any) -> Any:
     """Return an allowed value with one choice made wherever it holds several: a dict gives for each key a list of them."""
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, dict) and all(isinstance(inner, list) for inner in value.values()):
         return {key: _value(inner) for key, inner in value.items() if "" not in inner}
     return value

@@ -1,4 +1,4 @@
-"""What ``steptool suites`` tells: size, licence, floor and installation of every registered suite."""
+"""What ``steptool suites`` prints: size, license, floor and installation of every registered suite."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FACTS: dict[str, tuple[str, str, str]] = {
     "toolbench": ("765", "0 of 765", "Apache-2.0"),
     "jsonl": ("your own", "depends", "your own"),
 }
-"""Name -> size, what ending at once solves (``benchmarks/suite_gold.py``), licence."""
+"""Name -> size, what ending at once solves (``benchmarks/suite_gold.py``), license."""
 
 
 def describe() -> list[dict[str, Any]]:
     """Return one record per suite; ``install`` is the command where it is not installed, else ``""``."""
     found = []
     for name in SUITES:
-        size, floor, licence = FACTS.get(name, ("?", "?", "?"))
-        record: dict[str, Any] = {"suite": name, "tasks": 0, "size": size, "floor": floor, "licence": licence, "solution": False, "progress": False}
+        size, floor, license_name = FACTS.get(name, ("?", "?", "?"))
+        record: dict[str, Any] = {"suite": name, "tasks": 0, "size": size, "floor": floor, "licence": license_name, "solution": False, "progress": False}
         try:
             suite = make_suite(name)
         except MissingExtra as fault:

@@ -42,7 +42,7 @@ class _Goal:
     split: str
 
 
-class _CrossingOff(WrappedToolkit):
+class _ChecklistToolkit(WrappedToolkit):
     """The tools of one task; crosses off the calls that were asked for."""
 
     def __init__(self, inner: Toolkit, calls: Iterable[ToolCall]) -> None:
@@ -107,9 +107,9 @@ class Jsonl(Listed):
     def toolkit(self, task: Task) -> Toolkit:
         if self.source is None:
             assert self.recording is not None
-            return _CrossingOff(ReplayToolkit(self.recording, task.id, task.tools), task.data.calls)
+            return _ChecklistToolkit(ReplayToolkit(self.recording, task.id, task.tools), task.data.calls)
         live = self.source()
-        return _CrossingOff(Toolkit([one for name, one in live.items() if name in task.tools], live.state), task.data.calls)
+        return _ChecklistToolkit(Toolkit([tool for name, tool in live.items() if name in task.tools], live.state), task.data.calls)
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
         """1.0 if the episode was ended with a right answer and every call that was asked for had succeeded."""
@@ -120,8 +120,8 @@ class Jsonl(Listed):
             return Outcome(0.0, f"{len(missing)} calls were not made, such as one of {missing[0]}")
         if last.action.arguments.get("give_up"):
             return Outcome(0.0, "it was given up")
-        said = _normal(str(last.action.arguments.get("answer", "")))
-        right = not goal.answers or any(_matches(said, _normal(answer), goal.match) for answer in goal.answers)
+        given = _normal(str(last.action.arguments.get("answer", "")))
+        right = not goal.answers or any(_matches(given, _normal(answer), goal.match) for answer in goal.answers)
         return Outcome(float(right), "solved" if right else "the answer is not the right one")
 
     def progress(self, task: Task, episode: Episode) -> float:
@@ -140,7 +140,7 @@ class Jsonl(Listed):
 
 
 def _open(episode: Episode) -> Counter[tuple[str, str]]:
-    assert isinstance(episode.toolkit, _CrossingOff)
+    assert isinstance(episode.toolkit, _ChecklistToolkit)
     return episode.toolkit.open
 
 
@@ -148,9 +148,9 @@ def _normal(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .")
 
 
-def _matches(said: str, answer: str, how: str) -> bool:
+def _matches(given: str, answer: str, how: str) -> bool:
     """Contained as whole words: the answer 5 is not contained in 15."""
-    return said == answer if how == "exact" else re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", said) is not None
+    return given == answer if how == "exact" else re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", given) is not None
 
 
 # -------------------------------------------------------------------- the file

@@ -15,7 +15,7 @@ SPLITS = ("train", "test", "all")
 
 
 def check_split(suite: str, split: str) -> None:
-    """Raise ``UnknownName`` if the split is none of ``SPLITS``.
+    """Raise ``UnknownName`` if the split is not in ``SPLITS``.
 
     Args:
         suite: Its name, for the message.

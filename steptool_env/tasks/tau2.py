@@ -62,7 +62,7 @@ class Tau2(Listed):
         found = _domain(domain)
         parts = found.splits
         chosen = set(parts[subset] if split == "all" else parts[split] if subset == "base" else found.full_split(split))
-        super().__init__(one for task_id, one in found.tasks.items() if task_id in chosen)
+        super().__init__(task for task_id, task in found.tasks.items() if task_id in chosen)
 
     def __reduce__(self) -> tuple[type[Tau2], tuple[Any, ...]]:
         return type(self), (self.domain, self.subset, self.split, self.policy)
@@ -73,7 +73,7 @@ class Tau2(Listed):
         about = official.ticket if found.solo else str(official.user_scenario)
         text = f"{found.policy}\n\n{about}" if self.policy else about
         tags: dict[str, str | int] = {"domain": self.domain, "actions": len(official.evaluation_criteria.actions or ())}
-        return Task(str(official.id), text, (*(one.name for one in found.tools), "finish"), BUDGET, official, tags)
+        return Task(str(official.id), text, (*(tool.name for tool in found.tools), "finish"), BUDGET, official, tags)
 
     def toolkit(self, task: Task) -> Toolkit:
         found = _domain(self.domain)
@@ -89,7 +89,7 @@ class Tau2(Listed):
         """The product of the official evaluators over the task's reward basis."""
         if not episode[-1].terminated:
             return Outcome(0.0, "the episode was cut off before it ended")
-        found, basis = _domain(self.domain), {str(one.value) for one in task.data.evaluation_criteria.reward_basis}
+        found, basis = _domain(self.domain), {str(component.value) for component in task.data.evaluation_criteria.reward_basis}
         messages = _messages(episode)
         try:
             rewards = {}
@@ -173,16 +173,16 @@ def _domain(domain: str) -> _Domain:
     for part in _EVALUATORS:  # what is not installed shows here, not at the first verdict
         _module(f"evaluator.{part}")
     first = module.get_environment(solo_mode=solo)
-    kept = copy.deepcopy((first.tools.db, first.user_tools.db if first.user_tools is not None else None))
+    databases = copy.deepcopy((first.tools.db, first.user_tools.db if first.user_tools is not None else None))
 
     def environment(solo_mode: bool = False) -> Any:
-        fresh_db, fresh_user_db = copy.deepcopy(kept)
+        fresh_db, fresh_user_db = copy.deepcopy(databases)
         more = {} if fresh_user_db is None else {"user_db": fresh_user_db}
         return module.get_environment(db=fresh_db, solo_mode=solo_mode, **more)
 
     offered = [*first.get_tools(), *(first.get_user_tools() if solo and first.user_tools is not None else ())]
-    tools = tuple(_tool(one) for one in offered)
-    tasks = {str(one.id): one for one in module.get_tasks(None)}
+    tools = tuple(_tool(tool) for tool in offered)
+    tasks = {str(task.id): task for task in module.get_tasks(None)}
     return _Domain(solo, tasks, module.get_tasks_split(), first.get_policy(), tools, environment)
 
 

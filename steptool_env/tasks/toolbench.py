@@ -107,7 +107,7 @@ class Toolbench(Listed):
             raise InvalidArgument("suite 'toolbench' takes server= or cache=, not both")
         where = Path(folder or os.environ.get("STEPTOOL_TOOLBENCH", ""))
         subsets = SUBSETS if subset == "all" else (subset,)
-        if not (folder or os.environ.get("STEPTOOL_TOOLBENCH")) or not any((where / f"{one}.json").is_file() for one in subsets):
+        if not (folder or os.environ.get("STEPTOOL_TOOLBENCH")) or not any((where / f"{subset}.json").is_file() for subset in subsets):
             raise MissingExtra("suite 'toolbench'", "StableToolBench", _GET)
         self.backend: VirtualBackend = _Documented()
         if server is not None:
@@ -115,7 +115,7 @@ class Toolbench(Listed):
             self.backend = VirtualServer(server, HttpClient([host], private=[host]))
         elif cache is not None:
             self.backend = CacheFolder(cache)
-        tasks = [task for one in subsets if (where / f"{one}.json").is_file() for task in _read(where / f"{one}.json", one, max_steps)]
+        tasks = [task for subset in subsets if (where / f"{subset}.json").is_file() for task in _read(where / f"{subset}.json", subset, max_steps)]
         super().__init__(task for task in tasks if in_split(zlib.crc32(task.id.encode()), split))
 
     def toolkit(self, task: Task) -> Toolkit:
@@ -204,7 +204,7 @@ def _name(api: Api, taken: Mapping[str, Api]) -> str:
     """Return the function's name as the benchmark makes it, its last 64 characters; a number makes it unique."""
     name = f"{standardize(api.name)}_for_{standardize(api.tool)}"[-64:].lstrip("_")
     tries = [name, *(f"{name[:60]}_{number}" for number in range(2, 100))]
-    return next(one for one in tries if one not in taken and one != "finish")
+    return next(candidate for candidate in tries if candidate not in taken and candidate != "finish")
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A promise about time: everything that is sent and received ``within`` so many seconds ends within them.
+"""Deadlines for network operations: whatever is sent and received ``within`` a number of seconds ends in time.
 
-The time limits of an HTTP library are limits of silence: a server that drips a byte now and then, that says ``100 Continue``
-for ever or whose compressed blocks are empty never meets them. Here the limit lies below the library: each operation on a
+The timeouts of an HTTP library limit silence only: a server that drips a byte now and then, that says ``100 Continue``
+forever or whose compressed blocks are empty never meets them. Here the limit lies below the library: each operation on a
 socket gets what is left of the whole. It ends in the thread that waits, so no second thread watches and none is left behind.
 
 What it does not cover: the resolving of a name, which only the system can bound.
@@ -22,22 +22,22 @@ import httpx2
 
 __all__ = ["Transport", "expired", "within"]
 
-_UNTIL: ContextVar[float] = ContextVar("until", default=float("inf"))
+_DEADLINE: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Bound what this thread does on the network inside the block."""
-    token = _UNTIL.set(time.monotonic() + seconds)
+    token = _DEADLINE.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _UNTIL.reset(token)
+        _DEADLINE.reset(token)
 
 
 def expired() -> bool:
     """Return whether the time of the block around this call is over."""
-    return time.monotonic() > _UNTIL.get()
+    return time.monotonic() > _DEADLINE.get()
 
 
 class Transport(httpx2.BaseTransport):
@@ -45,7 +45,7 @@ class Transport(httpx2.BaseTransport):
 
     Args:
         connections: Most connections, all of which may be kept alive.
-        admit: Called with a host and each address that it resolves to, before a connection is made; raises what it likes. The
+        admit: Called with a host and each address that it resolves to, before a connection is made; may raise any exception. The
             connection goes to the very addresses that were admitted.
         proxy: Address of a proxy; ``admit`` then sees the proxy's host.
     """
@@ -62,9 +62,9 @@ class Transport(httpx2.BaseTransport):
         if proxy is None:
             self._pool = httpcore2.ConnectionPool(**options)
         else:
-            asked = httpx2.Proxy(proxy)
-            kind = httpcore2.SOCKSProxy if asked.url.scheme.startswith("socks") else httpcore2.HTTPProxy
-            self._pool = kind(proxy_url=str(asked.url), proxy_auth=asked.raw_auth, **options)
+            server = httpx2.Proxy(proxy)
+            kind = httpcore2.SOCKSProxy if server.url.scheme.startswith("socks") else httpcore2.HTTPProxy
+            self._pool = kind(proxy_url=str(server.url), proxy_auth=server.raw_auth, **options)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         assert isinstance(request.stream, httpx2.SyncByteStream)
@@ -110,7 +110,7 @@ class _Backend(httpcore2.NetworkBackend):
         failed: Exception = httpcore2.ConnectError(f"{host} has no address")
         for number, address in enumerate(addresses):
             # One address that swallows packets must leave time for the others.
-            share = _left(timeout, httpcore2.ConnectTimeout) / (len(addresses) - number)
+            share = _remaining(timeout, httpcore2.ConnectTimeout) / (len(addresses) - number)
             try:
                 return _Stream(self._inner.connect_tcp(address, port, share, local_address, socket_options))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as fault:
@@ -123,13 +123,13 @@ class _Stream(httpcore2.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
+        return self._inner.read(max_bytes, _remaining(timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # Not the inner one's: it starts the time anew whenever the server has taken a little.
+        # Not the inner one's: it restarts its timeout whenever the server accepts some bytes.
         connection, view = self._inner.get_extra_info("socket"), memoryview(buffer)
         while view:
-            connection.settimeout(_left(timeout, httpcore2.WriteTimeout))
+            connection.settimeout(_remaining(timeout, httpcore2.WriteTimeout))
             try:
                 view = view[connection.send(view) :]
             except TimeoutError as fault:
@@ -141,15 +141,15 @@ class _Stream(httpcore2.NetworkStream):
         self._inner.close()
 
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, _left(timeout, httpcore2.ConnectTimeout)))
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, _remaining(timeout, httpcore2.ConnectTimeout)))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
-def _left(timeout: float | None, over: type[Exception]) -> float:
+def _remaining(timeout: float | None, over: type[Exception]) -> float:
     """Return the seconds that an operation may take; raises ``over`` if there are none."""
-    left = _UNTIL.get() - time.monotonic()
+    left = _DEADLINE.get() - time.monotonic()
     if left <= 0:
         raise over("the time of the whole exchange is over")
     return left if timeout is None else min(left, timeout)

@@ -76,7 +76,7 @@ class Exchange:
     """Sends requests; may be used from several threads.
 
     Args:
-        name: Who asks whom, for the log.
+        name: Name of the exchange, for the log.
         extra: The extra of this package that brings httpx2, for the error that it is missing.
         timeout: Seconds for one attempt, from connecting to the last byte; only the resolving of names is not in it.
         attempts: How often a request is sent at most.
@@ -84,7 +84,7 @@ class Exchange:
         longest_wait: Most seconds between two attempts, also if the server asks for more (``Retry-After``).
         concurrency: Most attempts in flight.
         max_bytes: A longer body is cut.
-        passing: HTTP statuses that may pass, and so end an attempt; all others are answers.
+        passing: Transient HTTP statuses, which fail an attempt; all others are answers.
         secrets: Header name -> value, sent with every request; one that is empty is not.
         admit: Called with a host and each address it resolves to before a connection is made; raises if it must not be.
         proxy: Address of the proxy to go through; None goes straight.
@@ -144,7 +144,7 @@ class Exchange:
 
         Args:
             request: What to send.
-            read: From an answer to what is wanted. ``ValueError``, ``LookupError``, ``TypeError`` and ``RecursionError`` say that
+            read: Turns an answer into the result. ``ValueError``, ``LookupError``, ``TypeError`` and ``RecursionError`` say that
                 the answer is nonsense: it is asked for again. It may raise a ``Failure`` of its own.
             harmless: Whether sending the request twice does no harm; if not, it is sent again only after failures in which the
                 server cannot have acted on it.

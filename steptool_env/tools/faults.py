@@ -57,7 +57,7 @@ class FaultyToolkit(WrappedToolkit):
 
     @staticmethod
     def check(rate: float, latency: float = 0.0) -> None:
-        """Raise ``InvalidArgument`` if the rate is no share or the latency no time."""
+        """Raise ``InvalidArgument`` if the rate is not in [0, 1] or the latency is negative or infinite."""
         if not 0 <= rate <= 1 or not 0 <= latency < float("inf"):
             raise InvalidArgument(f"rate must lie in [0, 1] and latency be seconds from 0, got {rate!r} and {latency!r}")
 

@@ -23,7 +23,7 @@ from steptool_env.tools.exchange import Answer, Exchange, Failure, Request, read
 __all__ = ["HttpAnswer", "HttpClient", "NotAllowed"]
 
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses that may pass."""
+"""Transient HTTP statuses: the request is sent again."""
 _SAFE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 """Methods that may be sent twice without harm; the others are sent again only if the server cannot have acted on them."""
 _REDIRECTS = 5
@@ -134,7 +134,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         again: bool | None = None,
     ) -> HttpAnswer:
-        """Send a request and return the answer, whatever its status, but for those that may pass.
+        """Send a request and return the answer, whatever its status, except for transient ones (retried).
 
         Args:
             method: The HTTP method.

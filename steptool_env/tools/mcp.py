@@ -83,7 +83,7 @@ class McpSource:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._loop.stop)
             raise Unavailable(f"the MCP server {server!r} does not answer: {_cause(fault)}") from None
-        found = {one.name: self._tool(one) for one in listed if one.name != "finish"}
+        found = {tool.name: self._tool(tool) for tool in listed if tool.name != "finish"}
         for name in tools or ():
             if name not in found:
                 raise UnknownName("tool of the MCP server", name, found)

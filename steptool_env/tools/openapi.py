@@ -1,7 +1,7 @@
 """Tools from an OpenAPI 3 document: each operation is a tool, its schema derived, its calls sent over HTTP.
 
 Path, query and header parameters become arguments of the same name; the properties of a JSON body become arguments beside
-them, or one argument ``body`` where they would collide or the body is no object. Cookies, files and other bodies than
+them, or one argument ``body`` where they would collide or the body is not an object. Cookies, files and bodies other than
 JSON are not covered: such operations are left out. Credentials come from the environment (``auth``) and are never shown.
 """
 
@@ -72,7 +72,7 @@ class OpenApiSource:
         timeout: Seconds for a call with all its attempts, before it is an observation ``timeout``.
 
     Raises:
-        InvalidArgument: The document is none of OpenAPI 3, offers nothing that can be called, or ``auth`` does not fit it.
+        InvalidArgument: The document is not OpenAPI 3, offers nothing that can be called, or ``auth`` does not fit it.
         UnknownName: ``operations`` names something that the document does not have.
     """
 
@@ -117,19 +117,19 @@ class OpenApiSource:
         required: list[str] = []
         places: dict[str, str] = {}
         parameters = {}
-        for one in (*item.get("parameters", ()), *operation.get("parameters", ())):  # the operation's own override the path's
-            one = self._resolved(one)
-            parameters[one["name"], one["in"]] = one
-        for (name, place), one in parameters.items():
+        for parameter in (*item.get("parameters", ()), *operation.get("parameters", ())):  # the operation's own override the path's
+            parameter = self._resolved(parameter)
+            parameters[parameter["name"], parameter["in"]] = parameter
+        for (name, place), parameter in parameters.items():
             if place == "cookie" or name in properties:
-                if one.get("required"):
+                if parameter.get("required"):
                     return
                 continue
-            schema = self._schema(one.get("schema") or next(iter(one.get("content", {"": {}}).values())).get("schema", {}))
-            if one.get("description"):
-                schema["description"] = one["description"]
+            schema = self._schema(parameter.get("schema") or next(iter(parameter.get("content", {"": {}}).values())).get("schema", {}))
+            if parameter.get("description"):
+                schema["description"] = parameter["description"]
             properties[name], places[name] = schema, place
-            if one.get("required") or place == "path":
+            if parameter.get("required") or place == "path":
                 required.append(name)
         body = self._resolved(operation.get("requestBody") or {})
         if body:
@@ -230,7 +230,7 @@ class OpenApiSource:
             if place == "path":
                 path = path.replace("{" + name + "}", urllib.parse.quote(_flat(value), safe=""))
             elif place == "query":
-                query += [(name, _flat(one)) for one in (value if isinstance(value, list) else [value])]
+                query += [(name, _flat(item)) for item in (value if isinstance(value, list) else [value])]
             elif place == "header":
                 headers[name] = re.sub(r"[^\x20-\x7e]", "", _flat(value))
             elif place == "whole":

@@ -27,7 +27,7 @@ __all__ = ["Recorder", "Recording", "ReplayToolkit", "canonical", "read_recordin
 
 
 def canonical(arguments: Mapping[str, Any]) -> str:
-    """Return arguments as a text that is the same whatever the order of the keys; raises ``ValueError`` or ``TypeError`` if they are no JSON."""
+    """Return arguments as a text that is the same whatever the order of the keys; raises ``ValueError`` or ``TypeError`` if they are not JSON."""
     return json.dumps(dict(arguments), sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -60,7 +60,7 @@ class Recorder(WrappedToolkit):
 
     def _record_tools(self) -> None:
         self._recorded = self.schemas
-        _append(self.path, {"episode": self.episode, "tools": [one.schema for one in self.values()]})
+        _append(self.path, {"episode": self.episode, "tools": [tool.schema for tool in self.values()]})
 
 
 _writing = threading.Lock()
@@ -131,7 +131,7 @@ def _never(**_: Any) -> str:
 
 
 @dataclass
-class _Played:
+class _ReplayCounts:
     """How often each call was answered in this episode."""
 
     times: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -146,11 +146,11 @@ class ReplayToolkit(Toolkit):
         tools: Names of the tools on offer; all recorded ones by default.
     """
 
-    state: _Played
+    state: _ReplayCounts
 
     def __init__(self, recording: Recording, episode: str = "", tools: Iterable[str] | None = None) -> None:
         offered = [recording.tools[name] for name in (recording.tools if tools is None else tools) if name != "finish"]
-        super().__init__([*offered, FINISH], _Played())
+        super().__init__([*offered, FINISH], _ReplayCounts())
         self.recording, self.episode = recording, episode
 
     def execute(self, call: ToolCall) -> ToolResult:

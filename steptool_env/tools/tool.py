@@ -24,7 +24,7 @@ _AS_IS = (str, bool, list, dict, type(None), Any)
 
 
 class BadArguments(ValueError):
-    """Raised by a tool whose arguments fit its schema, and yet are none that it can take, such as the date 2024-02-31."""
+    """Raised by a tool whose arguments fit its schema, but that it cannot take, such as the date 2024-02-31."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -169,7 +169,7 @@ def _from_function(function: Callable[..., Any], name: str | None, timeout: floa
         schema = _without_titles(model.model_json_schema())
     except (PydanticUserError, PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as fault:
         raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
-    plain = all(any(hint is one for one in _AS_IS) for hint, _ in fields.values())
+    plain = all(any(hint is json_type for json_type in _AS_IS) for hint, _ in fields.values())
     return Tool(
         name=title if name is None else name,
         description=summary,

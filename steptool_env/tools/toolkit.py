@@ -37,7 +37,7 @@ class Toolkit(Mapping[str, Tool]):
 
     Args:
         tools: Tools, or typed functions, which are decorated with ``@tool``.
-        state: What the tools act on. ``snapshot`` copies it with ``copy.deepcopy``; a ``__deepcopy__`` of its own makes
+        state: What the tools act on. ``snapshot`` copies it with ``copy.deepcopy``; a custom ``__deepcopy__`` makes
             that cheap.
         max_result_chars: Longer results are cut, with a mark that says how long they were. (The budget of time is
             ``Tool.timeout``, that of depth ``jsontext.MAX_DEPTH``.)
@@ -45,11 +45,11 @@ class Toolkit(Mapping[str, Tool]):
 
     def __init__(self, tools: Iterable[Tool | Callable[..., Any]], state: Any = None, *, max_result_chars: int = 20_000) -> None:
         self._tools: dict[str, Tool] = {}
-        for item in tools:
-            one = item if isinstance(item, Tool) else tool(item)
-            if one.name in self._tools:
-                raise InvalidArgument(f"two tools are called {one.name!r}; names must differ")
-            self._tools[one.name] = one
+        for source in tools:
+            new_tool = source if isinstance(source, Tool) else tool(source)
+            if new_tool.name in self._tools:
+                raise InvalidArgument(f"two tools are called {new_tool.name!r}; names must differ")
+            self._tools[new_tool.name] = new_tool
         self._tools.setdefault("finish", FINISH)
         self.state = state
         self.max_result_chars = max_result_chars
@@ -68,63 +68,63 @@ class Toolkit(Mapping[str, Tool]):
     def schemas(self) -> str:
         """The function schemas of all tools on offer, as a JSON list."""
         if self._schemas is None:
-            self._schemas = f"[{', '.join(one.schema_json for one in self._tools.values())}]"
+            self._schemas = f"[{', '.join(tool.schema_json for tool in self._tools.values())}]"
         return self._schemas
 
     @property
     def parameters(self) -> dict[str, Mapping[str, Any]]:
         """The JSON schema of the arguments of every tool on offer, by name."""
-        return {name: one.parameters for name, one in self._tools.items()}
+        return {name: tool.parameters for name, tool in self._tools.items()}
 
     def execute(self, call: ToolCall) -> ToolResult:
         """Check and run one call. Total: every mistake and every fault comes back as a result with an ``error``.
 
         Only Ctrl-C goes through. A call that timed out is left behind in its thread, where it may still act on the state.
         """
-        one = self._tools.get(call.name) if isinstance(call.name, str) else None
-        if one is None:
+        tool = self._tools.get(call.name) if isinstance(call.name, str) else None
+        if tool is None:
             name = str(call.name)[:200]
             offered = ", ".join(self._tools)
             return ToolResult(f"Error: there is no tool {name!r}.{did_you_mean(name, self._tools)} Tools on offer: {offered}.", "unknown_tool")
-        if fault := one.check(call.arguments):
-            return self._bad_arguments(one, fault)
+        if fault := tool.check(call.arguments):
+            return self._bad_arguments(tool, fault)
         error = ""
         try:
-            if one.timeout is not None:
-                value = _with_timeout(one, self.state, call.arguments)
-            elif one.stateful:
-                value = one.function(self.state, **call.arguments)
+            if tool.timeout is not None:
+                value = _with_timeout(tool, self.state, call.arguments)
+            elif tool.stateful:
+                value = tool.function(self.state, **call.arguments)
             else:
-                value = one.function(**call.arguments)
+                value = tool.function(**call.arguments)
             if isinstance(value, ToolResult):
                 error, value = value.error, value.content
             text = str.__str__(value) if isinstance(value, str) else _as_text(value)
         except KeyboardInterrupt:
             raise
         except Unavailable as problem:
-            text, error = f"Error: {call.name} is unavailable: {_said(problem)}", "unavailable"
+            text, error = f"Error: {call.name} is unavailable: {_message(problem)}", "unavailable"
         except TimeoutError as problem:
-            text, error = f"Error: {call.name} timed out: {_said(problem)}", "timeout"
+            text, error = f"Error: {call.name} timed out: {_message(problem)}", "timeout"
         except BadArguments as problem:
-            return self._bad_arguments(one, _said(problem))
+            return self._bad_arguments(tool, _message(problem))
         except _NoResult as problem:
             text, error = f"Error: {call.name} failed: {problem}", "tool_failed"
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
-            text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_said(problem)}", "tool_failed"
+            text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_message(problem)}", "tool_failed"
         if len(text) > self.max_result_chars:
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
         return ToolResult(clean(text), error)
 
     def may_wait(self, name: str) -> bool:
         """Return whether a call of this tool may take long, doing nothing: many of them had better run at the same time."""
-        one = self.get(name)
-        return one is not None and (one.waits or one.timeout is not None)
+        tool = self.get(name)
+        return tool is not None and (tool.waits or tool.timeout is not None)
 
-    def _bad_arguments(self, one: Tool, fault: str) -> ToolResult:
+    def _bad_arguments(self, tool: Tool, fault: str) -> ToolResult:
         # Short, because a model reads it at every such mistake; the full schema stands among the tools on offer.
-        required = one.parameters.get("required", ())
-        names = [name if name in required else f"{name} (optional)" for name in one.parameters.get("properties", {})]
-        text = f"Error: wrong arguments for {one.name}: {fault}. It takes: {', '.join(names) or 'none'}."
+        required = tool.parameters.get("required", ())
+        names = [name if name in required else f"{name} (optional)" for name in tool.parameters.get("properties", {})]
+        text = f"Error: wrong arguments for {tool.name}: {fault}. It takes: {', '.join(names) or 'none'}."
         return ToolResult(clean(text[: self.max_result_chars]), "bad_arguments")
 
     def snapshot(self) -> Any:
@@ -136,7 +136,7 @@ class Toolkit(Mapping[str, Tool]):
         self.state = copy.deepcopy(state)
 
 
-def _said(problem: BaseException) -> str:
+def _message(problem: BaseException) -> str:
     try:
         return str(problem)[:500]
     except Exception:  # a foreign __str__ may do anything
@@ -144,7 +144,7 @@ def _said(problem: BaseException) -> str:
 
 
 class _NoResult(Exception):
-    """What a tool returned is nothing that a model could be shown."""
+    """What a tool returned cannot be shown to a model."""
 
 
 def _as_text(value: Any) -> str:
@@ -189,17 +189,17 @@ _workers = threading.local()
 """The worker of every thread that calls tools."""
 
 
-def _with_timeout(one: Tool, state: Any, arguments: Mapping[str, Any]) -> Any:
+def _with_timeout(tool: Tool, state: Any, arguments: Mapping[str, Any]) -> Any:
     worker: _Worker | None = getattr(_workers, "free", None)
     if worker is None or worker.process != os.getpid():  # a fork copies the worker, but not its thread
         worker = _Worker()
     _workers.free = None  # given back only when the reply is there: an interrupted or late call keeps its thread busy
     reply: _Reply = queue.SimpleQueue()
-    worker.calls.put((lambda: one.function(state, **arguments) if one.stateful else one.function(**arguments), reply))
+    worker.calls.put((lambda: tool.function(state, **arguments) if tool.stateful else tool.function(**arguments), reply))
     try:
-        done, value = reply.get(timeout=one.timeout)
+        done, value = reply.get(timeout=tool.timeout)
     except queue.Empty:
-        raise TimeoutError(f"no result within {one.timeout:g} s") from None
+        raise TimeoutError(f"no result within {tool.timeout:g} s") from None
     _workers.free = worker
     del worker  # the traceback of a fault that somebody keeps would keep its thread, too
     if not done:

@@ -1,7 +1,7 @@
 """The ``/virtual`` protocol of StableToolBench: one endpoint that stands for thousands of APIs, and its cache read in process.
 
 A request names category, tool, API and input; the answer is ``{"error": text, "response": anything}``, nearly always with
-status 200. What an error text means is told by how it begins (``_MEANING``). The cache of such a server is a folder of
+status 200. The beginning of an error text tells what it means (``_MEANING``). The cache of such a server is a folder of
 JSON files, whose keys are Python dicts written as text; here they are read as data and compared whatever their order.
 """
 
@@ -99,7 +99,7 @@ class VirtualServer:
         # The keys of the server's cache depend on the order of the arguments; sorted, equal calls meet the same entry.
         body = {"category": api.category, "tool_name": api.tool, "api_name": api.name, "tool_input": canonical(arguments)}
         body |= {"strip": "", "toolbench_key": self.key}
-        said = ""
+        last_reply = ""
         for attempt in range(self.attempts):
             if attempt:
                 time.sleep(self.wait * 2 ** (attempt - 1))
@@ -117,8 +117,8 @@ class VirtualServer:
                 raise Unavailable(result.content)
             if result.error != "again":
                 return result
-            said = result.content
-        raise Unavailable(f"after {self.attempts} attempts: {said}")
+            last_reply = result.content
+        raise Unavailable(f"after {self.attempts} attempts: {last_reply}")
 
 
 def _object(value: Any) -> Mapping[str, Any]:

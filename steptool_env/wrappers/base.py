@@ -1,4 +1,4 @@
-"""``OtherForm``: what the other forms of the environment share. Each holds a ``StepToolEnv`` and changes what goes in and out.
+"""``OtherForm``: what the other forms of the environment share. Each holds a ``StepToolEnv`` and converts actions and observations.
 
 Such a form is an environment of its own and no ``gym.Wrapper``, so that ``env.unwrapped`` is what Gymnasium's checks, vector
 environments and ``action_masks()`` see, and ``gym.make`` hands its keywords to one constructor.
@@ -28,7 +28,8 @@ ActType = TypeVar("ActType")
 class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     """A ``StepToolEnv`` with other actions and observations; everything else is handed on to it.
 
-    A form says in ``_enter`` what an action means to the core, and in ``_leave`` what comes of the core's answer.
+    A form says in ``_convert_action`` what an action means to the core, and in ``_convert_observation``
+    what the agent sees of the core's observation.
     """
 
     metadata: ClassVar[dict[str, Any]] = StepToolEnv.metadata  # type: ignore[misc]  # Gymnasium does not say ClassVar
@@ -36,45 +37,45 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     def __init__(self, suite: str | TaskSuite, shaper: str | RewardShaper, *, max_steps: int | None, render_mode: str | None, **suite_options: Any) -> None:
         self.core = StepToolEnv(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
         self.render_mode = render_mode
-        self.core._prints = False  # this form prints when it has added its own to the transcript
+        self.core._prints = False  # this form prints after it has added its own text to the transcript
 
-    # ---------------------------------------------------------------- what a form says
+    # ---------------------------------------------------------------- what a form defines
     @abc.abstractmethod
-    def _enter(self, action: Any) -> Any:
+    def _convert_action(self, action: Any) -> Any:
         """Return what the core takes."""
 
     @abc.abstractmethod
-    def _leave(self, observation: Observation, info: dict[str, Any]) -> ObsType:
+    def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> ObsType:
         """Return the observation of this form; further entries of ``info`` are added in place."""
 
     @abc.abstractmethod
-    def _again(self) -> Self:
+    def _fresh(self) -> Self:
         """Return a fresh environment with the same arguments and the same suite and shaper."""
 
-    def _remember(self) -> Any:
-        """Return what this form keeps beside the core, for snapshots."""
+    def _form_state(self) -> Any:
+        """Return what this form keeps in addition to the core, for snapshots."""
         return None
 
-    def _recall(self, memory: Any) -> None:
-        """Take back what ``_remember`` returned; called after the core was restored."""
+    def _restore_form_state(self, memory: Any) -> None:
+        """Take back what ``_form_state`` returned; called after the core was restored."""
 
     # ---------------------------------------------------------------- the Gymnasium API
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsType, dict[str, Any]]:
         """Start an episode; arguments as in ``StepToolEnv.reset``."""
         observation, info = self.core.reset(seed=seed, options=options)
         self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed  # one generator, wherever it is asked for
-        return self._shown(observation, info), info
+        return self._finish(observation, info), info
 
     def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
-        """Do one step; what the action cannot mean is answered by an observation, as everywhere."""
-        observation, reward, terminated, truncated, info = self.core.step(self._enter(action))
-        return self._shown(observation, info), reward, terminated, truncated, info
+        """Execute one action; an impossible one is answered by an error observation, as in ``StepToolEnv``."""
+        observation, reward, terminated, truncated, info = self.core.step(self._convert_action(action))
+        return self._finish(observation, info), reward, terminated, truncated, info
 
-    def _shown(self, observation: Observation, info: dict[str, Any]) -> ObsType:
-        left = self._leave(observation, info)
+    def _finish(self, observation: Observation, info: dict[str, Any]) -> ObsType:
+        converted = self._convert_observation(observation, info)
         if self.render_mode == "human" and info["tool_error"] != "over_budget":
             self.core._print()
-        return left
+        return converted
 
     def render(self) -> Any:
         """Return the same as ``StepToolEnv.render``."""
@@ -116,7 +117,7 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
 
     def snapshot(self) -> Snapshot:
         """Return the exact state, random generators included; raises ``NotSupported`` where ``suite.can_snapshot`` is False."""
-        return dataclasses.replace(self.core.snapshot(), form=copy.deepcopy((self.action_space.np_random.bit_generator.state, self._remember())))
+        return dataclasses.replace(self.core.snapshot(), form=copy.deepcopy((self.action_space.np_random.bit_generator.state, self._form_state())))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a state from ``snapshot`` of an environment of the same form."""
@@ -125,11 +126,11 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
         self.core.restore(snapshot)
         self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed
         self.action_space.np_random.bit_generator.state, memory = copy.deepcopy(snapshot.form)
-        self._recall(memory)
+        self._restore_form_state(memory)
 
     def fork(self) -> Self:
-        """Return a second environment in the same state; what one does leaves the other alone."""
-        twin = self._again()
+        """Return a second environment in the same state; the two do not affect each other."""
+        twin = self._fresh()
         twin.spec = twin.core.spec = self.spec
         twin.restore(self.snapshot())
         return twin

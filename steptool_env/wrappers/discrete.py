@@ -1,4 +1,4 @@
-"""``StepToolDiscrete-v0``: the action is a number from a fixed catalogue of calls, the observation a vector of features.
+"""``StepToolDiscrete-v0``: the action is a number from a fixed catalog of calls, the observation a vector of features.
 
 Made for algorithms that know nothing of text: stable-baselines3, RLlib, single-file implementations.
 """
@@ -20,7 +20,7 @@ from steptool_env.tasks import TaskSuite
 from steptool_env.tools.tool import Tool
 from steptool_env.types import Malformed, Observation, ToolCall
 from steptool_env.wrappers.base import OtherForm
-from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
+from steptool_env.wrappers.catalog import Form, bind, forms_of, takes_any_text
 from steptool_env.wrappers.features import (
     CHOICE,
     CODE,
@@ -64,7 +64,7 @@ class _Slots(NamedTuple):
 
     values: list[Value | None]
     texts: list[str | None]
-    """None for what is no text: True, False and empty slots."""
+    """None for what is not text: True, False and empty slots."""
     places: list[int | None]
     """Where the user speaks of it."""
     roles: list[frozenset[str]]
@@ -75,23 +75,23 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
 
     Action ``a`` (``Discrete(forms * values)``):
         The call of form ``a // values`` with value ``a % values`` in focus. A form is a tool with the choices among its
-        other arguments made, see ``catalogue.forms_of``: first come those of ``finish`` (form 0 is plain ``finish``), then
+        other arguments made, see ``catalog.forms_of``: first come those of ``finish`` (form 0 is plain ``finish``), then
         those of the other tools in the order of the offer. Values are ordered by recency: 0 is the first one of the latest
-        result; what the user said counts from the end. Further arguments are filled by role, see ``catalogue.bind``. An
-        action that is no call now (``action_masks()`` is False) is answered by an error, like every mistake.
+        result; what the user said counts from the end. Further arguments are filled by role, see ``catalog.bind``. An
+        action that is not a call now (``action_masks()`` is False) is answered by an error, like every mistake.
     Observation (``Box(-1, 1, (forms * values * 54,), float32)``):
         One row of 54 features for each action; ``rows`` gives it that shape, ``FEATURES`` names the columns. It holds what
-        an optimal policy needs on tasks that the catalogue can solve: which roles and choices the user speaks of and in
+        an optimal policy needs on tasks that the catalog can solve: which roles and choices the user speaks of and in
         which order, what has been tried, and the kinds of tools, choices and values.
     Reward and end: as in ``StepToolEnv``. Info has ``action_mask`` as well, int8, for ``action_space.sample(mask)``.
 
     Args:
         suite: Name of a suite, or a ``TaskSuite``.
         shaper: Name of a shaper, or a callable.
-        forms: Forms in the catalogue; by default, as many as the tools of a task of the suite can have at most (in suites of
+        forms: Forms in the catalog; by default, as many as the tools of a task of the suite can have at most (in suites of
             more than 1000 tasks, judged by some 64 of them), and a tenth more for suites with several turns, which may
             bring further tools.
-        values: Values in the catalogue, at least 8.
+        values: Values in the catalog, at least 8.
         max_steps: Overrides the step budget of every task.
         render_mode: As in ``StepToolEnv``.
         suite_options: Passed to the suite when it is given by name.
@@ -121,7 +121,7 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         self.action_space = spaces.Discrete(self.forms * self.values)
         self.observation_space = spaces.Box(-1.0, 1.0, (self.forms * self.values * len(FEATURES),), np.float32)
         self._memory = Memory()
-        self._heard = 0
+        self._read_count = 0
         self._calls: list[tuple[ToolCall, Value | None] | None] = [None] * (self.forms * self.values)
         self._plans: dict[Tool, list[_Plan]] = {}
         self._pending: tuple[ToolCall, Value | None] | None = None
@@ -141,17 +141,17 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         return entry[0] if entry is not None else None
 
     def index(self, call: ToolCall) -> int | None:
-        """Return the action that makes this call now, or None if the catalogue has none."""
+        """Return the action that makes this call now, or None if the catalog has none."""
         return next((number for number, entry in enumerate(self._calls) if entry is not None and entry[0] == call), None)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start an episode; arguments as in ``StepToolEnv.reset``."""
-        self._memory, self._heard = Memory(), 0
+        self._memory, self._read_count = Memory(), 0
         self._pending = None
         return super().reset(seed=seed, options=options)
 
     # ---------------------------------------------------------------- in and out
-    def _enter(self, action: Any) -> Any:
+    def _convert_action(self, action: Any) -> Any:
         self._pending = None
         try:
             number = operator.index(action.item() if isinstance(action, np.ndarray) and action.size == 1 else action)
@@ -167,7 +167,7 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
             return Malformed(str(number), f"action {number} is no call now: {why}; see action_masks()")
         return self._pending[0]
 
-    def _leave(self, observation: Observation, info: dict[str, Any]) -> NDArray[np.float32]:
+    def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> NDArray[np.float32]:
         if info["tool_error"] != "over_budget":
             self._note(observation, info["tool_error"])
         self._pending = None
@@ -189,21 +189,21 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
                     memory.pointer = memory.pointer if place is None else place
         memory.failed = bool(error)
         messages = observation["messages"]
-        for role, content in messages[self._heard :]:
+        for role, content in messages[self._read_count :]:
             if role == "user":
                 memory.hear(content)
             elif role == "tool" and not error:
                 memory.see(content)
-        self._heard = len(messages)
+        self._read_count = len(messages)
 
     def _features(self, observation: Observation) -> NDArray[np.float32]:
         """Set the calls of all actions and return their rows."""
         memory, core = self._memory, self.core
         episode = core._running()
-        offered = [episode.toolkit["finish"], *(one for name, one in episode.toolkit.items() if name != "finish")]
+        offered = [episode.toolkit["finish"], *(tool for name, tool in episode.toolkit.items() if name != "finish")]
         plans = [self._plans.get(tool) or self._plan(tool) for tool in offered]
         if (count := sum(map(len, plans))) > self.forms:
-            raise InvalidArgument(f"the tools of task {core.task.id!r} have {count} forms, the catalogue has {self.forms}: pass forms={count} to gym.make")
+            raise InvalidArgument(f"the tools of task {core.task.id!r} have {count} forms, the catalog has {self.forms}: pass forms={count} to gym.make")
         seen = self._slots()
         slots, places = seen.values, seen.places
         latest = [place for value, place in zip(slots, places, strict=True) if value and value.source == memory.results and place is not None]
@@ -216,11 +216,11 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         for forms in plans:
             spoken = [memory.spoken(plan.words) for plan in forms]
             closest = [closest_left(spoken, place) for place in places]
-            for plan, said in zip(forms, spoken, strict=True):
+            for plan, mentions in zip(forms, spoken, strict=True):
                 of_forms[number] = plan.code
                 of_forms[number, 1:3] = plan.verb in memory.places, plan.form.tool.name in memory.tools
-                of_forms[number, 4 + CODE] = bool(said)
-                self._bind(plan, number * self.values, seen, said, closest, of_pairs)
+                of_forms[number, 4 + CODE] = bool(mentions)
+                self._bind(plan, number * self.values, seen, mentions, closest, of_pairs)
                 number += 1
         rows = np.empty((self.forms, self.values, len(FEATURES)), np.float32)
         pairs = np.array(of_pairs, np.float32).reshape(self.forms, self.values, WIDTHS[0])
@@ -229,7 +229,7 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         rows[:, :, VALUE] = of_values[None]
         budget = self.max_steps or core.task.max_steps
         rows[:, :, SHARED] = float(memory.failed), min(1.0, len(episode) / budget), min(1.0, memory.results / FAR)
-        rows *= pairs[:, :, :1]  # what is no call now has a row of zeros
+        rows *= pairs[:, :, :1]  # an action that is not a call now has a row of zeros
         return rows.reshape(-1)
 
     def _slots(self) -> _Slots:
@@ -238,7 +238,7 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         places = [None if value is None else place_of(self._memory, value) for value in values]
         return _Slots(values, texts, places, [frozenset() if value is None else frozenset(words_of(value.role)) for value in values])
 
-    def _bind(self, plan: _Plan, start: int, seen: _Slots, said: Sequence[int], closest: Sequence[int], of_pairs: list[tuple[float, ...]]) -> None:
+    def _bind(self, plan: _Plan, start: int, seen: _Slots, mentions: Sequence[int], closest: Sequence[int], of_pairs: list[tuple[float, ...]]) -> None:
         """Set the calls of a form, and what each row says of form and value together."""
         memory, form = self._memory, plan.form
         verbs = memory.places.get(plan.verb, ())
@@ -251,7 +251,7 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
             self._calls[start + slot] = (call, seen.values[slot] if form.focus else None)
             key, place = _key(call) if tried else "", seen.places[slot]
             near = nearness(verbs, place) if verbs else 0.0
-            left = left_of(said, place) if said else -1
+            left = left_of(mentions, place) if mentions else -1
             choice = (nearness((left,), place), float(left == closest[slot])) if left >= 0 else (0.0, 0.0)
             of_pairs[start + slot] = (1.0, key in memory.good, key in memory.bad, not plan.asked.isdisjoint(seen.roles[slot]), near, *choice)
 
@@ -269,16 +269,16 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
         return plans
 
     # ---------------------------------------------------------------- copies
-    def _remember(self) -> Any:
-        return self._memory, self._heard
+    def _form_state(self) -> Any:
+        return self._memory, self._read_count
 
-    def _recall(self, memory: Any) -> None:
-        self._memory, self._heard = copy.deepcopy(memory)
+    def _restore_form_state(self, memory: Any) -> None:
+        self._memory, self._read_count = copy.deepcopy(memory)
         self._pending = None
         episode = self.core._running()
         self._features({"messages": episode.messages, "tools": episode.toolkit.schemas})
 
-    def _again(self) -> Self:
+    def _fresh(self) -> Self:
         return type(self)(self.suite, self.shaper, forms=self.forms, values=self.values, max_steps=self.max_steps, render_mode=self.render_mode)
 
 
@@ -305,4 +305,4 @@ def _of_text(form: Form, text: str | None) -> dict[str, Any] | None:
 
 
 def _key(call: ToolCall) -> str:
-    return repr((call.name, call.arguments))  # the catalogue writes equal calls in one way
+    return repr((call.name, call.arguments))  # the catalog writes equal calls in one way

@@ -47,12 +47,12 @@ def bits(name: str, count: int) -> NDArray[np.float32]:
 
 def left_of(places: Sequence[int], place: int | None) -> int:
     """Return the last of the places before ``place``; -1 if there is none."""
-    return -1 if place is None else max((one for one in places if one < place), default=-1)
+    return -1 if place is None else max((position for position in places if position < place), default=-1)
 
 
 def closest_left(spoken: Sequence[Sequence[int]], place: int | None) -> int:
     """Return the last place before ``place`` in any of the sequences; -1 if there is none."""
-    return max((left_of(one, place) for one in spoken if one), default=-1)
+    return max((left_of(positions, place) for positions in spoken if positions), default=-1)
 
 
 def place_of(memory: Memory, value: Value) -> int | None:

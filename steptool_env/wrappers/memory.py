@@ -1,6 +1,6 @@
 """``Memory``: the values that an episode has shown, each with its role, and where the instruction speaks of them.
 
-It is what a reader with a pencil would note, and it knows nothing of any suite: a role is the word before a value in the
+It is what a reader would note down, and it knows nothing of any suite: a role is the word before a value in the
 instruction, or the key under which a result holds it.
 """
 
@@ -56,7 +56,7 @@ class Memory:
     """Whether the last call failed."""
 
     def hear(self, text: str) -> None:
-        """Take in a message of the user: words with a digit and whatever stands in quotes are values."""
+        """Take in a message of the user: words with a digit and quoted text are values."""
         before = ""
         for count, match in enumerate(_TOKEN.finditer(text)):
             quoted = match[1] or match[2]
@@ -93,10 +93,10 @@ class Memory:
 
     def recent(self, count: int, pinned: int = 4) -> list[Value | None]:
         """Return ``count`` slots: the latest result first, in reading order, then older ones; the user's values from the end."""
-        said = [value for value in self.values.values() if value.source == 0][-pinned:]
+        from_user = [value for value in self.values.values() if value.source == 0][-pinned:]
         shown = sorted((value for value in self.values.values() if value.source), key=lambda value: (-value.source, value.order))
-        slots: list[Value | None] = [*shown[: count - len(said)]]
-        return [*slots, *[None] * (count - len(said) - len(slots)), *said]
+        slots: list[Value | None] = [*shown[: count - len(from_user)]]
+        return [*slots, *[None] * (count - len(from_user) - len(slots)), *from_user]
 
     def _add(self, value: Value) -> None:
         key = (value.role, json.dumps(value.content))

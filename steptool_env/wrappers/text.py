@@ -72,9 +72,9 @@ class StepToolTextEnv(OtherForm[Observation, str]):
     def instructions(self) -> str:
         """Return the system text that tells a model which tools there are now and how to call them."""
         toolkit = self.core._running().toolkit
-        return self.call_format.instructions([one.schema for one in toolkit.values()])
+        return self.call_format.instructions([tool.schema for tool in toolkit.values()])
 
-    def _enter(self, action: Any) -> Any:
+    def _convert_action(self, action: Any) -> Any:
         if not isinstance(action, str):
             self._reasoning, self._further = "", 0
             return Malformed(f"<{type(action).__name__}>", f"expected the text of a reply, got {type(action).__name__}")
@@ -82,20 +82,20 @@ class StepToolTextEnv(OtherForm[Observation, str]):
         self._reasoning, self._further = reading.reasoning, reading.further
         return reading.action
 
-    def _leave(self, observation: Observation, info: dict[str, Any]) -> Observation:
+    def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> Observation:
         info["reasoning"], info["further_calls"] = self._reasoning, self._further
         if self._further and info["tool_error"] != "over_budget":
             episode = self.core._running()
             last = episode.messages[-1]
-            others = "another call" if self._further == 1 else f"{self._further} further calls"
-            note = f"[Only the first call of the reply was executed; {others} in it had no effect. Make one call per reply.]"
+            skipped = "another call" if self._further == 1 else f"{self._further} further calls"
+            note = f"[Only the first call of the reply was executed; {skipped} in it had no effect. Make one call per reply.]"
             episode.messages = (*episode.messages[:-1], Message(last.role, f"{last.content}\n{note}"))
             self.core.action_space.see(episode.messages)
             return {"messages": episode.messages, "tools": observation["tools"]}
         return observation
 
-    def _recall(self, memory: Any) -> None:
+    def _restore_form_state(self, memory: Any) -> None:
         self._reasoning, self._further = "", 0
 
-    def _again(self) -> Self:
+    def _fresh(self) -> Self:
         return type(self)(self.suite, self.shaper, call_format=self.call_format, max_steps=self.max_steps, render_mode=self.render_mode)

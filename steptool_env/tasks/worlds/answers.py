@@ -32,11 +32,11 @@ class Answer:
         """The answer as the oracle gives it."""
         return ", ".join(self.parts)
 
-    def accepts(self, said: str) -> bool:
+    def accepts(self, given: str) -> bool:
         """Return whether this was said."""
         if len(self.parts) == 1 and self.ordered:
-            return _same(said, self.parts[0])
-        found = _split(said)
+            return _same(given, self.parts[0])
+        found = _split(given)
         if len(found) != len(self.parts):
             return False
         if not self.ordered:
@@ -48,17 +48,17 @@ def _plain(text: str) -> str:
     return text.strip().casefold()
 
 
-def _same(said: str, wanted: str) -> bool:
-    if _plain(said) == _plain(wanted):
+def _same(given: str, expected: str) -> bool:
+    if _plain(given) == _plain(expected):
         return True
     try:
-        return len(said) < 40 and Decimal(said.strip()) == Decimal(wanted)
+        return len(given) < 40 and Decimal(given.strip()) == Decimal(expected)
     except InvalidOperation:
         return False
 
 
-def _split(said: str) -> Sequence[str]:
-    text = said.strip()
+def _split(given: str) -> Sequence[str]:
+    text = given.strip()
     if text.startswith("["):
         try:
             listed = json.loads(text)

@@ -69,7 +69,7 @@ class Domain:
     """A named set of entity types and actions.
 
     Raises:
-        InvalidArgument: A name leads nowhere or stands twice, a kind is unknown, or ids of two types could be mixed up.
+        InvalidArgument: A name leads nowhere or is used twice, a kind is unknown, or ids of two types could be mixed up.
     """
 
     name: str
@@ -95,9 +95,9 @@ class Domain:
         for name, entity in self.entities.items():
             if not (entity.prefix.isascii() and entity.prefix.isalpha()):
                 yield f"the id prefix of {name} must be letters, got {entity.prefix!r}"
-            for other, second in self.entities.items():
-                if other != name and second.prefix.startswith(entity.prefix):
-                    yield f"the id prefix of {other}, {second.prefix!r}, begins with that of {name}, {entity.prefix!r}"
+            for other_name, other_entity in self.entities.items():
+                if other_name != name and other_entity.prefix.startswith(entity.prefix):
+                    yield f"the id prefix of {other_name}, {other_entity.prefix!r}, begins with that of {name}, {entity.prefix!r}"
             if not entity.attributes:
                 yield f"{name} needs an attribute, for something to be asked"
             for attribute, kind in entity.attributes.items():
@@ -110,25 +110,25 @@ class Domain:
                 if target not in self.entities:
                     yield f"relation {name}.{relation} leads to {target!r}, which is no entity type of it"
             fields = [*entity.attributes, *entity.details, *entity.relations]
-            for one in fields:
-                if one in ("status", "page") or fields.count(one) > 1:
-                    yield f"{name}.{one} would stand twice in a record; 'status' is what changes set, 'page' is a part of a list"
+            for field_name in fields:
+                if field_name in ("status", "page") or fields.count(field_name) > 1:
+                    yield f"{name}.{field_name} would stand twice in a record; 'status' is what changes set, 'page' is a part of a list"
 
     def _faults_of_actions(self) -> Iterator[str]:
         for change in (*self.changes, *self.procedures):
             if change.entity not in self.entities:
                 yield f"change {change.verb!r} acts on {change.entity!r}, which is no entity type of it"
         for change in self.procedures:
-            if not any(other.entity == change.entity and other.status == change.after for other in self.changes):
+            if not any(earlier.entity == change.entity and earlier.status == change.after for earlier in self.changes):
                 yield f"procedure {change.verb!r} comes after {change.after!r}, which no change of {change.entity} leads to"
         if wrong := [change.verb for change in self.changes if change.after]:
             yield f"change {wrong[0]!r} comes after something, so it belongs into procedures"
         for link in self.links:
             if link.relation not in (self.entities[link.entity].relations if link.entity in self.entities else ()):
                 yield f"link {link.verb!r} changes {link.entity}.{link.relation}, which is no relation of it"
-        for one in self.transfers:
-            if (self.entities[one.entity].attributes.get(one.amount) if one.entity in self.entities else "") != "amount":
-                yield f"transfer of {one.what} needs an amount, {one.entity}.{one.amount} is none"
+        for transfer in self.transfers:
+            if (self.entities[transfer.entity].attributes.get(transfer.amount) if transfer.entity in self.entities else "") != "amount":
+                yield f"transfer of {transfer.what} needs an amount, {transfer.entity}.{transfer.amount} is none"
         verbs: tuple[Change | Link, ...] = (*self.changes, *self.procedures, *self.links)
         acts = [f"{act.verb}_{act.entity}" for act in verbs]
         tools = acts + [f"get_{name}" for name in self.entities]

@@ -34,8 +34,8 @@ def draw_faults(rng: random.Random, needed: Sequence[str], offered: Sequence[str
         count: How many are faulty; fewer where there are fewer tools that read.
     """
     reads = [name for name in dict.fromkeys(needed) if _reads(name)]
-    others = [name for name in offered if _reads(name) and name not in reads]
-    chosen = [*rng.sample(reads, min(count, len(reads))), *rng.sample(others, min(max(0, count - len(reads)), len(others)))]
+    spare = [name for name in offered if _reads(name) and name not in reads]
+    chosen = [*rng.sample(reads, min(count, len(reads))), *rng.sample(spare, min(max(0, count - len(reads)), len(spare)))]
     faults: dict[str, str] = {}
     for name in chosen:
         possible = [kind for kind in FAULTS if not (kind == "renamed" and name.startswith("list_")) and not (kind == "limited" and kind in faults.values())]

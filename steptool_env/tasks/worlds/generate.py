@@ -71,7 +71,7 @@ def _fitting(dials: Dials) -> tuple[tuple[Domain, tuple[Family, ...]], ...]:
 
 
 def _told(quest: Quest, name: str) -> bool:
-    """Return whether the answer happens to stand in the request, or in the task's id."""
+    """Return whether the request or the task's id happens to contain the answer."""
     words = {*_WORD.findall(quest.instruction.casefold()), *name.split("-")}
     return all(part.casefold() in words for part in quest.answer.parts)
 
@@ -121,8 +121,8 @@ def _offer(scene: Scene, needed: Iterable[str], rich: bool) -> list[str]:
     if dials.lookalikes:
         doubles = [archive_tool(kind) for kind in scene.domain.entities if f"get_{kind}" in names]
         names += rng.sample(doubles, min(dials.lookalikes, len(doubles)))
-    others = [name for name in pool(scene.domain, rich) if name not in names and not name.startswith("undo_")]
-    names += rng.sample(others, min(len(others), max(0, dials.tools - len(names))))
+    fillers = [name for name in pool(scene.domain, rich) if name not in names and not name.startswith("undo_")]
+    names += rng.sample(fillers, min(len(fillers), max(0, dials.tools - len(names))))
     names += [undo for name in names if (undo := f"undo_{name}") in pool(scene.domain, rich) and undo not in names]  # changes can be taken back
     rng.shuffle(names)
     return names

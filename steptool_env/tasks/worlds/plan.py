@@ -1,4 +1,4 @@
-"""``Plan``: the private side of a task. What its world holds, and what has to be learnt and changed in it, as a graph.
+"""``Plan``: the private side of a task. What its world holds, and what has to be learned and changed in it, as a graph.
 
 A task is about **facts**: that a field of an entity has been read, that a page of a list has been seen, that a change has been
 made. A **step** is a call that some facts are wanted from; it is done once they hold, whatever call brought them. A **way** is a

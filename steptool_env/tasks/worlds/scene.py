@@ -97,7 +97,8 @@ class Scene:
         ids = {kind: _ids(bits, entity.prefix, self.dials.entities) for kind, entity in self.domain.entities.items()}
         records: dict[str, dict[str, Any]] = {}
         for kind, entity in self.domain.entities.items():
-            columns = [(name, table(sort)) for name, sort in entity.attributes.items()] + [(name, ids[target]) for name, target in entity.relations.items()]
+            columns = [(name, table(value_kind)) for name, value_kind in entity.attributes.items()]
+            columns += [(name, ids[target]) for name, target in entity.relations.items()]
             fields = [(name, values, len(values), len(values).bit_length()) for name, values in columns]
             for key in ids[kind]:
                 records[key] = record = {}
@@ -197,14 +198,14 @@ class Scene:
         fits = {key: [name for name, value in filters.items() if self.value(kind, key, name) == value] for key in sorted(self.keys(kind))}
         for size in range(len(filters), -1, -1):  # how many filters are used
             for names in itertools.combinations(filters, size):
-                some, others = {name: filters[name] for name in names}, [name for name in filters if name not in names]
+                applied, rest = {name: filters[name] for name in names}, [name for name in filters if name not in names]
                 further: list[tuple[str, str, str]] = []
                 found = [key for key, fitting in fits.items() if all(name in fitting for name in names)]
                 for key in found:
-                    failing = [name for name in others if name not in fits[key]]
-                    further += [(kind, key, name) for name in failing[:1] or others]
+                    failing = [name for name in rest if name not in fits[key]]
+                    further += [(kind, key, name) for name in failing[:1] or rest]
                 pages = [
-                    Step(ToolCall(tool, {**some, **({"page": page} if page > 1 else {})}), (page_fact(kind, some, page),))
+                    Step(ToolCall(tool, {**applied, **({"page": page} if page > 1 else {})}), (page_fact(kind, applied, page),))
                     for page in range(1, max(1, -(-len(found) // self.dials.page)) + 1)
                 ]
                 ways.append((*self.reads(chain), *pages, *self.reads([*further, *wanted])))
@@ -216,7 +217,7 @@ class Scene:
         seen = () if self.dials.wording == "unseen" else wording.seen
         template = self.rng.choice((*seen, *(() if self.dials.wording == "seen" else wording.unseen)))
         possessive = template in wording.unseen
-        filled = {name: _said(word, possessive) for name, word in words.items()}
+        filled = {name: _phrase(word, possessive) for name, word in words.items()}
         return template.format(**filled, **{name.capitalize(): text[:1].upper() + text[1:] for name, text in filled.items() if name == "verb"})
 
     def tools(self, kinds: Iterable[str]) -> tuple[str, ...]:
@@ -238,14 +239,14 @@ def _ids(bits: Callable[[int], int], prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number + 10}" for number in numbers]
 
 
-def _said(word: Any, possessive: bool) -> str:
+def _phrase(word: Any, possessive: bool) -> str:
     if isinstance(word, Place):
         return word.say(possessive)
     if isinstance(word, tuple):
         attribute, place = word
         return f"{place.say(True)}'s {attribute}" if possessive else f"the {attribute} of {place.say(False)}"
     if isinstance(word, list):
-        texts = [_said(one, possessive) for one in word]
+        texts = [_phrase(item, possessive) for item in word]
         return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else texts[0]
     return str(word).replace("_", " ")
 

@@ -200,7 +200,7 @@ def _integer(name: str, value: Any, low: int | None = None, high: int | None = N
 
 def _depth(value: Any) -> tuple[int, int]:
     try:
-        low, high = (_integer("depth", one, 1, DEEPEST) for one in value)
+        low, high = (_integer("depth", number, 1, DEEPEST) for number in value)
         if low <= high:
             return low, high
     except (TypeError, ValueError):  # InvalidArgument is a ValueError: the message below says more

@@ -83,27 +83,27 @@ def transfer_tool(transfer: Transfer) -> str:
 # ---------------------------------------------------------------- schemas
 @functools.cache
 def _pool(domain: Domain, replies: str, rich: bool) -> Mapping[str, Tool]:
-    return {one.name: one for one in _derive(domain, replies, rich)}
+    return {tool.name: tool for tool in _derive(domain, replies, rich)}
 
 
 @functools.cache
 def _look_alikes(domain: Domain, replies: str, rich: bool) -> Mapping[str, Tool]:
     tools = [_reader(kind, entity, replies, rich, archive=True) for kind, entity in domain.entities.items()]
-    return {one.name: one for one in tools}
+    return {tool.name: tool for tool in tools}
 
 
 def _derive(domain: Domain, replies: str, rich: bool) -> Iterator[Tool]:
     for kind, entity in domain.entities.items():
         yield _reader(kind, entity, replies, rich)
     for change in domain.changes:
-        about = f"{_said(change.verb)} {domain.entities[change.entity].about}; returns a confirmation code. This cannot be undone."
+        about = f"{_capitalized(change.verb)} {domain.entities[change.entity].about}; returns a confirmation code. This cannot be undone."
         yield _changer(domain, change, about)
     if not rich:
         return
     for kind, entity in domain.entities.items():
         yield _lister(domain, kind, entity)
     for change in domain.procedures:
-        about = f"{_said(change.verb)} {domain.entities[change.entity].about}, which must be {change.after} before; returns a confirmation code."
+        about = f"{_capitalized(change.verb)} {domain.entities[change.entity].about}, which must be {change.after} before; returns a confirmation code."
         yield _changer(domain, change, f"{about} This cannot be undone.")
     for link in domain.links:
         yield from _linkers(domain, link)
@@ -129,9 +129,9 @@ def _reader(kind: str, entity: Entity, replies: str, rich: bool, archive: bool =
 
 def _lister(domain: Domain, kind: str, entity: Entity) -> Tool:
     filters: dict[str, Any] = {name: _text(f"Only those with this {name}: the id of a {target}.") for name, target in entity.relations.items()}
-    for name, sort in entity.details.items():
-        if is_options(sort):
-            filters[name] = {"type": "string", "enum": sort.split("|"), "description": f"Only those with this {name}."}
+    for name, value_kind in entity.details.items():
+        if is_options(value_kind):
+            filters[name] = {"type": "string", "enum": value_kind.split("|"), "description": f"Only those with this {name}."}
     properties = {**filters, "page": {"type": "integer", "minimum": 1, "description": "The page, 1 by default."}}
     takes = {"type": "object", "properties": properties, "required": [], "additionalProperties": False}
     name, plural = list_tool(domain, kind), domain.plural(kind)
@@ -148,7 +148,7 @@ def _linkers(domain: Domain, link: Link) -> Iterator[Tool]:
     entity = domain.entities[link.entity]
     target, name = entity.relations[link.relation], change_tool(link)
     key = {f"{link.entity}_id": _text(f"The id of the {link.entity}.")}
-    about = f"{_said(link.verb)} {entity.about}: change its {link.relation}; returns a confirmation code. Works once, until it is undone."
+    about = f"{_capitalized(link.verb)} {entity.about}: change its {link.relation}; returns a confirmation code. Works once, until it is undone."
     takes = _object({**key, f"new_{link.relation}": _text(f"The id of a {target}.")})
     yield Tool(name, about, takes, _Link(name, link, (domain.entities[target].prefix, target), entity), stateful=True)
     yield Tool(f"undo_{name}", f"Take back a {name}: the {link.relation} is what it was.", _object(key), _Unlink(name, link, entity), stateful=True)
@@ -161,7 +161,7 @@ def _transferrer(domain: Domain, transfer: Transfer) -> Tool:
     return Tool(transfer_tool(transfer), about, takes, _Transfer(transfer_tool(transfer), transfer, domain.entities[transfer.entity]), stateful=True)
 
 
-def _said(verb: str) -> str:
+def _capitalized(verb: str) -> str:
     """Return a verb as a sentence begins with it: "Hand over" for ``hand_over``."""
     return verb.replace("_", " ").capitalize()
 

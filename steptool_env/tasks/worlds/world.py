@@ -1,4 +1,4 @@
-"""``World``: the state behind an episode's tools. What the agent has learnt and changed, and how far it is from the goal.
+"""``World``: the state behind an episode's tools. What the agent has learned and changed, and how far it is from the goal.
 
 Every call updates the distance in constant time: it looks at the steps that its own facts belong to, and at nothing before.
 """
@@ -21,7 +21,7 @@ Reply: TypeAlias = str | ToolResult
 
 
 class World:
-    """Copying is cheap: the plan is shared, only what was learnt and done is copied."""
+    """Copying is cheap: the plan is shared, only what was learned and done is copied."""
 
     __slots__ = ("costs", "distance", "harm", "known", "left", "moved", "open", "plan", "shifts", "start", "statuses")
 
@@ -55,7 +55,7 @@ class World:
     def _parts(self, copied: bool) -> tuple[Any, ...]:
         parts = (self.known, self.left, self.costs, self.open, self.statuses, self.moved, self.shifts)
         if copied:
-            parts = (*(part.copy() for part in parts[:3]), [one.copy() for one in self.open], *(part.copy() for part in parts[4:]))  # type: ignore[assignment]
+            parts = (*(part.copy() for part in parts[:3]), [counts.copy() for counts in self.open], *(part.copy() for part in parts[4:]))  # type: ignore[assignment]
         return (self.plan, *parts, self.harm, self.distance, self.start)
 
     # ---------------------------------------------------------------- how far it is
@@ -104,7 +104,7 @@ class World:
         """Count the steps that are done because this fact holds; it must be among the known ones."""
         for way, place in self.plan.needs[fact]:
             step = self.plan.ways[way][place]
-            if len(step.facts) == 1 or all(one in self.known for one in step.facts):
+            if len(step.facts) == 1 or all(needed in self.known for needed in step.facts):
                 self.left[way] += change
                 if step.call.name in self.costs:
                     self.open[way][step.call.name] += change
@@ -128,7 +128,7 @@ class World:
             return "active"
         now = self.value(entity, key, field)
         kind = entity.attributes.get(field) or entity.details.get(field)
-        possible = table(kind) if kind is not None else [one for one in self.plan.entities if one[:-2] == str(now)[:-2]] or [now]
+        possible = table(kind) if kind is not None else [candidate for candidate in self.plan.entities if candidate[:-2] == str(now)[:-2]] or [now]
         place = hashed(self.plan.name, key, field, "old") % len(possible)
         return possible[place] if possible[place] != now else possible[place - 1]
 
@@ -142,7 +142,7 @@ class World:
             return _no_such(kind, key)
         if stale:
             fields = (field,) if field is not None else self._fields(entity)
-            return dumps_ascii({**{one: self._old(entity, key, one) for one in fields}, "stale": True})
+            return dumps_ascii({**{name: self._old(entity, key, name) for name in fields}, "stale": True})
         if field is not None:
             record: Mapping[str, Any] = {field: self.value(entity, key, field)}
         else:
@@ -158,16 +158,16 @@ class World:
         """Return all that is known of an entity."""
         record = self.plan.entities[key]
         if self.moved or self.shifts:
-            record = {one: self.value(entity, key, one) for one in record}
+            record = {name: self.value(entity, key, name) for name in record}
         if self.plan.rich:
-            return {**record, **{one: self.value(entity, key, one) for one in entity.details}, "status": self.statuses.get(key, "active")}
+            return {**record, **{name: self.value(entity, key, name) for name in entity.details}, "status": self.statuses.get(key, "active")}
         return {**record, "status": self.statuses[key]} if key in self.statuses else record
 
     def read_archive(self, kind: str, entity: Entity, key: str, field: str | None) -> Reply:
         """Return what held some time ago, in the same form."""
         if key not in self.plan.entities or not key.startswith(entity.prefix):
             return _no_such(kind, key)
-        return dumps_ascii({one: self._old(entity, key, one) for one in ((field,) if field is not None else self._fields(entity))})
+        return dumps_ascii({name: self._old(entity, key, name) for name in ((field,) if field is not None else self._fields(entity))})
 
     def _fields(self, entity: Entity) -> tuple[str, ...]:
         return (*entity.attributes, *entity.relations, *(entity.details if self.plan.rich else ()), *(("status",) if self.plan.rich else ()))
@@ -283,8 +283,8 @@ class World:
                 return _no_such(what.entity, key)
         if giver == taker:
             return ToolResult("Error: giver and taker are the same.", "tool_failed")
-        if amount > (there := self.value(entity, giver, what.amount)):
-            return ToolResult(f"Error: the {what.amount} of {what.entity} {giver} is only {there}.", "tool_failed")
+        if amount > (available := self.value(entity, giver, what.amount)):
+            return ToolResult(f"Error: the {what.amount} of {what.entity} {giver} is only {available}.", "tool_failed")
         for key, change in ((giver, -amount), (taker, amount)):
             self.shifts[key, what.amount] = self.shifts.get((key, what.amount), 0) + change
         return dumps_ascii({"transferred": amount, "confirmation": self._act(("done", tool, giver, taker, amount))})

@@ -112,7 +112,7 @@ def test_rewards_lie_between_0_and_1_and_the_order_of_judges_does_not_matter(sai
         (lambda: Judgement((1,), (6,), "Solved"), "between 0 and 5"),
         (lambda: Judgement((1,), (float("nan"),), "Solved"), "between 0 and 5"),
         (lambda: Judgement((1,), (5,), "solved"), "got 'solved'"),
-        (lambda: aggregate([]), "no judgement"),
+        (lambda: aggregate([]), "no judgment"),
         (lambda: aggregate([Judgement((1,), (5,), "Solved"), Judgement((), (), "Solved")]), r"\[1, 0\]"),
     ],
 )

@@ -16,7 +16,7 @@ from steptool_env import FINISH, Episode, Message, Task, Tool, ToolCall, Toolkit
 from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.worlds.tools import tools_of
 from steptool_env.wrappers import StepToolDiscreteEnv
-from steptool_env.wrappers.catalogue import Form, bind, forms_of, takes_any_text
+from steptool_env.wrappers.catalog import Form, bind, forms_of, takes_any_text
 from steptool_env.wrappers.discrete import FEATURES, tool_code
 from steptool_env.wrappers.memory import Memory, Value
 
@@ -59,7 +59,7 @@ def test_codes_of_tools_differ() -> None:
 
 @pytest.mark.parametrize("replies", ["record", "field"])
 @pytest.mark.parametrize("level", [1, 5])
-def test_every_step_of_the_solution_is_in_the_catalogue(level: int, replies: str) -> None:
+def test_every_step_of_the_solution_is_in_the_catalog(level: int, replies: str) -> None:
     env = make(level=level, replies=replies, **WORLDS)
     for task in range(30):
         env.reset(options={"task": task})
@@ -195,7 +195,7 @@ def test_numbers_bind_to_integer_arguments() -> None:
     assert total == pytest.approx(1.5)
 
 
-def test_a_task_with_more_tools_than_the_catalogue_says_what_to_do() -> None:
+def test_a_task_with_more_tools_than_the_catalog_says_what_to_do() -> None:
     env = make(suite=Counting(), forms=2)
     with pytest.raises(InvalidArgument, match="forms=6"):
         env.reset(seed=0)

@@ -42,12 +42,12 @@ class Aggregate(Family):
     least: ClassVar[int] = 3
 
     def fits(self, domain: Domain, dials: Dials) -> bool:
-        return any(one.relations and "amount" in one.attributes.values() for one in domain.entities.values())
+        return any(entity.relations and "amount" in entity.attributes.values() for entity in domain.entities.values())
 
     def draw(self, scene: Scene, depth: int) -> Quest:
         rng, entities = scene.rng, scene.domain.entities
-        kind = rng.choice([name for name, one in entities.items() if one.relations and "amount" in one.attributes.values()])
-        amount = next(name for name, sort in entities[kind].attributes.items() if sort == "amount")
+        kind = rng.choice([name for name, entity in entities.items() if entity.relations and "amount" in entity.attributes.values()])
+        amount = next(name for name, value_kind in entities[kind].attributes.items() if value_kind == "amount")
         attribute = rng.choice([name for name in entities[kind].attributes if name != amount])
         relation, target = rng.choice(list(entities[kind].relations.items()))
         what = rng.choice(list(_ASK))
@@ -59,12 +59,12 @@ class Aggregate(Family):
             raise Misfit
         place, kinds, ids = scene.path(length, [target], without=kind)
         chosen = rng.sample(keys, count)
-        others = [key for key in scene.keys(target) if key != ids[-1]]
+        other_keys = [key for key in scene.keys(target) if key != ids[-1]]
         for key in keys:
             if key in chosen:
                 scene.entities[key][relation] = ids[-1]
             elif scene.entities[key][relation] == ids[-1]:
-                scene.entities[key][relation] = rng.choice(others)
+                scene.entities[key][relation] = rng.choice(other_keys)
         amounts = {key: scene.entities[key][amount] for key in chosen}
         wanted = [(kind, key, amount) for key in sorted(chosen)]
         answer: tuple[str, ...] = (str(sum(amounts.values())),)

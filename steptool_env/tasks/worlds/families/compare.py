@@ -32,8 +32,8 @@ class Compare(Family):
         total = depth - (scene.dials.replies == "field")  # the last field is a call of its own
         count = scene.rng.randint(2, max(2, min(scene.dials.branching, total)))
         entities = scene.domain.entities
-        kind = scene.rng.choice([name for name, one in entities.items() if "amount" in one.attributes.values()])
-        amount = next(name for name, sort in entities[kind].attributes.items() if sort == "amount")
+        kind = scene.rng.choice([name for name, entity in entities.items() if "amount" in entity.attributes.values()])
+        amount = next(name for name, value_kind in entities[kind].attributes.items() if value_kind == "amount")
         rivals: dict[str, int] = {}
         places, reads = list[Place](), list[tuple[str, str, str]]()
         for length in scene.split(total, count):

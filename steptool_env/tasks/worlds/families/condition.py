@@ -40,20 +40,20 @@ class Condition(Family):
         rng, entities = scene.rng, scene.domain.entities
         acts = rng.random() < 0.5
         length = rng.randint(1, depth - (2 if acts else 1))
-        first, kinds, ids = scene.path(length, [name for name, one in entities.items() if "amount" in one.attributes.values()])
-        amount = next(name for name, sort in entities[kinds[-1]].attributes.items() if sort == "amount")
+        first, kinds, ids = scene.path(length, [name for name, entity in entities.items() if "amount" in entity.attributes.values()])
+        amount = next(name for name, value_kind in entities[kinds[-1]].attributes.items() if value_kind == "amount")
         reads = scene.along(kinds, ids, first.relations, amount)
         value = scene.entities[ids[-1]][amount]
         limit = rng.randrange(100, value, 100) if acts and value > 200 else rng.randrange(-(-value // 100) * 100, 10_100, 100) if not acts else 99
         change = rng.choice(scene.domain.changes)
         second, types, keys = scene.path(max(2, depth - length), [change.entity])
-        third, others, ends = scene.path(depth - length, entities)
-        attribute = rng.choice(list(entities[others[-1]].attributes))
+        third, third_types, third_keys = scene.path(depth - length, entities)
+        attribute = rng.choice(list(entities[third_types[-1]].attributes))
         instruction = scene.say(_ASK, amount=amount, first=first, limit=limit, verb=change.verb, second=second, attribute=attribute, third=third)
-        offered = (*scene.tools([*types[:-1], *others]), change_tool(change))  # what is on offer does not tell the branch
+        offered = (*scene.tools([*types[:-1], *third_types]), change_tool(change))  # what is on offer does not tell the branch
         if not acts:
-            reads += scene.along(others, ends, third.relations, attribute)
-            return Quest(instruction, Answer((str(scene.entities[ends[-1]][attribute]),)), (tuple(scene.reads(reads)),), offered=offered)
+            reads += scene.along(third_types, third_keys, third.relations, attribute)
+            return Quest(instruction, Answer((str(scene.entities[third_keys[-1]][attribute]),)), (tuple(scene.reads(reads)),), offered=offered)
         code, key = scene.code(), keys[-1]
         goal = ("done", change_tool(change), key)
         reads += scene.along(types, keys, second.relations)

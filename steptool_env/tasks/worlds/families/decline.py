@@ -1,4 +1,4 @@
-"""``decline``: a lookup or a change that may turn out to be impossible; then one has to say so, and what stands in the way."""
+"""``decline``: a lookup or a change that may turn out to be impossible; the agent then has to say so, and name what stands in the way."""
 
 from __future__ import annotations
 

@@ -32,13 +32,13 @@ class Filter(Family):
     least: ClassVar[int] = 2
 
     def fits(self, domain: Domain, dials: Dials) -> bool:
-        return any(one.relations and any(map(is_options, one.details.values())) for one in domain.entities.values())
+        return any(entity.relations and any(map(is_options, entity.details.values())) for entity in domain.entities.values())
 
     def draw(self, scene: Scene, depth: int) -> Quest:
         rng, entities = scene.rng, scene.domain.entities
-        kind = rng.choice([name for name, one in entities.items() if one.relations and any(map(is_options, one.details.values()))])
+        kind = rng.choice([name for name, entity in entities.items() if entity.relations and any(map(is_options, entity.details.values()))])
         relation, target = rng.choice(list(entities[kind].relations.items()))
-        state = next(name for name, sort in entities[kind].details.items() if is_options(sort))
+        state = next(name for name, value_kind in entities[kind].details.items() if is_options(value_kind))
         if target == kind:
             raise Misfit
         place, kinds, ids = scene.path(depth, [target], without=kind)
@@ -53,7 +53,7 @@ class Filter(Family):
             if scene.entities[key][relation] == ids[-1]:
                 fits = key in chosen[:-1]
                 if fits != (scene.value(kind, key, state) == value):
-                    scene.details[key, state] = value if fits else rng.choice([one for one in options if one != value])
+                    scene.details[key, state] = value if fits else rng.choice([option for option in options if option != value])
         filters = {relation: ids[-1], state: str(value)}
         instruction = scene.say(_ASK, plural=scene.domain.plural(kind), kind=kind, relation=relation, where=place, state=state, value=value)
         ways = scene.listing(kind, filters, scene.along(kinds, ids, place.relations), ())

@@ -28,11 +28,11 @@ class Pages(Family):
     least: ClassVar[int] = 2
 
     def fits(self, domain: Domain, dials: Dials) -> bool:
-        return dials.entities > dials.page and any(one.relations for one in domain.entities.values())
+        return dials.entities > dials.page and any(entity.relations for entity in domain.entities.values())
 
     def draw(self, scene: Scene, depth: int) -> Quest:
         rng, entities, page = scene.rng, scene.domain.entities, scene.dials.page
-        kind = rng.choice([name for name, one in entities.items() if one.relations])
+        kind = rng.choice([name for name, entity in entities.items() if entity.relations])
         relation, target = rng.choice(list(entities[kind].relations.items()))
         keys = scene.keys(kind)
         pages = rng.randint(2, max(2, min(3, depth, -(-len(keys) // page))))
@@ -40,12 +40,12 @@ class Pages(Family):
             raise Misfit
         place, kinds, ids = scene.path(depth - pages + 1, [target], without=kind)
         chosen = rng.sample(keys, rng.randint(page * (pages - 1) + 1, min(page * pages, len(keys))))
-        others = [key for key in scene.keys(target) if key != ids[-1]]
+        other_keys = [key for key in scene.keys(target) if key != ids[-1]]
         for key in keys:
             if key in chosen:
                 scene.entities[key][relation] = ids[-1]
             elif scene.entities[key][relation] == ids[-1]:
-                scene.entities[key][relation] = rng.choice(others)
+                scene.entities[key][relation] = rng.choice(other_keys)
         instruction = scene.say(_ASK, plural=scene.domain.plural(kind), kind=kind, relation=relation, where=place)
         ways = scene.listing(kind, {relation: ids[-1]}, scene.along(kinds, ids, place.relations), ())
         return Quest(instruction, Answer(tuple(sorted(chosen)), ordered=False), ways)

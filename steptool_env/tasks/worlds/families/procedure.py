@@ -18,7 +18,7 @@ __all__ = ["Procedure"]
 
 
 class Procedure(Family):
-    """A chain and two changes; that the one needs the other stands in the description of its tool."""
+    """A chain and two changes; the description of the second tool says that it needs the first."""
 
     name: ClassVar[str] = "procedure"
     least: ClassVar[int] = 3
@@ -28,12 +28,12 @@ class Procedure(Family):
 
     def draw(self, scene: Scene, depth: int) -> Quest:
         last = scene.rng.choice(scene.domain.procedures)
-        first = next(one for one in scene.domain.changes if one.entity == last.entity and one.status == last.after)
+        first = next(change for change in scene.domain.changes if change.entity == last.entity and change.status == last.after)
         place, kinds, ids = scene.path(depth - 1, [last.entity])
         codes = scene.code(), scene.code()
         if codes[0] == codes[1]:
             raise Misfit
-        goals = tuple(("done", change_tool(one), ids[-1]) for one in (first, last))
+        goals = tuple(("done", change_tool(change), ids[-1]) for change in (first, last))
         acts = [Step(ToolCall(str(goal[1]), {f"{last.entity}_id": ids[-1]}), (goal,)) for goal in goals]
         return Quest(
             instruction=scene.say(ORDER, verb=last.verb, where=place),

@@ -37,8 +37,8 @@ class Transfer(Family):
         rng, entities = scene.rng, scene.domain.entities
         transfer = rng.choice(scene.domain.transfers)
         lengths = scene.split(depth, 2)
-        first, kinds, ids = scene.path(lengths[0], [name for name, one in entities.items() if "amount" in one.attributes.values()])
-        amount = next(name for name, sort in entities[kinds[-1]].attributes.items() if sort == "amount")
+        first, kinds, ids = scene.path(lengths[0], [name for name, entity in entities.items() if "amount" in entity.attributes.values()])
+        amount = next(name for name, value_kind in entities[kinds[-1]].attributes.items() if value_kind == "amount")
         value = scene.entities[ids[-1]][amount]
         second, types, keys = scene.path(lengths[1], [transfer.entity])
         taker = keys[-1]

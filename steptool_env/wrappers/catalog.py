@@ -1,4 +1,4 @@
-"""The catalogue of calls: a tool in one of its forms, with a value in focus. The other arguments are filled by role, else by recency."""
+"""The catalog of calls: a tool in one of its forms, with a value in focus. The other arguments are filled by role, else by recency."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Form(NamedTuple):
     @property
     def words(self) -> tuple[str, ...]:
         """What the form says beside its tool, as words in lower case: choices, and names of arguments that are true, false or filled."""
-        said = [value if isinstance(value, str) else name for name, value in self.fixed]
-        return tuple(word for one in (*said, self.further) for word in words_of(one))
+        texts = [value if isinstance(value, str) else name for name, value in self.fixed]
+        return tuple(word for text in (*texts, self.further) for word in words_of(text))
 
 
 def forms_of(tool: Tool) -> tuple[Form, ...]:
