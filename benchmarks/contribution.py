@@ -2,7 +2,7 @@
 
     python benchmarks/contribution.py                     # writes benchmarks/results/contribution.md and .png
     python benchmarks/contribution.py --episodes 20 --json
-    python benchmarks/contribution.py --endpoint http://127.0.0.1:8000/v1 --judge-model NAME --cache judgements
+    python benchmarks/contribution.py --endpoint http://127.0.0.1:8000/v1 --judge-model NAME --cache judgments
 
 Oracles that err with probability 0.1, 0.25, 0.5 or 0.75 play every level of ``worlds``; an error is a call that works but does
 not help (two in three), or any valid call. The truth about a call is what it changes in the exact progress: needed records
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--endpoint", help="an OpenAI-compatible endpoint; adds the judge")
     parser.add_argument("--judge-model", default="", help="the judge's model")
-    parser.add_argument("--cache", help="folder for judgements")
+    parser.add_argument("--cache", help="folder for judgments")
     parser.add_argument("--json", action="store_true", help="print one JSON object and write no file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the table goes; the plot lies beside it")
     arguments = parser.parse_args()

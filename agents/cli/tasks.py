@@ -113,7 +113,7 @@ def demonstrations(
 
 
 def suites(json_: Json = False) -> None:
-    """List the task suites: what is installed, how many tasks, what doing nothing scores, licence and installation."""
+    """List the task suites: what is installed, how many tasks, what doing nothing scores, license and installation."""
     from rich.table import Table
 
     from steptool_env.tasks.facts import describe
@@ -123,9 +123,9 @@ def suites(json_: Json = False) -> None:
         print(json.dumps(found))
         return
     view = Table()
-    for column in ("suite", "tasks", "nothing solves", "licence", "about"):
+    for column in ("suite", "tasks", "nothing solves", "license", "about"):
         view.add_column(column)
     for one in found:
         about = str(one["about"]) if not one["install"] else f"not installed: {one['install']}"
-        view.add_row(str(one["suite"]), str(one["size"]), str(one["floor"]), str(one["licence"]), about)
+        view.add_row(str(one["suite"]), str(one["size"]), str(one["floor"]), str(one["license"]), about)
     make_console(False).print(view)

@@ -88,8 +88,8 @@ for _part, _kind in PARTS.items():
 def locate(name: str) -> tuple[str, str, list[str]]:
     """Return part, name, and the keys within its value, of a setting as a user writes it.
 
-    >>> locate("lr"), locate("learning.lr"), locate("suite_options.level")
-    (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']))
+    >>> locate("lr"), locate("learning.lr"), locate("suite_options.level"), locate("model")
+    (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']), ('model', 'name', []))
 
     Raises:
         UnknownName: There is no such setting.
@@ -97,6 +97,8 @@ def locate(name: str) -> tuple[str, str, list[str]]:
     """
     first, *rest = name.split(".")
     if first in PARTS:
+        if not rest and "name" in PARTS[first].model_fields:
+            return first, "name", []  # what is called model is the model's name
         if not rest:
             raise InvalidArgument(f"{first!r} is a part of the settings; say which of them: {', '.join(f'{first}.{key}' for key in PARTS[first].model_fields)}")
         if rest[0] not in PARTS[first].model_fields:

@@ -95,11 +95,11 @@ def _spread(episodes: Episodes, per_episode: Floats) -> Floats:
 def _standardized(values: Floats, groups: Integers, counted: Bools) -> Floats:
     """(n,) (x - mean) / std within each group; 0 where a group has no spread, and where ``counted`` is False."""
     total, _, count = _per_group(values, groups, counted)
-    centred = np.where(counted, values - total / np.maximum(count, 1), 0.0)
-    squares, largest, _ = _per_group(centred**2, groups, counted, np.abs(values))
+    centered = np.where(counted, values - total / np.maximum(count, 1), 0.0)
+    squares, largest, _ = _per_group(centered**2, groups, counted, np.abs(values))
     std = np.sqrt(squares / np.maximum(count, 1))
     spread = std > TINY * np.maximum(1.0, largest)
-    return np.where(spread & counted, centred / np.where(spread, std, 1.0), 0.0)
+    return np.where(spread & counted, centered / np.where(spread, std, 1.0), 0.0)
 
 
 def _per_group(values: Floats, groups: Integers, counted: Bools, sizes: Floats | None = None) -> tuple[Floats, Floats, Floats]:

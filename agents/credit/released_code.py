@@ -1,6 +1,6 @@
 """The credit of StepTool's released code, defects and all: for comparison only. docs/credit.md shows what each defect costs.
 
-Source: the behaviour of ``src/steptool/step_ppotrainer.py`` in yuyq18/StepTool at 121a6ac and of the advantages of trl 0.10.1
+Source: the behavior of ``src/steptool/step_ppotrainer.py`` in yuyq18/StepTool at 121a6ac and of the advantages of trl 0.10.1
 that it calls. The KL penalty that trl adds to the reward of every token is not part of it: here it is a term of the loss.
 """
 

@@ -52,10 +52,10 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     kept = check_finite("advantages", x[counted])
     result = np.zeros_like(x)
     if kept.size:
-        centred = kept - kept.mean()
-        std = float(np.sqrt(np.mean(centred**2)))
+        centered = kept - kept.mean()
+        std = float(np.sqrt(np.mean(centered**2)))
         if std > 1e-8 * max(1.0, float(np.abs(kept).max())):
-            result[counted] = centred / std
+            result[counted] = centered / std
     return result
 
 

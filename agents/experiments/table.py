@@ -191,13 +191,13 @@ def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: 
 
     panels = list(dict.fromkeys(name for _, name in points))
     methods = list(dict.fromkeys(point["method"] for point, _ in points))
-    colours = pyplot.get_cmap("tab20")
+    colors = pyplot.get_cmap("tab20")
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4.0 * len(panels) + 1.8, 3.8), layout="constrained", squeeze=False, sharey=True)
     for axis, panel in zip(axes[0], panels, strict=True):
         for place, method in enumerate(methods):
             line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
-            colour, width = ("black", 2.4) if method == REFERENCE_ROW else (colours(place % 20), 1.2)
-            axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=colour, linewidth=width)
+            color, width = ("black", 2.4) if method == REFERENCE_ROW else (colors(place % 20), 1.2)
+            axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=color, linewidth=width)
         axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=sorted({point["x"] for point, name in points if name == panel}))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("success")

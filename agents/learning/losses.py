@@ -2,7 +2,7 @@
 
 N is the number of *action* tokens of a batch, gathered from all its sequences: observation, prompt and padding tokens
 never reach these functions, so that they can have no share in a loss or in its scale. Probabilities are computed in
-float32 whatever the dtype of the model. No function synchronises with the device.
+float32 whatever the dtype of the model. No function synchronizes with the device.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
         weight: (N,) how much each token counts in the diagnostics; None: all the same. The loss is not weighted.
 
     Returns:
-        (N,) loss to be minimised, and diagnostics without gradient, () each: ``"clip_fraction"``, the share of tokens with
+        (N,) loss to be minimized, and diagnostics without gradient, () each: ``"clip_fraction"``, the share of tokens with
         ρ outside [1-ε, 1+ε], and ``"approx_kl"``, an estimate of KL(π_old‖π) in nats, never negative (see ``kl_k3``).
 
     Raises:
@@ -160,7 +160,7 @@ def value_loss(values: Tensor, returns: Tensor) -> Tensor:
         returns: (T,) R_t; no gradient flows into it.
 
     Returns:
-        (T,) to be minimised.
+        (T,) to be minimized.
 
     Raises:
         InvalidArgument: The shapes differ.
@@ -217,7 +217,7 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Direct preference optimisation over whole episodes, per pair.
+    """Direct preference optimization over whole episodes, per pair.
 
         h = (log π(τ_w) - log π_ref(τ_w)) - (log π(τ_l) - log π_ref(τ_l))
         loss = -log σ(β·h)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steptool_env.errors import InvalidArgument
-from steptool_env.rewards.paper import CONTRIBUTIONS, STATUS, Judgement, aggregate
+from steptool_env.rewards.paper import CONTRIBUTIONS, STATUS, Judgment, aggregate
 from steptool_env.rewards.paper_rules import final_answer, is_answer
 from steptool_env.types import Malformed, Transition
 
@@ -58,7 +58,7 @@ class PaperJudge:
     Args:
         endpoint: An OpenAI-compatible endpoint, such as ``http://127.0.0.1:8000/v1``.
         model: The model's name there.
-        judgements: Judgments per episode.
+        judgments: Judgments per episode.
         least: Fewest valid judgments with which an episode has rewards.
         temperature: The judge's temperature.
         max_result_chars: Results are cut to this length, in characters.
@@ -73,7 +73,7 @@ class PaperJudge:
         self,
         endpoint: str,
         model: str,
-        judgements: int = 3,
+        judgments: int = 3,
         least: int = 1,
         temperature: float = 0.0,
         max_result_chars: int = 1024,
@@ -84,9 +84,9 @@ class PaperJudge:
         concurrency: int = 8,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not 1 <= least <= judgements:
-            raise InvalidArgument(f"least must lie between 1 and judgements, got least={least!r} and judgements={judgements!r}")
-        self.model, self.judgements, self.least, self.temperature, self.max_result_chars = model, judgements, least, temperature, max_result_chars
+        if not 1 <= least <= judgments:
+            raise InvalidArgument(f"least must lie between 1 and judgments, got least={least!r} and judgments={judgments!r}")
+        self.model, self.judgments, self.least, self.temperature, self.max_result_chars = model, judgments, least, temperature, max_result_chars
         self.client = ChatClient(endpoint, key_env=key_env, timeout=timeout, attempts=attempts, backoff=backoff, concurrency=concurrency, cache=cache)
         self.missing = 0
         """Number of episodes whose rewards are missing."""
@@ -95,15 +95,15 @@ class PaperJudge:
         return {"sc": 0.0, "con": 0.0, "solved": 0.0}  # nothing is known before the judge has answered
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[Mapping[str, float] | None]]:
-        return [self._label(transitions, judgements) for transitions, judgements in zip(episodes, self.judge(episodes), strict=True)]
+        return [self._label(transitions, judgments) for transitions, judgments in zip(episodes, self.judge(episodes), strict=True)]
 
-    def judge(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Judgement]]:
+    def judge(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Judgment]]:
         """Return the valid judgments of each episode; the requests of all episodes are sent together."""
         calls = [sum(not is_answer(transition) for transition in transitions) for transitions in episodes]
         bodies = [self.request(transitions) for transitions in episodes]
-        requests = [(body, sample) for body in bodies for sample in range(self.judgements)]
-        answers = self.client.ask_all(requests, lambda index, message: _judgement(message, calls[index // self.judgements]))
-        groups = [answers[number * self.judgements : (number + 1) * self.judgements] for number in range(len(episodes))]
+        requests = [(body, sample) for body in bodies for sample in range(self.judgments)]
+        answers = self.client.ask_all(requests, lambda index, message: _judgment(message, calls[index // self.judgments]))
+        groups = [answers[number * self.judgments : (number + 1) * self.judgments] for number in range(len(episodes))]
         return [[answer for answer in group if not isinstance(answer, Failure)] for group in groups]
 
     def request(self, transitions: Sequence[Transition]) -> dict[str, Any]:
@@ -129,11 +129,11 @@ class PaperJudge:
             result = f"{result[: self.max_result_chars]}..."
         return json.dumps({**call, "response": result}, ensure_ascii=False)
 
-    def _label(self, transitions: Sequence[Transition], judgements: Sequence[Judgement]) -> list[Mapping[str, float] | None]:
-        if len(judgements) < self.least:
+    def _label(self, transitions: Sequence[Transition], judgments: Sequence[Judgment]) -> list[Mapping[str, float] | None]:
+        if len(judgments) < self.least:
             self.missing += 1
             return [None] * len(transitions)
-        calls, solved = aggregate(judgements)
+        calls, solved = aggregate(judgments)
         grades = iter(calls)
         steps: list[Mapping[str, float] | None] = []
         for t, transition in enumerate(transitions):
@@ -143,7 +143,7 @@ class PaperJudge:
         return steps
 
 
-def _judgement(message: Mapping[str, Any], calls: int) -> Judgement:
+def _judgment(message: Mapping[str, Any], calls: int) -> Judgment:
     """Parse the judge's function call, or JSON in its text.
 
     Raises:
@@ -160,4 +160,4 @@ def _judgement(message: Mapping[str, Any], calls: int) -> Judgement:
             raise ValueError(f"{name} must be a list of numbers, got {grades!r:.80}")
         if len(grades) != calls:
             raise ValueError(f"{name} must have one entry for each of the {calls} calls, got {len(grades)}")
-    return Judgement(tuple(map(float, succeeded)), tuple(map(float, contributions)), str(status))
+    return Judgment(tuple(map(float, succeeded)), tuple(map(float, contributions)), str(status))

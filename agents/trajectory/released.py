@@ -16,7 +16,7 @@ from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
 from steptool_env.formats import make_format
-from steptool_env.rewards.paper import Judgement, aggregate
+from steptool_env.rewards.paper import Judgment, aggregate
 from steptool_env.types import Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition
 
 from .types import Generation, Step, Trajectory
@@ -110,11 +110,11 @@ def read_annotations(path: str | Path) -> list[Trajectory]:
 
 
 def _annotated(query_id: str, entry: dict[str, Any]) -> Trajectory:
-    judgements = [
-        Judgement(tuple(one["succeed_tool_calling"]), tuple(one["contributions"]), str(entry["is_solved"][key]).rpartition(".")[2])
+    judgments = [
+        Judgment(tuple(one["succeed_tool_calling"]), tuple(one["contributions"]), str(entry["is_solved"][key]).rpartition(".")[2])
         for key, one in sorted(entry["process_reward"].items())
     ]
-    rewards, solved = aggregate(judgements)
+    rewards, solved = aggregate(judgments)
     calls = [_call(text) for text in entry["answer_steps"]]
     if len(calls) != len(rewards):
         raise ValueError(f"{len(calls)} calls, but {len(rewards)} were judged")

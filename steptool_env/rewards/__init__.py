@@ -18,7 +18,7 @@ from steptool_env.rewards.gate import Gate
 from steptool_env.rewards.hindsight import Hindsight, used_later
 from steptool_env.rewards.naive import NaiveSuccess
 from steptool_env.rewards.normalize import Normalize
-from steptool_env.rewards.paper import Judgement, aggregate
+from steptool_env.rewards.paper import Judgment, aggregate
 from steptool_env.rewards.paper_rules import PaperRules
 from steptool_env.rewards.potential import Potential
 from steptool_env.rewards.repetition import Repetition, final_and_repetition
@@ -37,7 +37,7 @@ __all__ = [
     "Gate",
     "Hindsight",
     "HindsightShaper",
-    "Judgement",
+    "Judgment",
     "NaiveSuccess",
     "Normalize",
     "PaperRules",

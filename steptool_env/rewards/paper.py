@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steptool_env.errors import InvalidArgument
 
-__all__ = ["CONTRIBUTIONS", "STATUS", "Judgement", "aggregate"]
+__all__ = ["CONTRIBUTIONS", "STATUS", "Judgment", "aggregate"]
 
 CONTRIBUTIONS = (0.0, 5.0)
 """Least and largest contribution that a judge gives to a call."""
@@ -16,7 +16,7 @@ STATUS = {"Solved": 1.0, "Unsure": 0.5, "Unsolved": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgment:
     """What one judge said about an episode.
 
     Raises:
@@ -43,7 +43,7 @@ class Judgement:
             raise InvalidArgument(f"the status of an answer must be one of {', '.join(STATUS)}, got {self.status!r}")
 
 
-def aggregate(judgments: Sequence[Judgement]) -> tuple[list[tuple[float, float]], float]:
+def aggregate(judgments: Sequence[Judgment]) -> tuple[list[tuple[float, float]], float]:
     """Average several judgments of one episode into rewards.
 
         r_t = ½·SC_t + ½·Con_t / 5   for each call before the final answer;   r_T = IsSolved
@@ -60,7 +60,7 @@ def aggregate(judgments: Sequence[Judgement]) -> tuple[list[tuple[float, float]]
     Raises:
         InvalidArgument: There is no judgment, or the judgments cover different numbers of calls.
 
-    >>> aggregate([Judgement((1,), (5,), "Solved"), Judgement((0,), (2,), "Unsure")])
+    >>> aggregate([Judgment((1,), (5,), "Solved"), Judgment((0,), (2,), "Unsure")])
     ([(0.25, 0.35)], 0.75)
     """
     if not judgments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steptool_env.rewards.paper import CONTRIBUTIONS, Judgement, aggregate
+from steptool_env.rewards.paper import CONTRIBUTIONS, Judgment, aggregate
 from steptool_env.types import ToolCall, Transition
 
 __all__ = ["PaperRules", "final_answer", "is_answer", "overlap"]
@@ -45,7 +45,7 @@ class PaperRules:
 
     def _label(self, transitions: Sequence[Transition]) -> list[Mapping[str, float] | None]:
         works = [0.0 if is_answer(transition) or transition.result.error else 1.0 for transition in transitions]
-        calls, _ = aggregate([Judgement(tuple(works), tuple(self.contributions(transitions)), "Unsure")])
+        calls, _ = aggregate([Judgment(tuple(works), tuple(self.contributions(transitions)), "Unsure")])
         solved = [transition.outcome.solved if transition.outcome is not None else 0.0 for transition in transitions]
         return [{"sc": sc, "con": con, "solved": verdict} for (sc, con), verdict in zip(calls, solved, strict=True)]
 

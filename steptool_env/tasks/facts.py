@@ -25,7 +25,7 @@ def describe() -> list[dict[str, Any]]:
     found = []
     for name in SUITES:
         size, floor, license_name = FACTS.get(name, ("?", "?", "?"))
-        record: dict[str, Any] = {"suite": name, "tasks": 0, "size": size, "floor": floor, "licence": license_name, "solution": False, "progress": False}
+        record: dict[str, Any] = {"suite": name, "tasks": 0, "size": size, "floor": floor, "license": license_name, "solution": False, "progress": False}
         try:
             suite = make_suite(name)
         except MissingExtra as fault:

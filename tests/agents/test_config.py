@@ -28,6 +28,7 @@ def test_names_and_parts() -> None:
     assert config.replace(**{"suite_options.depth": [1, 1]}).task.suite_options == {"level": 3, "depth": [1, 1]}
     assert config.replace(suite_options={}).task.suite_options == {}
     assert config.flat()["learning.lr"] == 0.5
+    assert Config.of(model="smollm2") == Config.of(model={"name": "smollm2"}) == Config.of(name="smollm2"), "what is called model is its name"
     for part, kind in PARTS.items():
         for name in kind.model_fields:
             assert locate(name) == (part, name, []), "every name stands in one part only"
@@ -74,7 +75,7 @@ def test_what_must_not_be_negative(name: str) -> None:
         ({"lr": "fast"}, "learning.lr must be a valid number, got 'fast'"),
         ({"lr": float("nan")}, "learning.lr must be a finite number, got nan"),
         ({"model.name": 5}, "model.name must be a valid string, got 5"),
-        ({"model": "tiny"}, "'model' is a part of the settings; say which of them: model.name"),
+        ({"learning": 0.5}, "'learning' is a part of the settings; say which of them: learning.algo"),
         ({"suite_options": [1]}, r"task.suite_options must be a valid dictionary, got \[1\]"),
         ({"max_steps": "7"}, "task.max_steps must be a valid integer, got '7'"),
         ({"bfloat16": 1}, "model.bfloat16 must be a valid boolean, got 1"),

@@ -205,15 +205,15 @@ def test_neither_the_number_of_environments_nor_their_order_changes_an_episode(n
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_neighbours_and_global_seeds_change_nothing(name: str) -> None:
-    """FIELD.md: a peer's reset seeds the generators of the whole process, so that a neighbour's reset changes an episode."""
+def test_neighbors_and_global_seeds_change_nothing(name: str) -> None:
+    """FIELD.md: a peer's reset seeds the generators of the whole process, so that a neighbor's reset changes an episode."""
     expected = alone(name, 4, 15, suite="worlds", level=2)
     random.seed(1)
     np.random.seed(1)
     python, numpy = random.getstate(), np.random.get_state()[1].tolist()
-    neighbour = gym.make(name, suite="worlds", level=2)
-    neighbour.reset(seed=1)
+    neighbor = gym.make(name, suite="worlds", level=2)
+    neighbor.reset(seed=1)
     assert alone(name, 4, 15, suite="worlds", level=2) == expected
-    neighbour.reset(seed=99)
+    neighbor.reset(seed=99)
     assert random.getstate() == python
     assert np.random.get_state()[1].tolist() == numpy

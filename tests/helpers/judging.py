@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Behaviour = Callable[["Handler", dict[str, Any]], None]
+Behavior = Callable[["Handler", dict[str, Any]], None]
 
 
 class Server(ThreadingHTTPServer):
-    """Plays the behaviours in ``script`` one per request, then the last one for ever."""
+    """Plays the behaviors in ``script`` one per request, then the last one for ever."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, script: list[Behaviour]) -> None:
+    def __init__(self, script: list[Behavior]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script
         self.requests: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(*script: Behaviour) -> Iterator[Server]:
+def serving(*script: Behavior) -> Iterator[Server]:
     server = Server(list(script))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -81,13 +81,13 @@ def serving(*script: Behaviour) -> Iterator[Server]:
         server.server_close()
 
 
-# ---------------------------------------------------------------- behaviours
+# ---------------------------------------------------------------- behaviors
 def completion(grades: Any) -> bytes:
     call = {"id": "1", "type": "function", "function": {"name": "grade_steps", "arguments": json.dumps(grades)}}
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [call]}}]}).encode()
 
 
-def grade(succeeded: int = 1, contribution: float = 5, status: str = "Solved", extra: int = 0) -> Behaviour:
+def grade(succeeded: int = 1, contribution: float = 5, status: str = "Solved", extra: int = 0) -> Behavior:
     """Give every call the same grades; ``extra`` makes the lists too long."""
 
     def behave(handler: Handler, body: dict[str, Any]) -> None:
@@ -98,15 +98,15 @@ def grade(succeeded: int = 1, contribution: float = 5, status: str = "Solved", e
     return behave
 
 
-def status(code: int, text: str = "no", **headers: str) -> Behaviour:
+def status(code: int, text: str = "no", **headers: str) -> Behavior:
     return lambda handler, body: handler.reply(code, text.encode(), **headers)
 
 
-def says(content: bytes) -> Behaviour:
+def says(content: bytes) -> Behavior:
     return lambda handler, body: handler.reply(200, content)
 
 
-def slow(seconds: float) -> Behaviour:
+def slow(seconds: float) -> Behavior:
     def behave(handler: Handler, body: dict[str, Any]) -> None:
         handler.server.stopping.wait(seconds)
         grade()(handler, body)
@@ -131,7 +131,7 @@ def cut_off(handler: Handler, body: dict[str, Any]) -> None:
     handler.close_connection = True
 
 
-def echoes_the_key(code: int) -> Behaviour:
+def echoes_the_key(code: int) -> Behavior:
     """Send back what came in the header, as some proxies do in their error pages."""
 
     def behave(handler: Handler, body: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ def echoes_the_key(code: int) -> Behaviour:
     return behave
 
 
-def waits_for(seconds: float, then: Behaviour) -> Behaviour:
+def waits_for(seconds: float, then: Behavior) -> Behavior:
     def behave(handler: Handler, body: dict[str, Any]) -> None:
         time.sleep(seconds)
         then(handler, body)

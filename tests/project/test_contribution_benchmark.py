@@ -89,7 +89,7 @@ def test_a_judge_is_measured_if_there_is_an_endpoint(monkeypatch: pytest.MonkeyP
 
 
 def one_after_the_other(self, requests, read):  # type: ignore[no-untyped-def]
-    """Ask in order, so that the test knows which request meets which behaviour."""
+    """Ask in order, so that the test knows which request meets which behavior."""
     return [self._ask(*request, lambda message, place=place: read(place, message)) for place, request in enumerate(requests)]
 
 

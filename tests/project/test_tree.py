@@ -42,3 +42,18 @@ def test_every_marker_is_seen(line: str) -> None:
 @pytest.mark.parametrize("line", ["========", "| a | b |", "<<<<<<<x", "  =======", "x >>>>>>> y"])
 def test_other_lines_are_none(line: str) -> None:
     assert not MARKERS.search(f"before\n{line}\nafter\n".encode())
+
+
+BRITISH = "behaviour colour optimisation optimise normalise minimise judgement licence catalogue neighbour favour summarise recognise centre analyse"
+DATA = ("steptool_env/tasks/worlds/", "tests/env/tasks/", "tests/project/test_tree.py")
+"""The words of generated worlds are data, which models were trained on."""
+
+
+def test_one_spelling() -> None:
+    """American spelling, in code and in prose."""
+    wrong = re.compile(rf"(?<![A-Za-z])({'|'.join(BRITISH.split())})", re.IGNORECASE)
+    for path in text_files():
+        name = str(path.relative_to(ROOT))
+        if path.suffix in (".py", ".md", ".cfg", ".toml") and not name.startswith(DATA):
+            found = wrong.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{name} spells {found and found[0]!r}"

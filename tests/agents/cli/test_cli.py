@@ -200,6 +200,12 @@ def test_a_run_of_an_earlier_version(run: Any, tmp_path: Path) -> None:
         code, _, err = run(*line)
         assert (code, len(err.splitlines())) == (2, 1)
         assert "made by an earlier version" in err and "--config" in err
+    code, _, err = run(
+        "train", "--config", tmp_path / "config.json", "--out", tmp_path / "new", "--set", "demos=0", "--set", "updates=0", "--set", "eval_episodes=1"
+    )
+    assert (code, err) == (0, "")
+    settings = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert (settings["model"]["name"], settings["learning"]["lr"], settings["task"]["suite_options"]) == ("tiny", 0.001, {"level": 1})
 
 
 def test_a_model_on_a_server_that_goes_away(run: Any) -> None:

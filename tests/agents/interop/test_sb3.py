@@ -110,7 +110,7 @@ def test_dqn_takes_nothing_but_calls() -> None:
     assert np.take_along_axis(rows[..., 0], taken[..., None], -1).all()
 
 
-def test_evaluation_takes_the_catalogue_of_the_training() -> None:
+def test_evaluation_takes_the_catalog_of_the_training() -> None:
     model = make_model("ppo", make_envs(1, level=1, forms=9, values=8, **CHAINS), seed=0)
     assert evaluate(model, episodes=2, level=1, values=8, **CHAINS)["steps"] >= 1
 

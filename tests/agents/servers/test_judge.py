@@ -36,7 +36,7 @@ def episode(calls: int = 2, answer: str | None = "5512", instruction: str = TASK
 
 
 def judge(server: Server, **options: Any) -> PaperJudge:
-    return PaperJudge(server.endpoint, "m", **{"judgements": 1, "backoff": 0.0, "timeout": 5.0, **options})
+    return PaperJudge(server.endpoint, "m", **{"judgments": 1, "backoff": 0.0, "timeout": 5.0, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------- what it pays
-def test_several_judgements_are_averaged() -> None:
+def test_several_judgments_are_averaged() -> None:
     with serving(grade(1, 5, "Solved"), grade(0, 2, "Unsure"), grade(0, 2, "Unsolved")) as server:
-        shaper = judge(server, judgements=3, concurrency=1)
+        shaper = judge(server, judgments=3, concurrency=1)
         (steps,) = label(shaper, [episode()])
     # ½·(1 + 0 + 0)/3, ½·(5 + 2 + 2)/15, (1 + ½ + 0)/3
     call = {"sc": pytest.approx(1 / 6), "con": pytest.approx(0.3), "solved": 0.0}
@@ -146,15 +146,15 @@ def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    shaper = PaperJudge(address, "m", judgements=1, attempts=2, backoff=0.0)
+    shaper = PaperJudge(address, "m", judgments=1, attempts=2, backoff=0.0)
     assert label(shaper, [episode()]) == [[None] * 3]
     assert shaper.client.failures == {"connection": 2, "given up": 1}
 
 
-def test_some_judgements_are_enough_if_the_user_says_so() -> None:
+def test_some_judgments_are_enough_if_the_user_says_so() -> None:
     for least, missing in ((1, False), (2, True)):
         with serving(grade(1, 5), status(400), status(400)) as server:
-            (steps,) = label(judge(server, judgements=3, least=least, concurrency=1), [episode()])
+            (steps,) = label(judge(server, judgments=3, least=least, concurrency=1), [episode()])
         assert (steps[0] is None) == missing
 
 
@@ -196,30 +196,30 @@ def test_masked_trajectories_teach_nothing() -> None:
 # ---------------------------------------------------------------- many at once
 def test_requests_run_side_by_side_within_the_bound() -> None:
     with serving(waits_for(0.1, grade())) as server:
-        shaper = judge(server, judgements=2, concurrency=4)
+        shaper = judge(server, judgments=2, concurrency=4)
         started = time.monotonic()
-        labelled = label(shaper, [episode(instruction=f"Task {n}") for n in range(10)])
+        labeled = label(shaper, [episode(instruction=f"Task {n}") for n in range(10)])
         seconds = time.monotonic() - started
-    assert all(step is not None for steps in labelled for step in steps)
+    assert all(step is not None for steps in labeled for step in steps)
     assert len(server.requests) == 20
     assert 2 <= server.most_in_flight <= 4
     assert seconds < 1.5  # one after the other: 2 s
 
 
-def test_episodes_get_their_own_judgement_whatever_the_order_of_answers() -> None:
+def test_episodes_get_their_own_judgment_whatever_the_order_of_answers() -> None:
     def by_task(handler: Any, body: Any) -> None:
         number = int(body["messages"][1]["content"].split("Task ")[1][0])
         waits_for(0.05 * (3 - number), grade(contribution=number))(handler, body)
 
     with serving(by_task) as server:
-        labelled = label(judge(server), [episode(instruction=f"Task {n}") for n in range(4)])
-    assert [steps[0]["con"] for steps in labelled if steps[0] is not None] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+        labeled = label(judge(server), [episode(instruction=f"Task {n}") for n in range(4)])
+    assert [steps[0]["con"] for steps in labeled if steps[0] is not None] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 # ---------------------------------------------------------------- the cache
 def test_what_was_judged_once_is_not_asked_again(tmp_path: Path) -> None:
     with serving(grade(1, 5), grade(1, 4), grade(1, 3), status(500)) as server:
-        options: dict[str, Any] = {"judgements": 3, "concurrency": 1, "cache": tmp_path, "attempts": 1}
+        options: dict[str, Any] = {"judgments": 3, "concurrency": 1, "cache": tmp_path, "attempts": 1}
         first = label(judge(server, **options), [episode()])
         again = label(judge(server, **options), [episode()])
         assert first == again
@@ -307,7 +307,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(monkeypatch
         ({"attempts": 0}, "attempts must be at least 1, got 0"),
         ({"timeout": 0}, "timeout"),
         ({"concurrency": 0}, "concurrency"),
-        ({"judgements": 2, "least": 3}, "least=3"),
+        ({"judgments": 2, "least": 3}, "least=3"),
         ({"least": 0}, "least=0"),
     ],
 )

@@ -14,7 +14,7 @@ from project import RELEASED
 
 from steptool_env import Malformed, Outcome, Task, ToolCall, ToolResult, Transition
 from steptool_env.errors import InvalidArgument
-from steptool_env.rewards import Judgement, PaperRules, aggregate, label
+from steptool_env.rewards import Judgment, PaperRules, aggregate, label
 from steptool_env.rewards.paper import STATUS
 from steptool_env.rewards.paper_rules import overlap
 
@@ -23,7 +23,7 @@ TASK = Task("t", "Do it.", ("f", "finish"), 9)
 
 
 # ---------------------------------------------------------------- aggregation
-FIXTURE = [  # (judgements as (succeeded, contributions, status), rewards of the calls, of the answer), worked out by hand
+FIXTURE = [  # (judgments as (succeeded, contributions, status), rewards of the calls, of the answer), worked out by hand
     ([((1,), (5,), "Solved")], ["1"], "1"),
     ([((0,), (0,), "Unsolved")], ["0"], "0"),
     ([((), (), "Unsure")], [], "1/2"),
@@ -39,12 +39,12 @@ FIXTURE = [  # (judgements as (succeeded, contributions, status), rewards of the
 
 @pytest.mark.parametrize(("said", "calls", "answer"), FIXTURE)
 def test_aggregation_by_hand(said: list[tuple[tuple[int, ...], tuple[int, ...], str]], calls: list[str], answer: str) -> None:
-    pairs, solved = aggregate([Judgement(*one) for one in said])
+    pairs, solved = aggregate([Judgment(*one) for one in said])
     assert [sc + con for sc, con in pairs] == pytest.approx([float(Fraction(one)) for one in calls])
     assert solved == pytest.approx(float(Fraction(answer)))
 
 
-ANNOTATED = {  # by hand from the five annotations: r_t = mean of ½·SC + Con/10 over three judgements
+ANNOTATED = {  # by hand from the five annotations: r_t = mean of ½·SC + Con/10 over three judgments
     "32980": (["1", "1", "14/15", "13/15"], "1"),
     "70195": (["1", "13/15"], "1"),
     "44426": (["1"], "5/6"),
@@ -59,7 +59,7 @@ def test_the_five_released_annotations() -> None:
     assert set(items) == set(ANNOTATED)
     for name, item in items.items():
         process, status = item["process_reward"], item["is_solved"]
-        said = [Judgement(tuple(process[k]["succeed_tool_calling"]), tuple(process[k]["contributions"]), status[k].split(".")[-1]) for k in process]
+        said = [Judgment(tuple(process[k]["succeed_tool_calling"]), tuple(process[k]["contributions"]), status[k].split(".")[-1]) for k in process]
         pairs, solved = aggregate(said)
         calls, answer = ANNOTATED[name]
         assert len(pairs) == len(item["answer_steps"])
@@ -70,7 +70,7 @@ def test_the_five_released_annotations() -> None:
 @released
 @pytest.mark.parametrize("name", ["toolllama", "qwen2", "llama3-1"])
 def test_the_released_rewards_lie_on_the_grid_that_the_formula_makes(name: str) -> None:
-    """Three judgements: rewards of calls are multiples of 1/30, of answers of 1/6, all in [0, 1]."""
+    """Three judgments: rewards of calls are multiples of 1/30, of answers of 1/6, all in [0, 1]."""
     csv.field_size_limit(10**9)
     with open(RELEASED / f"step_grained_{name}.csv", newline="", encoding="utf-8") as file:
         rows = [ast.literal_eval(row["reward"]) for row in csv.DictReader(file, delimiter="\t")]
@@ -80,10 +80,10 @@ def test_the_released_rewards_lie_on_the_grid_that_the_formula_makes(name: str) 
             assert all(0 <= value <= 1 and abs(grid * value - round(grid * value)) < 1e-3 for value in values)
 
 
-judgements = st.integers(0, 5).flatmap(
+judgments = st.integers(0, 5).flatmap(
     lambda n: st.lists(
         st.builds(
-            Judgement,
+            Judgment,
             st.tuples(*[st.sampled_from((0.0, 1.0))] * n),
             st.tuples(*[st.integers(0, 5).map(float)] * n),
             st.sampled_from(sorted(STATUS)),
@@ -94,8 +94,8 @@ judgements = st.integers(0, 5).flatmap(
 )
 
 
-@given(judgements)
-def test_rewards_lie_between_0_and_1_and_the_order_of_judges_does_not_matter(said: list[Judgement]) -> None:
+@given(judgments)
+def test_rewards_lie_between_0_and_1_and_the_order_of_judges_does_not_matter(said: list[Judgment]) -> None:
     pairs, solved = aggregate(said)
     assert all(0 <= sc <= 0.5 and 0 <= con <= 0.5 + 1e-12 for sc, con in pairs)
     assert 0 <= solved <= 1
@@ -107,16 +107,16 @@ def test_rewards_lie_between_0_and_1_and_the_order_of_judges_does_not_matter(sai
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Judgement((1,), (), "Solved"), "1 successes and 0 contributions"),
-        (lambda: Judgement((0.5,), (1,), "Solved"), "0 or 1"),
-        (lambda: Judgement((1,), (6,), "Solved"), "between 0 and 5"),
-        (lambda: Judgement((1,), (float("nan"),), "Solved"), "between 0 and 5"),
-        (lambda: Judgement((1,), (5,), "solved"), "got 'solved'"),
+        (lambda: Judgment((1,), (), "Solved"), "1 successes and 0 contributions"),
+        (lambda: Judgment((0.5,), (1,), "Solved"), "0 or 1"),
+        (lambda: Judgment((1,), (6,), "Solved"), "between 0 and 5"),
+        (lambda: Judgment((1,), (float("nan"),), "Solved"), "between 0 and 5"),
+        (lambda: Judgment((1,), (5,), "solved"), "got 'solved'"),
         (lambda: aggregate([]), "no judgment"),
-        (lambda: aggregate([Judgement((1,), (5,), "Solved"), Judgement((), (), "Solved")]), r"\[1, 0\]"),
+        (lambda: aggregate([Judgment((1,), (5,), "Solved"), Judgment((), (), "Solved")]), r"\[1, 0\]"),
     ],
 )
-def test_impossible_judgements(make, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_impossible_judgments(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InvalidArgument, match=message):
         make()
 
