@@ -1,6 +1,6 @@
-"""What learns: one file an algorithm, each reads from top to bottom and imports no other.
+"""Algorithms, one file each; no algorithm imports another.
 
-``ALGORITHMS`` is the registry: a line for each name, with the settings in which it differs from the defaults.
+``ALGORITHMS`` is the registry: one line per name, with the settings that differ from the defaults.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Algorithm:
     """An algorithm by name."""
 
     entry: str
-    """``"module:function"``, imported when it is used: the command line starts without torch."""
+    """``"module:function"``, imported at use, so that the command line starts without torch."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What it sets differently from the defaults, by name; models and users may set it otherwise."""
+    """Settings by name that differ from the defaults; presets and users may override them."""
 
 
 _PLAIN: dict[str, Any] = {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "value_passes": 0}
-"""One pass over each batch, good and bad actions alike, held to the policy of the warm start; no critic."""
+"""One pass over each batch, the same weight for good and bad actions, a KL term to the policy after the warm start, no critic."""
 
 ALGORITHMS: dict[str, Algorithm] = {
     "sft": Algorithm(".sft:train"),
@@ -45,14 +45,14 @@ ALGORITHMS: dict[str, Algorithm] = {
     "eto": Algorithm(".eto:train", {"group": 8, "lr": 4e-4, "epochs": 1}),
     "archer": Algorithm(".archer:train", {**_PLAIN, "lam": 0.0, "lr": 2e-4}),
 }
-"""Name -> algorithm; add an entry to add one. Those with the same function differ in nothing but their settings."""
+"""Name -> algorithm; add an entry to add one. Algorithms with the same function differ only in their settings."""
 
 
 def load_algorithm(name: str) -> Callable[..., Any]:
     """Return a training function.
 
     Args:
-        name: One of ``ALGORITHMS``; or one of your own: ``"module:function"``, ``"path/to/file.py"`` (its function ``train``), or
+        name: One of ``ALGORITHMS``, or your own: ``"module:function"``, ``"path/to/file.py"`` (its function ``train``), or
             ``"path/to/file.py:function"``. It is called as ``(config, out, resume=, console=)`` and returns the report.
 
     Raises:
@@ -60,15 +60,18 @@ def load_algorithm(name: str) -> Callable[..., Any]:
         InvalidArgument: The file or module cannot be imported, or has no such function.
         MissingExtra: It needs packages that are not installed.
     """
-    where, function = _entry(name)
-    found = getattr(_module(name, where), function, None)
-    if not callable(found):
-        raise InvalidArgument(f"algorithm {name!r}: {where} has no function {function!r}; it must take (config, out, *, resume, console)")
-    return found  # type: ignore[no-any-return]
+    module, function = _entry(name)
+    train = getattr(_module(name, module), function, None)
+    if not callable(train):
+        raise InvalidArgument(f"algorithm {name!r}: {module} has no function {function!r}; it must take (config, out, *, resume, console)")
+    return train  # type: ignore[no-any-return]
 
 
 def algorithm_settings(name: str) -> Mapping[str, Any]:
-    """Return what an algorithm sets differently from the defaults, by name: of one of your own, its module's ``SETTINGS``, if it has any.
+    """Return the settings, by name, in which an algorithm differs from the defaults. For your own, these are its module's ``SETTINGS``, if any.
+
+    Args:
+        name: As for ``load_algorithm``.
 
     Raises:
         UnknownName: There is no such algorithm.
@@ -85,13 +88,13 @@ def _entry(name: str) -> tuple[str, str]:
     if name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
         raise UnknownName("algorithm", name, [*ALGORITHMS, "module:function", "path/to/file.py"])
     entry = ALGORITHMS[name].entry if name in ALGORITHMS else name
-    where, _, function = entry.rpartition(":") if ":" in entry else (entry, "", "train")
-    return where, function
+    module, _, function = entry.rpartition(":") if ":" in entry else (entry, "", "train")
+    return module, function
 
 
-def _module(name: str, where: str) -> ModuleType:
+def _module(name: str, path: str) -> ModuleType:
     try:
-        return _from_file(where) if where.endswith(".py") else importlib.import_module(where, __name__)
+        return _from_file(path) if path.endswith(".py") else importlib.import_module(path, __name__)
     except (ImportError, OSError, SyntaxError, ValueError) as fault:
         if name in ALGORITHMS and isinstance(fault, ImportError):
             raise missing_extra(f"algorithm {name!r}", fault) from fault

@@ -4,15 +4,15 @@ Twin critics learn from a replay buffer what a call is worth, Q(s, a), and what 
 token of a call the advantage Q - V of that call. Source: Zhou et al., "ArCHer: Training Language Model Agents via
 Hierarchical Multi-Turn RL" (arXiv 2402.19446), sections 3.2 and 3.3:
 
-    Q_i(s, a) ← r + γ·(1 - d)·V̄_i(s')      over the buffer;  V̄, Q̄: slowly moving copies ("targets")
+    Q_i(s, a) ← r + γ·(1 - d)·V̄_i(s')      over the buffer;  V̄, Q̄: target networks
     V_i(s) ← Q̄_i(s, a),  a ~ π(·|s)         over the newest episodes, whose calls are the policy's own
     A(s, a) = min_i Q_i(s, a) - min_i V_i(s)
 
-The critics are small heads on the hidden states of the policy after its warm start, which stay as they are: what lies in the
-buffer keeps its meaning. What it leaves out: an encoder of the critics' own, actions sampled anew in old states.
+The critics are small heads on the hidden states of the policy after its warm start. These never change, so the states in
+the buffer stay valid. What it leaves out: an encoder of the critics' own, actions sampled anew in old states.
 
-``algo_options``: ``"critic_lr"`` (1e-3), ``"critic_passes"`` (10) over the buffer per update, ``"tau"`` (0.1), how fast the targets
-move, ``"capacity"`` (4096) steps of the buffer, ``"warmup"`` (2) updates in which only the critics learn.
+``algo_options``: ``"critic_lr"`` (1e-3), ``"critic_passes"`` (10) over the buffer per update, ``"tau"`` (0.1), the rate of the soft
+updates of the targets, ``"capacity"`` (4096) steps of the buffer, ``"warmup"`` (2) updates in which only the critics learn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ..config import Config, LearningConfig
 from ..credit import step_returns
 from ..credit.schemes import normalize
-from ..learning.advantages import Credited, lessened
+from ..learning.advantages import Credited, scale_negative
 from ..learning.critic import explained_variance
 from ..learning.losses import value_loss
 from ..learning.optimizer import policy_optimizer
@@ -47,22 +47,22 @@ __all__ = ["Critics", "Memory", "Turns", "credit_turns", "encode", "fit_critics"
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Steps as the critics see them, N in all."""
+    """N steps as inputs of the critics."""
 
     state: Tensor
-    """(N, H) after the last token of the context."""
+    """(N, H) hidden states at the last context token."""
     action: Tensor
-    """(N, H) after the last token of the action."""
+    """(N, H) hidden states at the last action token."""
     task: Tensor
-    """(N, H) the mean over the first observation."""
-    following: Tensor
+    """(N, H) mean hidden states over the first observation."""
+    next_state: Tensor
     """(N, H) ``state`` of the next step; zeros after the last one."""
     reward: Tensor
     """(N,)"""
-    goes_on: Tensor
-    """(N,) 1 if there is a next step, else 0."""
-    counts: Tensor
-    """(N,) 0 for steps whose tool was down: nothing is to be learnt from them."""
+    not_done: Tensor
+    """(N,) 1 if there is a next step, else 0: 1 - d."""
+    weight: Tensor
+    """(N,) 0 for masked steps, whose tool was down, else 1."""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -70,16 +70,16 @@ class Turns:
     def __getitem__(self, rows: Tensor | slice) -> Turns:
         return Turns(*(getattr(self, name)[rows] for name in self.__slots__))
 
-    def joined(self, other: Turns, most: int) -> Turns:
-        """Return both, the newest ``most`` steps of them."""
-        return Turns(*(torch.cat([getattr(self, name), getattr(other, name)])[-most:] for name in self.__slots__))
+    def append(self, newer: Turns, capacity: int) -> Turns:
+        """Return these steps and newer ones, but only the last ``capacity``."""
+        return Turns(*(torch.cat([getattr(self, name), getattr(newer, name)])[-capacity:] for name in self.__slots__))
 
 
 class Critics(nn.Module):
-    """Two of each: Q(s, a) and V(s), with targets that follow them slowly.
+    """Twin critics Q(s, a) and V(s), each with a target network.
 
     Args:
-        width: H, of the policy's hidden states.
+        width: H, the size of the policy's hidden states.
         seed: Seeds the weights.
     """
 
@@ -101,19 +101,19 @@ class Critics(nn.Module):
         return q - v, v
 
     @torch.no_grad()
-    def follow(self, tau: float) -> None:
-        """Move the targets: θ̄ ← θ̄ + τ·(θ - θ̄)."""
-        for now, target in ((self.q, self.q_target), (self.v, self.v_target)):
-            for parameter, slow in zip(now.parameters(), target.parameters(), strict=True):
-                slow.lerp_(parameter, tau)
+    def update_targets(self, tau: float) -> None:
+        """Soft update of the targets: θ̄ ← θ̄ + τ·(θ - θ̄)."""
+        for online, target in ((self.q, self.q_target), (self.v, self.v_target)):
+            for parameter, target_parameter in zip(online.parameters(), target.parameters(), strict=True):
+                target_parameter.lerp_(parameter, tau)
 
 
 class Memory:
-    """The critics and their replay buffer: what a resumed run must have again.
+    """The critics and their replay buffer, saved with every checkpoint.
 
     Args:
         critics: Restored in place.
-        capacity: Steps of the buffer; those of the newest update stay in any case.
+        capacity: Maximum number of steps in the buffer; it always holds at least those of the newest update.
     """
 
     def __init__(self, critics: Critics, capacity: int) -> None:
@@ -121,24 +121,24 @@ class Memory:
         self.buffer: Turns | None = None
 
     def add(self, newest: Turns) -> Turns:
-        """Return the buffer with the steps of an update, without the oldest."""
-        self.buffer = newest if self.buffer is None else self.buffer.joined(newest, max(self.capacity, len(newest)))
+        """Add the steps of an update, drop the oldest ones beyond the capacity, and return the buffer."""
+        self.buffer = newest if self.buffer is None else self.buffer.append(newest, max(self.capacity, len(newest)))
         return self.buffer
 
-    def kept(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return critics and buffer as tensors."""
-        kept = {f"critics.{name}": tensor.detach() for name, tensor in self.critics.state_dict().items()}
-        return kept | {f"buffer.{name}": getattr(self.buffer, name).contiguous() for name in Turns.__slots__}
+        critics = {f"critics.{name}": tensor.detach() for name, tensor in self.critics.state_dict().items()}
+        return critics | {f"buffer.{name}": getattr(self.buffer, name).contiguous() for name in Turns.__slots__}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what ``kept`` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Restore critics and buffer from ``state_dict``."""
         critics = {name.removeprefix("critics."): tensor for name, tensor in tensors.items() if name.startswith("critics.")}
         self.critics.load_state_dict(critics)
         self.buffer = Turns(*(tensors[f"buffer.{name}"] for name in Turns.__slots__))
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Improve a policy with a critic that learns from old episodes, too; arguments and report as for ``step_ppo.train``."""
+    """Improve a policy with a critic that also learns from old episodes; arguments and report as for ``step_ppo.train``."""
     learning = config.learning
     with Run(config, out, resume=resume, console=console) as run:
         options = run.options(critic_lr=1e-3, critic_passes=10, tau=0.1, capacity=4096, warmup=2)
@@ -146,7 +146,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         memory = Memory(critics, options["capacity"])
         optimizer = policy_optimizer(run.lm, learning.lr)
         optimizer.add_param_group({"params": [*critics.q.parameters(), *critics.v.parameters()], "lr": options["critic_lr"], "name": "critics"})
-        loop = Loop(run, optimizer, keeps=memory)
+        loop = Loop(run, optimizer, stateful=memory)
         for episodes in loop:
             newest = encode(run.passes, episodes, run.reference)
             buffer = memory.add(newest)
@@ -162,32 +162,32 @@ def encode(passes: Passes, trajectories: Sequence[Trajectory], weights: Mapping[
     """Return the steps of trajectories, in their order, as hidden states of the model with other weights (those of the warm start).
 
     Args:
-        passes: Of the model; its own weights are back in place afterwards.
-        trajectories: What was played.
-        weights: Trainable weights by name; none: the model's own.
+        passes: Passes of the model; its own weights are restored afterwards.
+        trajectories: The episodes.
+        weights: Trainable weights by name; empty: the model's own.
     """
 
     def turns(encoded: Encoded) -> list[Turns]:
-        members = [trajectories[place] for place in encoded.places]
+        members = [trajectories[index] for index in encoded.indices]
         sizes = encoded.batch.steps
-        found = []
+        per_trajectory = []
         for trajectory, state, action, task in zip(members, encoded.states.split(sizes), encoded.actions.split(sizes), encoded.tasks.split(sizes), strict=True):
-            numbers = {"dtype": torch.float32, "device": state.device}
-            found.append(
+            options = {"dtype": torch.float32, "device": state.device}
+            per_trajectory.append(
                 Turns(
                     state=state,
                     action=action,
                     task=task,
-                    following=torch.cat([state[1:], torch.zeros_like(state[:1])]),
-                    reward=torch.tensor(trajectory.rewards, **numbers),
-                    goes_on=torch.tensor([1.0] * (len(state) - 1) + [0.0], **numbers),
-                    counts=torch.tensor(~trajectory.masked, **numbers),
+                    next_state=torch.cat([state[1:], torch.zeros_like(state[:1])]),
+                    reward=torch.tensor(trajectory.rewards, **options),
+                    not_done=torch.tensor([1.0] * (len(state) - 1) + [0.0], **options),
+                    weight=torch.tensor(~trajectory.masked, **options),
                 )
             )
-        return found
+        return per_trajectory
 
-    made = passes.measure(trajectories, turns, weights=weights)
-    return Turns(*(torch.cat([getattr(turn, name) for turn in made]) for name in Turns.__slots__))
+    parts = passes.measure(trajectories, turns, weights=weights)
+    return Turns(*(torch.cat([getattr(part, name) for part in parts]) for name in Turns.__slots__))
 
 
 def fit_critics(
@@ -206,35 +206,35 @@ def fit_critics(
 
     Args:
         critics: Changed in place.
-        optimizer: Over their parameters; those of others that it holds must have no gradient.
+        optimizer: Over their parameters; any other parameters in it must have no gradient.
         buffer: Steps of this and of earlier policies.
         newest: Steps of this policy.
         gamma: γ, once per step.
         rng: Draws the minibatches.
-        passes: Over the buffer.
-        tau: How fast the targets follow, per optimizer step.
+        passes: Number of passes over the buffer.
+        tau: Rate of the soft update of the targets, per optimizer step.
         batch: Steps per minibatch.
     """
-    buffer, newest = buffer[buffer.counts > 0], newest[newest.counts > 0]
-    seen = []
-    for last in range(passes if len(newest) else 0):
+    buffer, newest = buffer[buffer.weight > 0], newest[newest.weight > 0]
+    losses = []
+    for epoch in range(passes if len(newest) else 0):
         for rows in torch.from_numpy(rng.permutation(len(buffer))).split(batch):
-            old, own = buffer[rows], newest[torch.from_numpy(rng.integers(len(newest), size=min(batch, len(newest))))]
+            replayed, fresh = buffer[rows], newest[torch.from_numpy(rng.integers(len(newest), size=min(batch, len(newest))))]
             optimizer.zero_grad(set_to_none=True)
             q_loss, v_loss = torch.zeros(()), torch.zeros(())
-            for q, v, q_slow, v_slow in zip(critics.q, critics.v, critics.q_target, critics.v_target, strict=True):
+            for q, v, q_target, v_target in zip(critics.q, critics.v, critics.q_target, critics.v_target, strict=True):
                 with torch.no_grad():
-                    target = old.reward + gamma * old.goes_on * v_slow(old.following, old.task)
-                    worth = q_slow(own.action, own.task)
-                q_loss = q_loss + value_loss(q(old.action, old.task), target).mean()
-                v_loss = v_loss + value_loss(v(own.state, own.task), worth).mean()
+                    bellman = replayed.reward + gamma * replayed.not_done * v_target(replayed.next_state, replayed.task)
+                    expected = q_target(fresh.action, fresh.task)
+                q_loss = q_loss + value_loss(q(replayed.action, replayed.task), bellman).mean()
+                v_loss = v_loss + value_loss(v(fresh.state, fresh.task), expected).mean()
             (q_loss + v_loss).backward()
             optimizer.step()
-            critics.follow(tau)
-            if last == passes - 1:
-                seen.append((float(q_loss.detach()), float(v_loss.detach())))
+            critics.update_targets(tau)
+            if epoch == passes - 1:
+                losses.append((float(q_loss.detach()), float(v_loss.detach())))
     optimizer.zero_grad(set_to_none=True)
-    means = np.mean(seen, axis=0) if seen else (float("nan"), float("nan"))
+    means = np.mean(losses, axis=0) if losses else (float("nan"), float("nan"))
     return {"q_loss": float(means[0]), "v_loss": float(means[1])}
 
 
@@ -242,15 +242,15 @@ def credit_turns(critics: Critics, newest: Turns, trajectories: Sequence[Traject
     """Return the trajectories with the critics' advantages, whitened, and the share of the returns' variance that V explains.
 
     Args:
-        critics: Whose advantages these are.
+        critics: The critics.
         newest: The steps of the trajectories.
-        trajectories: What was played.
+        trajectories: The episodes of the newest update.
         learning: Uses ``gamma, negative``.
     """
-    advantages, values = (one.double().cpu().numpy() for one in critics.advantages(newest))
-    live = np.concatenate([~one.masked for one in trajectories])
-    returns = [step_returns(one.rewards, learning.gamma) for one in trajectories]
-    borders = np.cumsum([len(one) for one in returns])[:-1]
-    white = lessened(normalize(advantages, live), learning.negative)
-    credited = Credited(list(trajectories), np.split(white, borders), returns)
+    advantages, values = (tensor.double().cpu().numpy() for tensor in critics.advantages(newest))
+    live = np.concatenate([~trajectory.masked for trajectory in trajectories])
+    returns = [step_returns(trajectory.rewards, learning.gamma) for trajectory in trajectories]
+    borders = np.cumsum([len(array) for array in returns])[:-1]
+    whitened = scale_negative(normalize(advantages, live), learning.negative)
+    credited = Credited(list(trajectories), np.split(whitened, borders), returns)
     return credited, explained_variance(values[live], np.concatenate(returns)[live])

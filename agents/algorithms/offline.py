@@ -1,8 +1,8 @@
-"""``step-ppo-offline``: ``step-ppo`` on trajectories that lie in a file, the paper's released ones or one's own.
+"""``step-ppo-offline``: ``step-ppo`` on trajectories from a file, the paper's released ones or your own.
 
-What files lack, nobody can restore: the tokens as they were sampled and their probabilities, where they do not hold them. Annotated
-trajectories are written as the model would read and write them. The log-probabilities and the values of the policy before each update
-stand in for those of the sampling. So the first optimizer step of an update is on policy by construction, and later ones drift.
+Some files lack the sampled tokens and their probabilities, and these cannot be restored. Annotated trajectories are rendered as the
+model would read and write them. The log-probabilities and values of the policy before each update replace those of the sampling. So
+the first optimizer step of an update is on-policy by construction, and later ones drift.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
 
     Args:
         config: The settings; ``learning.data`` names the file: released rows (``.csv``), released annotations (``.json``), or a ``.jsonl`` of
-            the project's own whose tokens are those of the same model. Each update takes ``episodes`` of them at random. What does
-            not fit into the model's context window is left out.
+            this project with tokens of the same model. Each update draws ``episodes`` of them. Trajectories that do not fit into the
+            model's context window are left out.
         out: The run's folder.
-        resume: Go on from its last complete update.
+        resume: Continue from its last complete update.
         console: Where progress is shown; None shows none.
 
     Returns:
@@ -60,13 +60,13 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     with Run(config, out, resume=resume, console=console) as run:
         data = _load(run)
 
-        def pick() -> list[Trajectory]:
+        def sample() -> list[Trajectory]:
             chosen = run.rng.choice(len(data), size=min(config.rollout.episodes, len(data)), replace=False)
             return as_of_now(run.passes, [data[index] for index in chosen])
 
         optimizer = policy_optimizer(run.lm, learning.lr)
-        loop = Loop(run, optimizer, source=pick, note="loss {policy_loss:.3f}")
-        if loop.begins and learning.value_passes:
+        loop = Loop(run, optimizer, source=sample, note="loss {policy_loss:.3f}")
+        if loop.at_start and learning.value_passes:
             first = assign_credit(loop.collect(), learning.gamma, 1.0)
             warm_up_critic(run.passes, optimizer, first, count=learning.value_passes, rng=run.rng)
         for episodes in loop:
@@ -87,14 +87,15 @@ def _load(run: Run) -> list[Trajectory]:
         data = [tokenized(trajectory, run.policy) for trajectory in read_annotations(path)]
     else:
         data = read_jsonl(path)
-    usable = [one for one in data if any(step.generation.token_ids and not step.masked for step in one.steps)]
+    usable = [trajectory for trajectory in data if any(step.generation.token_ids and not step.masked for step in trajectory.steps)]
     embeddings: Any = lm.model.get_input_embeddings()
     size = len(embeddings.weight)
     if not usable:
         raise InvalidArgument(f"{name!r} holds no trajectory with tokens to learn from")
-    if any(token >= size for one in usable for step in one.steps for token in (*step.generation.prompt_ids, *step.generation.token_ids)):
+    generations = [step.generation for trajectory in usable for step in trajectory.steps]
+    if any(token >= size for generation in generations for token in (*generation.prompt_ids, *generation.token_ids)):
         raise InvalidArgument(f"{name!r} holds tokens that the model {model!r} does not have; it was made with another one")
-    fitting = [one for one in usable if length(one) <= lm.context]
+    fitting = [trajectory for trajectory in usable if length(trajectory) <= lm.context]
     if not fitting:
         shortest = min(map(length, usable))
         raise InvalidArgument(f"{name!r} holds nothing that fits into the {lm.context} tokens of {model!r}: the shortest has {shortest}")
@@ -105,14 +106,14 @@ def _load(run: Run) -> list[Trajectory]:
 
 
 def tokenized(trajectory: Trajectory, policy: TokenPolicy) -> Trajectory:
-    """Return a trajectory without tokens as the policy's model would read it and would have to write it.
+    """Return a trajectory without tokens, tokenized as the policy's model would read and write it.
 
-    An annotation keeps the tools' names only; so that is all that the prompt tells of them.
+    Annotations keep only the names of the tools, so the prompt has only their names, too.
     """
-    nothing = {"type": "object", "properties": {}}
+    no_parameters = {"type": "object", "properties": {}}
     names = [name for name in trajectory.task.tools if name != "finish"]
-    shown = [{"type": "function", "function": {"name": name, "description": "", "parameters": nothing}} for name in names]
-    observation: Observation = {"messages": (Message("user", trajectory.task.instruction),), "tools": json.dumps([*shown, FINISH.schema])}
+    schemas = [{"type": "function", "function": {"name": name, "description": "", "parameters": no_parameters}} for name in names]
+    observation: Observation = {"messages": (Message("user", trajectory.task.instruction),), "tools": json.dumps([*schemas, FINISH.schema])}
     steps = []
     context = policy.prompts.prompt(observation)
     for step in trajectory.steps:
@@ -125,17 +126,17 @@ def tokenized(trajectory: Trajectory, policy: TokenPolicy) -> Trajectory:
 
 
 def as_of_now(passes: Passes, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Return the trajectories with the log-probabilities and values of the policy as it is, in place of those of the sampling."""
+    """Return the trajectories with the log-probabilities and values of the current policy instead of those of the sampling."""
 
     def read(encoded: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
         return list(zip(encoded.by_trajectory(encoded.logprobs(), "tokens"), encoded.by_trajectory(encoded.values(), "steps"), strict=True))
 
     passes.lm.eval()
-    found = []
-    for trajectory, (said, worth) in zip(trajectories, passes.measure(trajectories, read), strict=True):
-        numbers, steps = iter(said.tolist()), []
-        for step, value in zip(trajectory.steps, worth.tolist(), strict=True):
-            known = tuple(next(numbers) for _ in step.generation.token_ids)
-            steps.append(replace(step, generation=replace(step.generation, logprobs=known, value=value)))
-        found.append(replace(trajectory, steps=tuple(steps)))
-    return found
+    updated = []
+    for trajectory, (logprobs, values) in zip(trajectories, passes.measure(trajectories, read), strict=True):
+        remaining, steps = iter(logprobs.tolist()), []
+        for step, value in zip(trajectory.steps, values.tolist(), strict=True):
+            step_logprobs = tuple(next(remaining) for _ in step.generation.token_ids)
+            steps.append(replace(step, generation=replace(step.generation, logprobs=step_logprobs, value=value)))
+        updated.append(replace(trajectory, steps=tuple(steps)))
+    return updated

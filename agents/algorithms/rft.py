@@ -1,4 +1,4 @@
-"""``rft``: rejection sampling. Play with the current policy, keep what solved its task, imitate it, go on.
+"""``rft``: rejection sampling. Play with the current policy, keep what solved its task, imitate it, repeat.
 
 Source: Yuan et al., "Scaling Relationship on Learning Mathematical Reasoning" (arXiv 2308.01825), with fresh samples of the
 newest policy in every round, as in ReST (arXiv 2308.08998). What it leaves out: rewards other than the verdict, a pool of
@@ -44,21 +44,22 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
 
 
 def accepted(trajectories: Sequence[Trajectory], *, shortest: bool = False) -> list[Trajectory]:
-    """Return the episodes that solved their task without a fault, every one of them once.
+    """Return the episodes that solved their task without a fault, without duplicates.
 
     Args:
-        trajectories: What was played.
-        shortest: Only the one with the fewest steps of each task; of several, the first.
+        trajectories: The episodes.
+        shortest: Of each task, keep only the episode with the fewest steps; the first one wins a tie.
     """
     seen: set[tuple[str, tuple[tuple[int, ...], ...]]] = set()
     best: dict[str, Trajectory] = {}
     kept = []
-    for one in trajectories:
-        said = (one.task.id, tuple(step.generation.token_ids for step in one.steps))
-        if one.success < 1.0 or one.masked.any() or said in seen:
+    for trajectory in trajectories:
+        task = trajectory.task.id
+        key = (task, tuple(step.generation.token_ids for step in trajectory.steps))
+        if trajectory.success < 1.0 or trajectory.masked.any() or key in seen:
             continue
-        seen.add(said)
-        kept.append(one)
-        if one.task.id not in best or len(one.steps) < len(best[one.task.id].steps):
-            best[one.task.id] = one
-    return [one for one in kept if best[one.task.id] is one] if shortest else kept
+        seen.add(key)
+        kept.append(trajectory)
+        if task not in best or len(trajectory.steps) < len(best[task].steps):
+            best[task] = trajectory
+    return [trajectory for trajectory in kept if best[trajectory.task.id] is trajectory] if shortest else kept

@@ -1,4 +1,4 @@
-"""``sft``: supervised fine-tuning on an oracle's demonstrations, which is the warm start of every other algorithm, and nothing after it.
+"""``sft``: supervised fine-tuning on an oracle's demonstrations, that is, only the warm start of the other algorithms.
 
 What it leaves out: learning-rate search, early stopping. The learning rate has a schedule of its own, see ``learning/imitation.py``.
 """

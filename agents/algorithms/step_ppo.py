@@ -1,14 +1,14 @@
 """``step-ppo``: step-grained policy optimization (StepTool, arXiv 2410.07745, section 3.2), online.
 
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
-token of that step's action, and improve the clipped PPO objective over action tokens for a few passes.
+token of that step's action, and improve the clipped PPO objective over action tokens for a few epochs.
 
 The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
 ``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHMS``.
 
 What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective).
-What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are
-those of the sampling; nothing is rendered or tokenized again.
+What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are those
+of the sampling; nothing is rendered or tokenized again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     Args:
         config: The settings.
         out: The run's folder.
-        resume: Go on from its last complete update.
+        resume: Continue from its last complete update.
         console: Where progress is shown; None shows none.
 
     Returns:
@@ -45,7 +45,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     with Run(config, out, resume=resume, console=console) as run:
         optimizer = policy_optimizer(run.lm, learning.lr)
         loop = Loop(run, optimizer)
-        if loop.begins and learning.value_passes:
+        if loop.at_start and learning.value_passes:
             first = assign_credit(loop.collect(), learning.gamma, 1.0)
             warm_up_critic(run.passes, optimizer, first, count=learning.value_passes, rng=run.rng)
         for episodes in loop:

@@ -1,4 +1,4 @@
-"""The command ``steptool``: one file a group of commands. Without a model, none of them loads torch."""
+"""The command ``steptool``: one file per group of commands. Commands without a model do not load torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``steptool`` command. Imports what a command needs when it runs: without a model it never loads torch."""
+"""The ``steptool`` command. Each command imports what it needs when it runs, so commands without a model never load torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from steptool_env import __version__
 
         typer.echo(f"steptool {__version__}")
@@ -45,9 +45,9 @@ for _command in (audit, table, play, view, demonstrations, suites):
 
 
 def main() -> None:
-    """Run the command; a mistake in its arguments, or an extra that is not installed, prints one line and exits with 2."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # module:factory may lie in the current folder; last, so that nothing there hides a package
+    """Run the command; invalid arguments and missing extras print one line and exit with 2."""
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)  # module:factory may be in the current folder; last, so that its files hide no package
     try:
         app()
     except KeyboardInterrupt:
@@ -55,8 +55,8 @@ def main() -> None:
     except Exception as fault:
         from steptool_env.errors import StepToolError, missing_extra
 
-        said = missing_extra(f"steptool {sys.argv[1]}", fault) if isinstance(fault, ImportError) and len(sys.argv) > 1 else fault
-        if not isinstance(said, StepToolError):
+        error = missing_extra(f"steptool {sys.argv[1]}", fault) if isinstance(fault, ImportError) and len(sys.argv) > 1 else fault
+        if not isinstance(error, StepToolError):
             raise
-        print(f"steptool: {said}", file=sys.stderr)
+        print(f"steptool: {error}", file=sys.stderr)
         sys.exit(2)

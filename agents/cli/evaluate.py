@@ -1,4 +1,4 @@
-"""The command ``steptool eval``: play tasks with a policy and say how well it went."""
+"""The command ``steptool eval``: play tasks with a policy and report its success."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def evaluate(
     options |= pairs(option, "--option")
     if level is not None:
         options["level"] = level
-    options.pop("split", None)  # --split says it
+    options.pop("split", None)  # --split takes precedence
     tasks = make_suite(suite or "worlds", **options, split=split.value)
     if faults:
         tasks = Faulty(tasks, faults, seed)
     indices = [index for index in held_out(tasks, episodes) for _ in range(samples)]
     console = make_console(json_)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)  # now: after an hour of playing would be late to fail
+        out.parent.mkdir(parents=True, exist_ok=True)  # fail now, not after an hour of playing
 
     with console.status("") if json_ else EpisodeBar(console, len(indices)) as bar:
         report, played = evaluate_policy(actor, tasks, indices, width=width, max_steps=max_steps, on_done=getattr(bar, "advance", None))

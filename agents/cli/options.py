@@ -1,4 +1,4 @@
-"""What the commands of ``steptool`` share: options, reading ``NAME=VALUE``, where they print."""
+"""Shared by the commands of ``steptool``: options, parsing of ``NAME=VALUE`` and settings files, the console."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ConfigFile", "EpisodeBar", "Json", "Level", "Option", "Set", "Shaper
 
 
 class Split(StrEnum):
-    """What ``eval`` plays."""
+    """The tasks that ``eval`` plays."""
 
     train = "train"
     test = "test"
@@ -31,7 +31,7 @@ Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALU
 
 
 class EpisodeBar:
-    """A progress bar over episodes, with the success so far."""
+    """A progress bar over episodes that shows the success rate so far."""
 
     def __init__(self, console: Any, total: int) -> None:
         from rich.progress import Progress
@@ -62,30 +62,34 @@ def make_console(quiet: bool) -> Any:
 
 
 def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
-    """Read ``NAME=VALUE``; the value is JSON where it is JSON, else text.
+    """Parse items ``NAME=VALUE`` into a dict; a value that is not JSON is text.
+
+    Args:
+        items: The items; None for none.
+        flag: Name of the flag, for the error message.
 
     Raises:
         InvalidArgument: An item is not of this form; the message names the flag.
     """
     from steptool_env.errors import InvalidArgument
 
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for item in items or ():
         name, equals, value = item.partition("=")
         if not name or not equals:
             raise InvalidArgument(f"{flag} takes NAME=VALUE, got {item!r}")
         try:
-            found[name] = json.loads(value)
+            values[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """Return the settings of a file: YAML if its name ends so, else JSON. A run's ``config.json`` is such a file.
+    """Return the settings of a file: YAML by its suffix, else JSON. A run's ``config.json`` is such a file.
 
     Raises:
-        InvalidArgument: There is no such file, it cannot be read, or it holds no object.
+        InvalidArgument: The file is missing, cannot be read, or holds no object.
         MissingExtra: YAML needs a package that is not installed.
     """
     from steptool_env.errors import InvalidArgument, MissingExtra
@@ -101,14 +105,14 @@ def read_settings_file(path: Path) -> dict[str, Any]:
             except ImportError as fault:
                 raise MissingExtra(f"--config {path.name}", "pyyaml", "pip install pyyaml") from fault
             try:
-                found = yaml.safe_load(text)
+                settings = yaml.safe_load(text)
             except yaml.YAMLError as fault:
                 raise ValueError(fault) from None
         else:
-            found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"expected an object of settings, got {found!r:.80}")
+            settings = json.loads(text)
+        if not isinstance(settings, dict):
+            raise ValueError(f"expected an object of settings, got {settings!r:.80}")
     except ValueError as fault:
         raise InvalidArgument(f"--config {str(path)!r} is no file of settings: {fault}") from fault
-    found.pop("format", None)
-    return {str(name): value for name, value in found.items()}
+    settings.pop("format", None)
+    return {str(name): value for name, value in settings.items()}

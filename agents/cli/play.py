@@ -1,4 +1,4 @@
-"""``steptool play``: a person solves a task in the terminal, and sees what every call earns."""
+"""``steptool play``: a person solves a task in the terminal and sees the reward of every call."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _WORD = re.compile(r"""(?:[^\s"']|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 
 
 def play(env: StepToolEnv, task: int | str | None, seed: int, console: Console, ask: Callable[[], str]) -> dict[str, Any]:
-    """Let a person play one episode; return what became of it.
+    """Let a person play one episode and return its result.
 
     Args:
-        env: Whose tasks are played.
+        env: The environment.
         task: Index or id of the task; None draws one.
-        seed: Draws the task.
-        console: Where everything is shown.
-        ask: Returns the next line that was typed; raises ``EOFError`` when there is none.
+        seed: Seed for drawing the task.
+        console: Console for all output.
+        ask: Returns the next typed line; raises ``EOFError`` when there is none.
 
     Returns:
         ``task_id``, ``success``, ``steps``, ``reward``, ``hints`` and ``quit``.
@@ -81,9 +81,9 @@ def play(env: StepToolEnv, task: int | str | None, seed: int, console: Console, 
 
 
 def read_call(line: str, tools: Mapping[str, Mapping[str, Any]]) -> ToolCall | str:
-    """Read a typed call; return what is wrong with it, in words, if it cannot be read.
+    """Parse a typed call; if that fails, return a message that says why.
 
-    Values without a name go to the arguments in the order of the schema. Values are JSON where the schema does not want text.
+    Values without a name fill the arguments in the order of the schema. Values are JSON unless the schema asks for a string.
     """
     name, _, rest = line.partition(" ")
     if name not in tools:
@@ -98,10 +98,10 @@ def read_call(line: str, tools: Mapping[str, Mapping[str, Any]]) -> ToolCall | s
     for word in _WORD.findall(rest):
         key, equals, value = word.partition("=")
         if not equals or key not in properties:
-            left = [one for one in properties if one not in arguments]
-            if not left:
+            remaining = [parameter for parameter in properties if parameter not in arguments]
+            if not remaining:
                 return f"{name} takes {len(properties)} arguments: {', '.join(properties) or 'none'}; {word!r} is too much."
-            key, value = left[0], word
+            key, value = remaining[0], word
         arguments[key] = _value(value, properties[key])
     return ToolCall(name, arguments)
 
@@ -126,21 +126,21 @@ def show_task(env: StepToolEnv, console: Console) -> None:
 def show_tools(env: StepToolEnv, console: Console) -> None:
     """Print the tools on offer with their arguments."""
     assert env.episode is not None
-    view = Table(box=None, pad_edge=False)
+    rows = Table(box=None, pad_edge=False)
     for column in ("tool", "arguments", "what it does"):
-        view.add_column(column)
-    for name, one in env.episode.toolkit.items():
-        required = one.parameters.get("required", ())
+        rows.add_column(column)
+    for name, tool in env.episode.toolkit.items():
+        required = tool.parameters.get("required", ())
         arguments = []
-        for argument, schema in one.parameters.get("properties", {}).items():
+        for argument, schema in tool.parameters.get("properties", {}).items():
             choices = f" ({'|'.join(map(str, schema['enum']))})" if "enum" in schema else ""
             arguments.append(f"{argument}{choices}" if argument in required else f"[{argument}{choices}]")
-        view.add_row(Text(name, style="green"), Text(", ".join(arguments)), Text(one.description, style="dim"))
-    console.print(view)
+        rows.add_row(Text(name, style="green"), Text(", ".join(arguments)), Text(tool.description, style="dim"))
+    console.print(rows)
 
 
 def hint(env: StepToolEnv) -> str:
-    """Return the solution's next call as one would type it."""
+    """Return the solution's next call in the form in which it can be typed."""
     solution = env.solution() if env.suite.has_solution else []
     if not solution:
         return "The task cannot be solved any more." if env.suite.has_solution else "This suite knows no solutions."

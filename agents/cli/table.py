@@ -35,21 +35,21 @@ def table(
     console = make_console(json_)
     failed: list[Path] = []
     if from_ is None:
-        importlib.import_module("..experiments.cells", __package__)  # what every cell needs is missed here, and not in the log of each
+        importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell
         chosen = rows(method or ())
         if settings is not None:
             from ..experiments.tuning import read_settings, tuned
 
             chosen = tuned(read_settings(settings), chosen)
-        own = pairs(set_, "--set")
-        splits = SPLITS if merged({}, own).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
-        spec = Spec(chosen, list(range(seeds)), own, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
+        overrides = pairs(set_, "--set")
+        splits = SPLITS if merged({}, overrides).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
+        spec = Spec(chosen, list(range(seeds)), overrides, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
         failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
     from ..experiments.table import as_markdown, build, write
 
-    made = build(from_ or out)
-    files = write(made, from_ or out)
-    print(json.dumps(made) if json_ else as_markdown(made))
+    result = build(from_ or out)
+    files = write(result, from_ or out)
+    print(json.dumps(result) if json_ else as_markdown(result))
     console.print(f"Saved: {', '.join(map(str, files))}")
     for folder in failed:
         print(f"steptool: {folder} failed; its log.txt says why", file=sys.stderr)

@@ -31,7 +31,7 @@ def audit(
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     console = make_console(json_)
     with console.status("") as status:
-        found = run_audit(
+        report = run_audit(
             suite,
             shaper,
             episodes=episodes,
@@ -43,15 +43,15 @@ def audit(
             **options,
         )
     if json_:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(report.as_dict()))
     else:
         from ..show.tables import audit_table
 
-        console.print(audit_table(found))
-        for fault in found.faults:
+        console.print(audit_table(report))
+        for fault in report.faults:
             console.print(f"- {fault}", markup=False, highlight=False)
-        console.print("[bold green]passed" if found.passed else "[bold red]failed")
-    if not found.passed:
+        console.print("[bold green]passed" if report.passed else "[bold red]failed")
+    if not report.passed:
         raise typer.Exit(1)
 
 
@@ -118,14 +118,14 @@ def suites(json_: Json = False) -> None:
 
     from steptool_env.tasks.facts import describe
 
-    found = describe()
+    records = describe()
     if json_:
-        print(json.dumps(found))
+        print(json.dumps(records))
         return
-    view = Table()
+    rows = Table()
     for column in ("suite", "tasks", "nothing solves", "license", "about"):
-        view.add_column(column)
-    for one in found:
-        about = str(one["about"]) if not one["install"] else f"not installed: {one['install']}"
-        view.add_row(str(one["suite"]), str(one["size"]), str(one["floor"]), str(one["license"]), about)
-    make_console(False).print(view)
+        rows.add_column(column)
+    for record in records:
+        about = str(record["about"]) if not record["install"] else f"not installed: {record['install']}"
+        rows.add_row(str(record["suite"]), str(record["size"]), str(record["floor"]), str(record["license"]), about)
+    make_console(False).print(rows)

@@ -1,4 +1,4 @@
-"""The command ``steptool train``: train a policy and compare it with itself before."""
+"""The command ``steptool train``: train a policy and compare it with the policy before training."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def train(
             layers.insert(0, Layer(f"run {from_}", read_config(from_).flat()))
         settings, sources = configure(layers, algorithm_settings)
         out = out or default_folder(settings)
-        _check(settings)
+        _check_names(settings)
         if from_ is not None:
             from ..runs.folder import start_from
 
             start_from(from_, out)
         if not json_:
-            _tell(console, settings, sources)
+            _print_settings(console, settings, sources)
     algorithm = load_algorithm(settings.learning.algo)
     report = algorithm(settings, out, resume=resume, console=console)
     if int(os.environ.get("RANK", "0")):
-        return  # started beside others: the first process speaks for all
+        return  # one of several processes: only the first one prints
     if json_:
         print(json.dumps(report))
         return
@@ -108,13 +108,13 @@ def train(
 
 
 def default_folder(settings: Any) -> Path:
-    """Return where a run goes that was given no folder."""
+    """Return the default folder of a run."""
     algo, model = Path(settings.learning.algo).stem.replace(":", "-"), Path(settings.model.name).name
     return Path("runs") / f"{algo}-{model}-{settings.task.suite}-{settings.run.seed}"
 
 
-def _check(settings: Any) -> None:
-    """Raise for a name that does not exist, before anything heavy is imported."""
+def _check_names(settings: Any) -> None:
+    """Raise ``UnknownName`` for unknown suites, shapers and formats before anything heavy is imported."""
     from steptool_env.errors import UnknownName
     from steptool_env.formats import make_format
     from steptool_env.rewards import make_shaper
@@ -126,10 +126,10 @@ def _check(settings: Any) -> None:
     make_format(settings.model.call_format)
 
 
-def _tell(console: Any, settings: Any, sources: dict[str, str]) -> None:
-    """Say which settings are no defaults, and where they come from."""
+def _print_settings(console: Any, settings: Any, sources: dict[str, str]) -> None:
+    """Print the settings that differ from the defaults, and their sources."""
     values, by_source = settings.flat(), dict[str, list[str]]()
     for path, source in sources.items():
         by_source.setdefault(source, []).append(f"{path.partition('.')[2]}={json.dumps(values[path])}")
-    for source, said in by_source.items():
-        console.print(f"{source}: {', '.join(said)}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    for source, assignments in by_source.items():
+        console.print(f"{source}: {', '.join(assignments)}", style="dim", markup=False, highlight=False, soft_wrap=True)

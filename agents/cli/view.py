@@ -42,8 +42,8 @@ def view(
         raise InvalidArgument(f"--episode {episode}: {file} has the episodes 0 to {len(trajectories) - 1}")
     chosen = select(trajectories, solved=solved, task=task, tags=tag or (), error=error)
     if episode is not None:
-        chosen = {index: one for index, one in chosen.items() if index == episode}
-    lines = [line(index, one) for index, one in chosen.items()]
+        chosen = {index: trajectory for index, trajectory in chosen.items() if index == episode}
+    lines = [line(index, trajectory) for index, trajectory in chosen.items()]
     report = summarize(list(chosen.values())) if chosen else None
     if html is not None:
         from ..show.page import page, write_page

@@ -1,4 +1,4 @@
-"""Settings of a run, in parts: task, model, warm start, rollout, learning, run. Each function takes the part that it uses."""
+"""Settings of a run, in parts: task, model, warm start, rollout, learning, run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Config``: everything that a run is made of, in parts; saved as ``config.json`` in its folder."""
+"""``Config``: all settings of a run, in parts; saved as ``config.json`` in its folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Config(Part):
     run: RunConfig = Field(default_factory=RunConfig)
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _check_across_parts(self) -> Self:
         rollout, learning = self.rollout, self.learning
         if learning.credit not in CREDIT:
             raise UnknownName("credit scheme", learning.credit, CREDIT)
@@ -50,7 +50,7 @@ class Config(Part):
 
         Raises:
             UnknownName: There is no such setting.
-            InvalidArgument: A value does not fit; the message names it.
+            InvalidArgument: A value is invalid; the message names its setting.
         """
         return cls.from_dict(merged({}, settings))
 
@@ -59,7 +59,7 @@ class Config(Part):
         return self.from_dict(merged(self.as_dict(), settings))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return part -> name -> value, as JSON takes it."""
+        """Return part -> name -> value; the values are JSON."""
         return self.model_dump()
 
     def flat(self) -> dict[str, Any]:
@@ -68,32 +68,33 @@ class Config(Part):
 
     @classmethod
     def from_dict(cls, parts: Mapping[str, Any]) -> Config:
-        """Return the settings that ``as_dict`` gave; errors as for ``of``."""
-        known = merged({}, parts)
+        """Return settings from the output of ``as_dict``; missing ones get their defaults. Errors as for ``of``."""
+        settings = merged({}, parts)
         try:
-            return cls.model_validate(known)
+            return cls.model_validate(settings)
         except ValidationError as fault:
-            raise InvalidArgument(_said(fault)) from None
+            raise InvalidArgument(_message(fault)) from None
 
 
 PARTS: dict[str, type[Part]] = {name: field.default_factory for name, field in Config.model_fields.items()}  # type: ignore[misc]  # each factory is the class
 """Name of a part -> its class."""
 
-_OWNERS: dict[str, list[str]] = {}
+_PARTS_OF: dict[str, list[str]] = {}
+"""Name of a setting -> the parts that have it."""
 for _part, _kind in PARTS.items():
     for _name in _kind.model_fields:
-        _OWNERS.setdefault(_name, []).append(_part)
+        _PARTS_OF.setdefault(_name, []).append(_part)
 
 
 def locate(name: str) -> tuple[str, str, list[str]]:
-    """Return part, name, and the keys within its value, of a setting as a user writes it.
+    """Split the name of a setting, as a user writes it, into part, name, and keys within its value.
 
     >>> locate("lr"), locate("learning.lr"), locate("suite_options.level"), locate("model")
     (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']), ('model', 'name', []))
 
     Raises:
         UnknownName: There is no such setting.
-        InvalidArgument: Several parts have one of this name, or it is that of a part.
+        InvalidArgument: Several parts have a setting of this name, or the name is that of a part.
     """
     first, *rest = name.split(".")
     if first in PARTS:
@@ -104,30 +105,34 @@ def locate(name: str) -> tuple[str, str, list[str]]:
         if rest[0] not in PARTS[first].model_fields:
             raise UnknownName("setting", f"{first}.{rest[0]}", [f"{first}.{key}" for key in PARTS[first].model_fields])
         return first, rest[0], rest[1:]
-    owners = _OWNERS.get(first, [])
-    if not owners:
-        raise UnknownName("setting", first, _OWNERS)
-    if len(owners) > 1:
-        raise InvalidArgument(f"{first!r} is a setting of several parts; say which: {', '.join(f'{part}.{first}' for part in owners)}")
-    return owners[0], first, rest
+    parts = _PARTS_OF.get(first, [])
+    if not parts:
+        raise UnknownName("setting", first, _PARTS_OF)
+    if len(parts) > 1:
+        raise InvalidArgument(f"{first!r} is a setting of several parts; say which: {', '.join(f'{part}.{first}' for part in parts)}")
+    return parts[0], first, rest
 
 
 def merged(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return part -> name -> value with changes on top: names as for ``Config.of``. A key within a value changes that key alone.
+    """Return part -> name -> value with changes applied. A name that ends in a key within a value changes only that key.
+
+    Args:
+        parts: Part -> name -> value; not changed.
+        changes: Name -> value, with names as for ``Config.of``.
 
     Raises:
         UnknownName: There is no such setting.
-        InvalidArgument: A name is ambiguous, or a part is no mapping.
+        InvalidArgument: A name is ambiguous, or a part is not a mapping.
     """
     result: dict[str, dict[str, Any]] = {part: dict(values) for part, values in parts.items()}
     for name, value in changes.items():
         if name in PARTS and isinstance(value, Mapping):
             for inner, entry in value.items():
-                part, own, keys = locate(f"{name}.{inner}")
-                _put(result.setdefault(part, {}), own, keys, entry)
+                part, setting, keys = locate(f"{name}.{inner}")
+                _put(result.setdefault(part, {}), setting, keys, entry)
             continue
-        part, own, keys = locate(name)
-        _put(result.setdefault(part, {}), own, keys, value)
+        part, setting, keys = locate(name)
+        _put(result.setdefault(part, {}), setting, keys, value)
     return result
 
 
@@ -142,10 +147,10 @@ def _put(values: dict[str, Any], name: str, keys: list[str], value: Any) -> None
     inner[keys[-1]] = value
 
 
-def _said(fault: ValidationError) -> str:
-    """Return what is wrong with the first value that does not fit: its name, what was expected, and what it is."""
+def _message(fault: ValidationError) -> str:
+    """Describe the first invalid value: its name, what was expected, and the value."""
     first = fault.errors(include_url=False)[0]
-    if isinstance(own := first.get("ctx", {}).get("error"), InvalidArgument):
-        return str(own)
-    names = [str(key) for key in first["loc"] if str(key) in _OWNERS or str(key) in PARTS]
+    if isinstance(cause := first.get("ctx", {}).get("error"), InvalidArgument):
+        return str(cause)
+    names = [str(key) for key in first["loc"] if str(key) in _PARTS_OF or str(key) in PARTS]
     return f"{'.'.join(names)} must be {first['msg'].removeprefix('Input should be ')}, got {first['input']!r:.200}"

@@ -1,8 +1,6 @@
-"""Which setting wins: the one place that says so.
+"""The precedence of settings from different sources, defined only here.
 
-    defaults  <  algorithm  <  preset of model and suite  <  the run that a run begins from  <  file  <  options  <  --set
-
-Within the layers that a user writes, the last one wins, too.
+defaults  <  algorithm  <  preset of model and suite  <  run given by --from  <  file  <  options  <  --set
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ class Layer(NamedTuple):
     """Settings from one source."""
 
     source: str
-    """What people call it, such as ``"--set"``."""
+    """Name of the source for messages, such as ``"--set"``."""
     settings: Mapping[str, Any]
     """Names as for ``Config.of``."""
 
 
 class Configured(NamedTuple):
-    """Settings, and where those come from that are no defaults."""
+    """Settings, and the sources of those that differ from the defaults."""
 
     config: Config
     sources: dict[str, str]
@@ -34,29 +32,29 @@ class Configured(NamedTuple):
 
 
 def configure(layers: Sequence[Layer], settings_of: Callable[[str], Mapping[str, Any]]) -> Configured:
-    """Return the settings that layers make.
+    """Combine layers of settings.
 
     Args:
-        layers: What the user has written, the strongest last.
-        settings_of: From the name of an algorithm to what it sets differently.
+        layers: The user's settings, in ascending precedence.
+        settings_of: From the name of an algorithm to its settings that differ from the defaults.
 
     Raises:
         UnknownName: There is no such setting or algorithm.
-        InvalidArgument: A value does not fit.
+        InvalidArgument: A value is invalid.
     """
-    said: dict[str, Any] = {}
+    user_settings: dict[str, Any] = {}
     for layer in layers:
-        said = merged(said, layer.settings)
-    known = merged(Config().as_dict(), said)
-    algo, model, suite = known["learning"]["algo"], known["model"]["name"], known["task"]["suite"]
-    level = said.get("task", {}).get("suite_options", {}).get("level")
+        user_settings = merged(user_settings, layer.settings)
+    combined = merged(Config().as_dict(), user_settings)
+    algo, model, suite = combined["learning"]["algo"], combined["model"]["name"], combined["task"]["suite"]
+    level = user_settings.get("task", {}).get("suite_options", {}).get("level")
     algorithm = dict(settings_of(algo))
-    below = [
+    base_layers = [
         Layer(f"algorithm {algo}", algorithm),
         Layer(f"preset for {model} on {suite}", preset(model, suite, level, algorithm.get("group", 1))),
     ]
     parts, sources = Config().as_dict(), {}
-    for layer in [*below, *layers]:
+    for layer in [*base_layers, *layers]:
         parts = merged(parts, layer.settings)
         for path in _paths(layer.settings):
             sources[path] = layer.source

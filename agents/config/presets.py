@@ -1,4 +1,4 @@
-"""Settings that fit a model and a suite, where the defaults do not."""
+"""Settings for models and suites that the defaults do not suit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAINS: dict[str, Any] = {
 """The tasks of ``worlds`` that ``tiny`` can read: single fields, and the words that it was pretrained on."""
 
 PRETRAINED_CHAINS: dict[str, Any] = {"level": 2, "families": ["lookup", "change"]}
-"""Those that a small pretrained model learns from a few hundred demonstrations: whole records, all domains, one to four calls."""
+"""The tasks of ``worlds`` that a small pretrained model learns from a few hundred demonstrations: whole records, all domains, one to four calls."""
 
 _PRETRAINED: dict[str, Any] = {
     "lora_rank": 8,
@@ -36,7 +36,7 @@ _PRETRAINED: dict[str, Any] = {
     "eval_episodes": 4,
     "eval_width": 4,
 }
-"""A pretrained model needs a nudge towards the call format, not a million tokens; adapters keep memory small."""
+"""A pretrained model needs a few demonstrations of the call format, not a million tokens; adapters keep memory small."""
 
 
 def preset(model: str, suite: str, level: int | None = None, group: int = 1) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def preset(model: str, suite: str, level: int | None = None, group: int = 1) -> 
     Args:
         model: The model's name.
         suite: The suite's name.
-        level: Of the tasks, where the user has chosen one: another level than the preset's brings its own depths.
-        group: Episodes per task that the algorithm asks for; a pretrained model plays no more than it has episodes.
+        level: Level of the tasks, if the user has chosen one; a level other than the preset's has its own depths.
+        group: Episodes per task that the algorithm needs; limited to the number of episodes that a pretrained model plays.
     """
     pretrained = model != "tiny"
     settings: dict[str, Any] = dict(_PRETRAINED) if pretrained else {}

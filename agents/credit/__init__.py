@@ -1,4 +1,4 @@
-"""Who gets what of a reward: pure functions of arrays, float64 in and out."""
+"""Credit assignment: how the rewards are attributed to steps or tokens. Pure functions of float64 arrays."""
 
 from __future__ import annotations
 

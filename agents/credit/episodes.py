@@ -1,7 +1,7 @@
-"""``Episodes``: what credit assignment sees of a batch of episodes. Padded arrays, no tokens, no model.
+"""``Episodes``: a batch of episodes as padded arrays, the input of credit assignment. It holds no tokens and no model.
 
-B episodes, T steps at most, K action tokens per step at most. Padding is at the end of every row; what stands in it
-reaches no result.
+B episodes, at most T steps, at most K action tokens per step. Padding is at the end of every row; its content affects no
+result.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Episodes:
     tokens: Integers
     """(B, T) action tokens of each step, 0 in the padding."""
     gaps: Integers
-    """(B, T) observation tokens just before the action of each step. Only ``reference`` looks at them."""
+    """(B, T) observation tokens just before the action of each step; only ``reference`` uses them."""
     groups: Integers
-    """(B,) equal for episodes that may be compared with one another: those of the same task."""
+    """(B,) equal for episodes of the same task, which may be compared."""
     states: Integers
     """(B, T) equal for steps that were chosen in the same state; only compared within a group."""
-    known: Bools
-    """(B,) False for an episode that a fault of the infrastructure cut off: nobody knows what its return would have been."""
+    valid: Bools
+    """(B,) False for an episode that an infrastructure fault cut off: its return is unknown."""
 
     @classmethod
     def of(
@@ -56,7 +56,7 @@ class Episodes:
         gaps: Sequence[ArrayLike] | None = None,
         groups: ArrayLike | None = None,
         states: Sequence[ArrayLike] | None = None,
-        known: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
     ) -> Episodes:
         """Pad episodes of different lengths into one batch.
 
@@ -68,12 +68,12 @@ class Episodes:
             gaps: Per episode (T_b,); 0 if not given.
             groups: (B,) integers; all episodes are of one task if not given.
             states: Per episode (T_b,) integers; the number of the step if not given.
-            known: (B,); True if not given.
+            valid: (B,); True if not given.
 
         Raises:
-            InvalidArgument: The shapes do not fit, or a value is not finite or is negative where it counts something.
+            InvalidArgument: The shapes do not match, a value is not finite, or a count is negative.
         """
-        lengths = [len(np.atleast_1d(np.asarray(one))) for one in rewards]
+        lengths = [len(np.atleast_1d(np.asarray(row))) for row in rewards]
         if not lengths or not min(lengths):
             raise InvalidArgument(f"expected one or more episodes of at least one step, got lengths {lengths}")
         count, longest = len(lengths), max(lengths)
@@ -98,7 +98,7 @@ class Episodes:
                 raise InvalidArgument(f"{name} must be {count} finite numbers, one per episode, got {row!r}")
             return result
 
-        made = cls(
+        episodes = cls(
             rewards=padded("rewards", rewards, 0.0, np.float64),
             live=live,
             values=padded("values", values, 0.0, np.float64),
@@ -107,12 +107,12 @@ class Episodes:
             gaps=padded("gaps", gaps, 0, np.int64),
             groups=per_episode("groups", groups, np.zeros(count, dtype=np.int64)),
             states=padded("states", states, 0, np.int64) if states is not None else np.where(live, np.arange(longest), 0),
-            known=per_episode("known", known, np.ones(count, dtype=np.bool_)),
+            valid=per_episode("valid", valid, np.ones(count, dtype=np.bool_)),
         )
         for name in ("tokens", "gaps"):
-            if (getattr(made, name) < 0).any():
-                raise InvalidArgument(f"{name} must not be negative, got {getattr(made, name).min()}")
-        return made
+            if (getattr(episodes, name) < 0).any():
+                raise InvalidArgument(f"{name} must not be negative, got {getattr(episodes, name).min()}")
+        return episodes
 
     @property
     def lengths(self) -> Integers:
@@ -122,16 +122,16 @@ class Episodes:
     @property
     def next_values(self) -> Floats:
         """(B, T) V_{t+1}: the next step's value, and after the last step ``bootstrap``; 0 in the padding."""
-        following = np.zeros_like(self.values)
-        following[:, :-1] = self.values[:, 1:]
-        following[np.arange(len(self.live)), self.lengths - 1] = self.bootstrap
-        return np.where(self.live, following, 0.0)
+        shifted = np.zeros_like(self.values)
+        shifted[:, :-1] = self.values[:, 1:]
+        shifted[np.arange(len(self.live)), self.lengths - 1] = self.bootstrap
+        return np.where(self.live, shifted, 0.0)
 
     @property
     def token_mask(self) -> Bools:
-        """(B, T, K) True where a step has an action token; K is the most that a step has, at least 1."""
-        most = max(1, int(self.tokens.max()))
-        return np.asarray(np.arange(most) < self.tokens[:, :, None])
+        """(B, T, K) True where a step has an action token; K is the largest number of tokens of a step, at least 1."""
+        longest = max(1, int(self.tokens.max()))
+        return np.asarray(np.arange(longest) < self.tokens[:, :, None])
 
 
 def discounted_sum(x: Floats, rate: float) -> Floats:
@@ -144,6 +144,6 @@ def discounted_sum(x: Floats, rate: float) -> Floats:
 
 
 def over_tokens(episodes: Episodes, per_step: Floats, rate: float) -> Floats:
-    """Spread (B, T) over the action tokens of each step: (B, T, K), the last token gets all, each earlier one ``rate`` of the next."""
-    left = np.maximum(episodes.tokens[:, :, None] - 1 - np.arange(episodes.token_mask.shape[2]), 0)
-    return np.asarray(np.where(episodes.token_mask, per_step[:, :, None] * rate**left, 0.0))
+    """Spread (B, T) over the action tokens (B, T, K): the last token of a step gets its full value, each earlier one ``rate`` times the next."""
+    distance = np.maximum(episodes.tokens[:, :, None] - 1 - np.arange(episodes.token_mask.shape[2]), 0)
+    return np.asarray(np.where(episodes.token_mask, per_step[:, :, None] * rate**distance, 0.0))

@@ -1,6 +1,6 @@
-"""Credit of one episode: what an algorithm of one's own needs that has no batch.
+"""Credit of one episode, for algorithms that do not work on batches.
 
-The same estimators as the schemes of ``schemes.py``, on plain arrays; see there for time indices.
+The same estimators as in ``schemes.py``, on plain arrays; that module defines the time indices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def step_gae(rewards: ArrayLike, values: ArrayLike, bootstrap_value: float, gamm
         InvalidArgument: The shapes differ or are not (T,), a value is not finite, or γ or λ is outside [0, 1].
     """
     r_t = as_vector("rewards", rewards)  # (T,)
-    v_t = as_vector("values", values, like=r_t, other="rewards")  # (T,)
+    v_t = as_vector("values", values, like=r_t, like_name="rewards")  # (T,)
     last = as_number("bootstrap_value", bootstrap_value)
     check_unit("gamma", gamma)
     check_unit("lam", lam)
@@ -86,7 +86,7 @@ def rewards_to_go(rewards: ArrayLike, action_mask: ArrayLike, gamma: float) -> F
         G_i = r_i + γ·G_{n(i)}                   (G_i = r_i at the last action token)
 
     so γ acts once from each action token to the next one, also where a thousand observation tokens lie between the two.
-    An observation token i has no return of its own: G_i = 0, it is not an action and must not be weighted by one.
+    An observation token i is not an action and has no return: G_i = 0.
     Compacting the sequence to its action tokens, discounting, and scattering back gives exactly this.
 
     This is the *token* as the unit of time; ``step_returns`` discounts per step. With γ = 1 the two agree on every token.

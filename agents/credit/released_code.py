@@ -1,7 +1,7 @@
-"""The credit of StepTool's released code, defects and all: for comparison only. docs/credit.md shows what each defect costs.
+"""The credit of StepTool's released code, with its defects, for comparison only. docs/credit.md shows what each defect costs.
 
-Source: the behavior of ``src/steptool/step_ppotrainer.py`` in yuyq18/StepTool at 121a6ac and of the advantages of trl 0.10.1
-that it calls. The KL penalty that trl adds to the reward of every token is not part of it: here it is a term of the loss.
+Source: the behavior of ``src/steptool/step_ppotrainer.py`` in yuyq18/StepTool at 121a6ac and of the advantages in trl
+0.10.1, which it calls. The KL penalty that trl adds to the reward of every token is left out: here it is a term of the loss.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def placed_rewards(episodes: Episodes) -> Floats:
 
         r̃_t = r_t·(T - t - 1)
 
-    So the last step, and with it the verdict on the task, counts for nothing, and the same reward counts for more the
-    earlier it comes and the longer the episode is.
+    So the last step, and with it the verdict on the task, counts for nothing. The same reward counts more the earlier it
+    comes and the longer the episode is.
 
     Args:
         episodes: Uses ``rewards``.
@@ -27,8 +27,8 @@ def placed_rewards(episodes: Episodes) -> Floats:
     Returns:
         (B, T)
     """
-    left = episodes.lengths[:, None] - 1 - np.arange(episodes.live.shape[1])
-    return np.where(episodes.live, episodes.rewards * left, 0.0)
+    remaining = episodes.lengths[:, None] - 1 - np.arange(episodes.live.shape[1])
+    return np.where(episodes.live, episodes.rewards * remaining, 0.0)
 
 
 def reference(episodes: Episodes, gamma: float, lam: float) -> Floats:
@@ -41,10 +41,10 @@ def reference(episodes: Episodes, gamma: float, lam: float) -> Floats:
     Only the advantages of action tokens are returned.
 
     Args:
-        episodes: Uses ``rewards, values, tokens, gaps``. What follows the last step is worth nothing to it, also where an
-            episode was cut off.
-        gamma: γ in [0, 1], once per token, as released .99.
-        lam: λ in [0, 1], once per token, as released .95.
+        episodes: Uses ``rewards, values, tokens, gaps``. The value after the last step is 0, also where an episode
+            was cut off.
+        gamma: γ in [0, 1], once per token; .99 in the released code.
+        lam: λ in [0, 1], once per token; .95 in the released code.
 
     Returns:
         (B, T, K)
@@ -53,16 +53,16 @@ def reference(episodes: Episodes, gamma: float, lam: float) -> Floats:
     rate = gamma * lam
     result = np.zeros((*episodes.live.shape, episodes.token_mask.shape[2]))
     carried = np.zeros(len(values))  # A_{j+1}
-    following = np.zeros(len(values))  # V_{j+1}
+    next_value = np.zeros(len(values))  # V_{j+1}
     for t in range(result.shape[1] - 1, -1, -1):
         for k in range(result.shape[2] - 1, -1, -1):
-            acts = k < tokens[:, t]
+            is_action = k < tokens[:, t]
             reward = np.where(k == tokens[:, t] - 1, rewards[:, t], 0.0)
-            carried = np.where(acts, reward + gamma * following - values[:, t] + rate * carried, carried)
-            following = np.where(acts, values[:, t], following)
+            carried = np.where(is_action, reward + gamma * next_value - values[:, t] + rate * carried, carried)
+            next_value = np.where(is_action, values[:, t], next_value)
             result[:, t, k] = carried
-        # The observation before this step, L tokens without value or reward: its last one still looks at the step.
+        # The observation before this step, L tokens without value or reward: only its last token sees the value of this step.
         gap = episodes.gaps[:, t]
-        carried = np.where(gap > 0, rate ** np.maximum(gap - 1, 0) * (gamma * following + rate * carried), carried)
-        following = np.where(gap > 0, 0.0, following)
+        carried = np.where(gap > 0, rate ** np.maximum(gap - 1, 0) * (gamma * next_value + rate * carried), carried)
+        next_value = np.where(gap > 0, 0.0, next_value)
     return np.where(episodes.token_mask, result, 0.0)

@@ -1,12 +1,12 @@
 """Credit assignment over a batch: the schemes of ``CREDIT``, from the rewards of episodes to the advantage of every step or token.
 
 Pure functions of arrays (float64 in, float64 out): no model, no configuration, no side effects. They take a padded batch
-(``Episodes``) and give its advantages, per step (B, T) or per token (B, T, K). Schemes that compare episodes of the same
+(``Episodes``) and return its advantages, per step (B, T) or per token (B, T, K). Schemes that compare episodes of the same
 task are in ``groups.py``, the defects of the released code in ``released_code.py``, functions of one episode in ``one_episode.py``.
 
 Time indices. ``t`` counts *steps* (tool calls), 0 ≤ t < T; ``i`` counts *tokens*, 0 ≤ i < L. A step is one action of
 the decision process, so γ and λ act once per step, however many tokens its call has and however long the tool's answer
-is. Observation tokens are no actions: they carry no reward, no value and no discount. Inserting, deleting or lengthening
+is. Observation tokens are not actions: they carry no reward, no value and no discount. Inserting, deleting or lengthening
 them changes no result of this module.
 """
 
@@ -34,11 +34,11 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
 
         x_i ← (x_i - mean(x)) / std(x)           with the population std, over the entries where ``mask`` is True
 
-    A constant input gives zeros: there is nothing to tell its entries apart by, and dividing by the rounding error of a
-    standard deviation would turn noise into advantages. "Constant" means std(x) ≤ 1e-8·max(1, max|x|).
+    A constant input gives zeros: dividing by the rounding error of its standard deviation would turn noise into advantages.
+    "Constant" means std(x) ≤ 1e-8·max(1, max|x|).
 
     Args:
-        advantages: Any shape; over steps, so that long calls do not outweigh short ones.
+        advantages: Any shape; one entry per step, so that long calls do not outweigh short ones.
         mask: The same shape; True (or 1) where an entry counts. None: all count.
 
     Returns:
@@ -62,7 +62,7 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
 def step(episodes: Episodes, gamma: float, lam: float) -> Floats:
     """``step_gae`` of every episode: γ and λ act once per step. The default.
 
-    With zero values and λ = 1 it is the return from each step on, so that it serves as REINFORCE with rewards-to-go, too.
+    With zero values and λ = 1 this is the return from each step on, that is, REINFORCE with rewards-to-go.
 
     Args:
         episodes: Uses ``rewards, values, bootstrap``.
@@ -72,13 +72,13 @@ def step(episodes: Episodes, gamma: float, lam: float) -> Floats:
     Returns:
         (B, T)
     """
-    _rates(gamma, lam)
+    _check_rates(gamma, lam)
     delta = episodes.rewards + gamma * episodes.next_values - episodes.values
     return discounted_sum(np.where(episodes.live, delta, 0.0), gamma * lam)
 
 
 def token(episodes: Episodes, gamma: float, lam: float) -> Floats:
-    """GAE with the action token as the unit of time: γ and λ act once per action token, so long calls weaken the link between steps.
+    """GAE with the action token as the unit of time: γ and λ act once per action token, so long calls weaken the credit between steps.
 
     Let n(i) be the action token after token i, in this step or the next one. For an action token i
 
@@ -87,8 +87,8 @@ def token(episodes: Episodes, gamma: float, lam: float) -> Floats:
     Source: Schulman et al. (arXiv 1506.02438), equation 16, over the compacted sequence. PPO for language models does the
     same within one answer; across the turns of an episode it is right only when observations are left out, as here.
 
-    The critic says one value per step; within a step it is that of all its tokens. The reward of a step is paid at its last
-    token. A step without any token (the context was full) counts as one, so that what follows it is not lost.
+    The critic gives one value per step, which all tokens of the step share. The reward of a step is paid at its last token. A
+    step without tokens (the context was full) counts as one token, so that the credit of later steps passes through it.
 
     Args:
         episodes: Uses ``rewards, values, bootstrap, tokens``.
@@ -98,7 +98,7 @@ def token(episodes: Episodes, gamma: float, lam: float) -> Floats:
     Returns:
         (B, T, K)
     """
-    _rates(gamma, lam)
+    _check_rates(gamma, lam)
     counts = np.where(episodes.live, np.maximum(episodes.tokens, 1), 0)
     longest = int(counts.max())
     result = np.zeros((*episodes.live.shape, longest))
@@ -113,11 +113,11 @@ def token(episodes: Episodes, gamma: float, lam: float) -> Floats:
 
 
 def trajectory(episodes: Episodes, gamma: float, lam: float) -> Floats:
-    """One advantage for all steps of an episode: its whole return less the value of its first state.
+    """One advantage for all steps of an episode: its whole return minus the value of its first state.
 
         A_t = Σ_k γ^k·r_k + γ^T·V_T - V_0                    for every t
 
-    The credit of a bandit: right and wrong steps of one episode share it. Source: the return of REINFORCE for whole
+    This is the credit of a bandit: right and wrong steps of an episode get the same. Source: the return of REINFORCE for whole
     answers (Williams, 1992), with a baseline.
 
     Args:
@@ -128,7 +128,7 @@ def trajectory(episodes: Episodes, gamma: float, lam: float) -> Floats:
     Returns:
         (B, T)
     """
-    _rates(gamma, lam)
+    _check_rates(gamma, lam)
     ends = np.zeros_like(episodes.rewards)
     ends[np.arange(len(ends)), episodes.lengths - 1] = gamma * episodes.bootstrap
     total = discounted_sum(episodes.rewards + ends, gamma)[:, :1] - episodes.values[:, :1]
@@ -171,9 +171,9 @@ CREDIT: dict[str, Scheme] = {
 """Name -> credit scheme; add an entry to add a scheme."""
 
 NORMALIZED = frozenset({"grpo", "gigpo"})
-"""Schemes that bring their advantages to a common scale themselves; those of all others are whitened over the batch."""
+"""Schemes that normalize their advantages themselves; those of all other schemes are whitened over the batch."""
 
 
-def _rates(gamma: float, lam: float) -> None:
+def _check_rates(gamma: float, lam: float) -> None:
     check_unit("gamma", gamma)
     check_unit("lam", lam)

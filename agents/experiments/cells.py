@@ -29,39 +29,41 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
     if not (run / "report.json").exists():
         _take_warm_start(spec, out, config, run)
         load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").exists())
-    for one in evaluations(spec, folder):
-        if not one.costs.exists():
-            _evaluate(spec, config, run, one)
+    for evaluation in evaluations(spec, folder):
+        if not evaluation.costs.exists():
+            _evaluate(spec, config, run, evaluation)
 
 
 def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
-    """Copy the warm start of the supervised cell, if it is the same: only what comes after it differs."""
+    """Copy the warm start of the supervised cell if both cells would make the same one."""
     for method in spec.methods:
-        other = spec.config(method, config.run.seed)
-        supervised = other.learning.algo == "sft" != config.learning.algo
-        if supervised and _begins_with(other) == _begins_with(config):
+        candidate = spec.config(method, config.run.seed)
+        supervised = candidate.learning.algo == "sft" != config.learning.algo
+        if supervised and _warm_start_key(candidate) == _warm_start_key(config):
             copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run)
 
 
-def _begins_with(config: Config) -> tuple[Any, ...]:
-    """Return what a warm start depends on."""
+def _warm_start_key(config: Config) -> tuple[Any, ...]:
+    """Return the settings that a warm start depends on."""
     task, model = config.task, config.model
     return config.warm_start, task.suite, task.suite_options, task.max_steps, model.name, model.call_format, model.lora_rank
 
 
-def _evaluate(spec: Spec, config: Config, run: Path, one: Evaluation) -> None:
+def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> None:
     policy, _ = load_policy(run)
     sampler = evaluated_policy(policy.lm, config, temperature=1.0, seed=config.run.seed)
-    suite = suite_of(spec, config, one.split)
+    suite = suite_of(spec, config, evaluation.split)
     started = time.perf_counter()
     tasks = held_out(suite, spec.tasks)
     options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.task.max_steps, "parallel": config.run.eval_width}
     # The same faults for every method: seeded by the seed of the cell.
-    found = search(one.search, {True: policy, False: sampler}, Faulty(suite, one.faults, config.run.seed) if one.faults else suite, tasks, **options)
-    cost = {what: sum(getattr(each, what) for each in found) / len(found) for what in ("calls", "env_steps", "tokens")}
-    one.folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(one.episodes, [each.trajectory for each in found])
-    write_json(one.costs, {**cost, "seconds": time.perf_counter() - started})
+    if evaluation.faults:
+        suite = Faulty(suite, evaluation.faults, config.run.seed)
+    results = search(evaluation.search, {True: policy, False: sampler}, suite, tasks, **options)
+    cost = {measure: sum(getattr(result, measure) for result in results) / len(results) for measure in ("calls", "env_steps", "tokens")}
+    evaluation.folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(evaluation.episodes, [result.trajectory for result in results])
+    write_json(evaluation.costs, {**cost, "seconds": time.perf_counter() - started})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A grid of runs: methods × seeds, each cell a process of its own. What is finished is never done again; what was killed resumes.
+"""A grid of runs: methods × seeds, each cell in its own process. Finished cells are not run again; interrupted ones resume.
 
 <out>/spec.json                                   what the grid is made of
-<out>/cells/<method>-<seed>/run/                  the run's folder, see run_folder.py
+<out>/cells/<method>-<seed>/run/                  the run's folder, see runs/folder.py
                             evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
-                            evaluations/<split>-greedy-faults-<per cent>.…   the same with tools that fail now and then
+                            evaluations/<split>-greedy-faults-<percent>.…    the same with tools that sometimes fail
                             log.txt               what the process wrote
 """
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
-"""Of the robustness curve: shares of calls that fail."""
+"""Shares of failing calls in the robustness curve."""
 
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},
@@ -66,7 +66,7 @@ METHODS: dict[str, dict[str, Any]] = {
 """Row of the table -> settings. The ablation without step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
 
 TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
-"""What a table trains and tests on unless told otherwise: where all tasks are shallow, most methods solve nearly all of them."""
+"""The default tasks of a table. They include deep ones: if all tasks are shallow, most methods solve nearly all of them."""
 
 SPLITS: dict[str, dict[str, Any]] = {"held-out": {}, "deeper": {"split": "compositions"}}
 """The splits of ``worlds``: tasks like those of training, and tasks of one or two calls more than the deepest of those."""
@@ -81,7 +81,7 @@ class Spec:
     seeds: list[int] = field(default_factory=lambda: [0])
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of all runs."""
-    splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(own) for name, own in SPLITS.items()})
+    splits: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(options) for name, options in SPLITS.items()})
     """Name -> keywords of the suite over those of training, and ``"slice": [first, last]`` for a part of it; the split is ``test``
     unless they name another."""
     searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
@@ -102,8 +102,8 @@ class Spec:
         return configure(layers, algorithm_settings).config
 
     def _trains_tiny_on_worlds(self, method: str) -> bool:
-        said = configure([Layer("settings", self.settings), Layer("method", self.methods[method])], algorithm_settings).config
-        return said.task.suite == "worlds" and said.model.name == "tiny"
+        config = configure([Layer("settings", self.settings), Layer("method", self.methods[method])], algorithm_settings).config
+        return config.task.suite == "worlds" and config.model.name == "tiny"
 
 
 def rows(names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
@@ -124,7 +124,7 @@ def rows(names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
 
 
 def cell_folder(out: Path, method: str, seed: int) -> Path:
-    """Return where a cell lives."""
+    """Return the folder of a cell."""
     return out / "cells" / f"{re.sub('[^a-z0-9]+', '-', method.lower()).strip('-')}-{seed}"
 
 
@@ -147,12 +147,12 @@ class Evaluation(NamedTuple):
 
     @property
     def episodes(self) -> Path:
-        """Where the episodes go."""
+        """The file of the episodes."""
         return self.folder / f"{self._name}.jsonl"
 
     @property
     def costs(self) -> Path:
-        """Where it says what they cost; written last, so that it says that all is there."""
+        """The file with their costs; written last, so that its existence marks the evaluation as complete."""
         return self.folder / f"{self._name}.json"
 
     @property
@@ -161,10 +161,10 @@ class Evaluation(NamedTuple):
 
 
 def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
-    """Return everything that is played with the policy of a cell, those with failing tools last."""
-    where = folder / "evaluations"
-    plain = [Evaluation(split, name, 0.0, where) for split in spec.splits for name in spec.searches]
-    return plain + [Evaluation(next(iter(spec.splits)), "greedy", rate, where) for rate in spec.faults]
+    """Return all evaluations of a cell's policy; those with failing tools come last."""
+    subfolder = folder / "evaluations"
+    plain = [Evaluation(split, name, 0.0, subfolder) for split in spec.splits for name in spec.searches]
+    return plain + [Evaluation(next(iter(spec.splits)), "greedy", rate, subfolder) for rate in spec.faults]
 
 
 def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
@@ -182,9 +182,9 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     The supervised cells come first: the others of their seed begin with the same warm start and take it from them.
 
     Args:
-        spec: The grid. A folder that has another one already is refused.
-        out: Where to.
-        processes: Cells at a time, one thread each.
+        spec: The grid; it must match the one that the folder already holds, if any.
+        out: The grid's folder.
+        processes: Cells that run at the same time, with one thread each.
         on_cell: Called with method, seed and ``"done"``, ``"failed"`` or ``"was done"``.
 
     Raises:
@@ -199,7 +199,7 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     else:
         write_json(out / "spec.json", asdict(spec))
 
-    def one(cell: tuple[str, int]) -> Path | None:
+    def run_in_subprocess(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
         state = "was done"
         if not finished(spec, folder):
@@ -217,10 +217,10 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     with ThreadPoolExecutor(processes) as pool:
         for supervised in (True, False):
             cells = [(method, seed) for seed in spec.seeds for method in spec.methods if (spec.config(method, seed).learning.algo == "sft") is supervised]
-            failed += pool.map(one, cells)
+            failed += pool.map(run_in_subprocess, cells)
     return [folder for folder in failed if folder is not None]
 
 
 def finished(spec: Spec, folder: Path) -> bool:
-    """Return whether a cell is trained and everything is played with its policy."""
-    return (folder / "run" / "report.json").exists() and all(one.costs.exists() for one in evaluations(spec, folder))
+    """Return whether a cell is trained and all its evaluations are done."""
+    return (folder / "run" / "report.json").exists() and all(evaluation.costs.exists() for evaluation in evaluations(spec, folder))

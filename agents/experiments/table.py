@@ -1,4 +1,4 @@
-"""The paper's table from a grid's folder: every number is computed from the stored episodes."""
+"""The paper's table from a grid's folder; every number is computed from the stored episodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
 __all__ = ["as_csv", "as_markdown", "build", "write"]
 
 REFERENCE_ROW = "StepTool"
-"""The method that every other one is compared with."""
+"""The method that all others are compared with."""
 MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_oracle", "hallucinated", "repeated")
 
 
@@ -41,19 +41,19 @@ def build(out: Path) -> dict[str, Any]:
     failing: dict[tuple[str, float], list[list[Trajectory]]] = {}
     missing, rows = [], []
     for method in spec.methods:
-        files = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
-        if not all(one.costs.exists() for cell in files for one in cell):
+        cells = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
+        if not all(evaluation.costs.exists() for cell in cells for evaluation in cell):
             missing.append(method)
             continue
         reports = [_read(cell_folder(out, method, seed) / "run" / "report.json") for seed in spec.seeds]
-        for which, one in enumerate(files[0]):
-            episodes = [read_jsonl(cell[which].episodes) for cell in files]
-            if one.search == "greedy" and one.split == next(iter(spec.splits)):
-                failing[method, one.faults] = episodes
-            if not one.faults:
-                costs = [_read(cell[which].costs) for cell in files]
-                played[method, one.split, one.search] = episodes
-                rows.append(_row(spec, method, one.split, one.search, episodes, reports, costs))
+        for index, evaluation in enumerate(cells[0]):
+            episodes = [read_jsonl(cell[index].episodes) for cell in cells]
+            if evaluation.search == "greedy" and evaluation.split == next(iter(spec.splits)):
+                failing[method, evaluation.faults] = episodes
+            if not evaluation.faults:
+                costs = [_read(cell[index].costs) for cell in cells]
+                played[method, evaluation.split, evaluation.search] = episodes
+                rows.append(_row(spec, method, evaluation.split, evaluation.search, episodes, reports, costs))
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
     curves = {"horizon": _horizon(played), "robustness": _robustness(failing) if spec.faults else []}
@@ -72,53 +72,61 @@ def _row(
     config = spec.config(method, spec.seeds[0])
     suite = suite_of(spec, config, split)
     oracle = oracle_calls(suite, held_out(suite, spec.tasks))
-    measured = [summarize(one, oracle) for one in episodes]
+    summaries = [summarize(trajectories, oracle) for trajectories in episodes]
     interval = bootstrap(_solved(episodes))
     row: dict[str, Any] = {"method": method, "split": split, "search": name, "success_low": interval.low, "success_high": interval.high}
     for measure in MEASURES:
-        values = [getattr(one, measure) for one in measured]
+        values = [getattr(summary, measure) for summary in summaries]
         row[measure] = None if None in values else float(np.mean(values))
-    row |= {f"train_{what}": float(np.mean([one[what] for one in reports])) for what in ("seconds", "env_steps", "model_tokens")}
-    return row | {f"eval_{what}": float(np.mean([one[what] for one in costs])) for what in ("calls", "env_steps", "tokens", "seconds")}
+    row |= {f"train_{key}": float(np.mean([report[key] for report in reports])) for key in ("seconds", "env_steps", "model_tokens")}
+    return row | {f"eval_{key}": float(np.mean([cost[key] for cost in costs])) for key in ("calls", "env_steps", "tokens", "seconds")}
 
 
 def _solved(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> np.ndarray:
-    """(seeds, tasks) the verdicts, of the tasks of some depths only if given."""
-    return np.array([[one.success for one in played if depths is None or one.task.tags.get("depth") in depths] for played in episodes])
+    """(seeds, tasks) the verdicts; with ``depths``, only of tasks of these depths."""
+    return np.array([[trajectory.success for trajectory in trajectories if _has_depth(trajectory, depths)] for trajectories in episodes])
 
 
 def _useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, tasks) each: the calls that contributed, and all calls, of the tasks of some depths only if given."""
+    """(seeds, tasks) each: the calls that contributed, and all calls; with ``depths``, only of tasks of these depths."""
     counts = [
-        [(sum(contributed(step.transition) for step in one.steps), len(one.steps)) for one in played if depths is None or one.task.tags.get("depth") in depths]
-        for played in episodes
+        [
+            (sum(contributed(step.transition) for step in trajectory.steps), len(trajectory.steps))
+            for trajectory in trajectories
+            if _has_depth(trajectory, depths)
+        ]
+        for trajectories in episodes
     ]
     return np.array(counts)[:, :, 0], np.array(counts)[:, :, 1]
 
 
+def _has_depth(trajectory: Trajectory, depths: Sequence[int] | None) -> bool:
+    return depths is None or trajectory.task.tags.get("depth") in depths
+
+
 def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for (method, split, name), episodes in played.items():
-        ours = played.get((REFERENCE_ROW, split, name))
-        if ours is None or method == REFERENCE_ROW:
+        reference = played.get((REFERENCE_ROW, split, name))
+        if reference is None or method == REFERENCE_ROW:
             continue
-        for what, depths in (("all", None), ("depth >= 4", range(4, 100))):
-            one, other = _solved(ours, depths), _solved(episodes, depths)
-            if one.size:
-                of_calls = paired_shares(_useful(ours, depths), _useful(episodes, depths))
-                row = {"against": method, "split": split, "search": name, "tasks": what, **asdict(paired(one, other))}
-                found.append(row | {f"accuracy_{end}": value for end, value in asdict(of_calls).items()})
-    return found
+        for tasks, depths in (("all", None), ("depth >= 4", range(4, 100))):
+            solved, baseline = _solved(reference, depths), _solved(episodes, depths)
+            if solved.size:
+                accuracy = paired_shares(_useful(reference, depths), _useful(episodes, depths))
+                row = {"against": method, "split": split, "search": name, "tasks": tasks, **asdict(paired(solved, baseline))}
+                rows.append(row | {f"accuracy_{end}": value for end, value in asdict(accuracy).items()})
+    return rows
 
 
 def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for (method, split, name), episodes in played.items():
-        depths = sorted({depth for one in episodes[0] if isinstance(depth := one.task.tags.get("depth"), int)})
+        depths = sorted({depth for trajectory in episodes[0] if isinstance(depth := trajectory.task.tags.get("depth"), int)})
         for depth in depths:
             solved = _solved(episodes, [depth])
-            found.append({"method": method, "split": split, "search": name, "depth": depth, "tasks": solved.shape[1], **asdict(bootstrap(solved))})
-    return found
+            rows.append({"method": method, "split": split, "search": name, "depth": depth, "tasks": solved.shape[1], **asdict(bootstrap(solved))})
+    return rows
 
 
 def _robustness(failing: Mapping[tuple[str, float], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
@@ -145,9 +153,9 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     lines += ["", "Calls, and what training and (per task) playing cost:", "", *_grid(["method", "", *names], details)]
     if table["differences"]:
         rows = []
-        for one in table["differences"]:
-            points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * one[f"{of}{end}"] for end in ("mean", "low", "high"))) for of in ("", "accuracy_")]
-            rows.append([one["against"], f"{one['search']}, {one['split']}", one["tasks"], *points])
+        for row in table["differences"]:
+            points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[f"{prefix}{end}"] for end in ("mean", "low", "high"))) for prefix in ("", "accuracy_")]
+            rows.append([row["against"], f"{row['search']}, {row['split']}", row["tasks"], *points])
         lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds:", ""]
         lines += _grid(["method", "", "tasks", "success", "call accuracy"], rows)
     if table["horizon"]:
@@ -173,16 +181,16 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     files = [out / f"table.{kind}" for kind in ("md", "csv", "json")]
     for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
         write_text(path, text)
-    horizon = [({**one, "x": one["depth"]}, f"{one['search']}, {one['split']}") for one in table["horizon"]]
-    robustness = [({**one, "x": 100 * one["faults"]}, "greedy") for one in table["robustness"]]
+    horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in table["horizon"]]
+    robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
     for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
         if points:
-            _picture(points, label, out / f"{name}.png")
+            _plot(points, label, out / f"{name}.png")
             files.append(out / f"{name}.png")
     return files
 
 
-def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Path) -> None:
+def _plot(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Path) -> None:
     """Draw the mean of each point over its ``"x"``, one line per method, one panel per name."""
     import matplotlib
 
@@ -194,9 +202,9 @@ def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: 
     colors = pyplot.get_cmap("tab20")
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4.0 * len(panels) + 1.8, 3.8), layout="constrained", squeeze=False, sharey=True)
     for axis, panel in zip(axes[0], panels, strict=True):
-        for place, method in enumerate(methods):
+        for index, method in enumerate(methods):
             line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
-            color, width = ("black", 2.4) if method == REFERENCE_ROW else (colors(place % 20), 1.2)
+            color, width = ("black", 2.4) if method == REFERENCE_ROW else (colors(index % 20), 1.2)
             axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=color, linewidth=width)
         axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=sorted({point["x"] for point, name in points if name == panel}))
         axis.grid(alpha=0.3)
@@ -207,17 +215,17 @@ def _picture(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: 
 
 
 def _by_depth(horizon: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    depths = sorted({one["depth"] for one in horizon})
+    depths = sorted({row["depth"] for row in horizon})
     lines: dict[tuple[str, str], dict[int, str]] = {}
-    for one in horizon:
-        lines.setdefault((one["method"], f"{one['search']}, {one['split']}"), {})[one["depth"]] = f"{100 * one['mean']:.0f}"
+    for row in horizon:
+        lines.setdefault((row["method"], f"{row['search']}, {row['split']}"), {})[row["depth"]] = f"{100 * row['mean']:.0f}"
     return ["method", "", *map(str, depths)], [[*key, *(line.get(depth, "-") for depth in depths)] for key, line in lines.items()]
 
 
 def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    rates = sorted({one["faults"] for one in robustness})
-    cells = {(one["method"], one["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * one[end] for end in ("mean", "low", "high"))) for one in robustness}
-    methods = dict.fromkeys(one["method"] for one in robustness)
+    rates = sorted({row["faults"] for row in robustness})
+    cells = {(row["method"], row["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * row[end] for end in ("mean", "low", "high"))) for row in robustness}
+    methods = dict.fromkeys(row["method"] for row in robustness)
     return ["method", *(f"{100 * rate:g} %" for rate in rates)], [[method, *(cells.get((method, rate), "-") for rate in rates)] for method in methods]
 
 

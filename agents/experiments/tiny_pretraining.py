@@ -2,8 +2,8 @@
 
     python -m steptool_agents.experiments.tiny_pretraining
 
-What every pretrained language model brings along, copying and following a pattern, takes a model of a million parameters
-longer to learn from scratch than a demonstration should take. So ``tiny`` is pretrained on episodes of ``worlds`` that follow a
+Every pretrained language model can copy and follow a pattern. A model of a million parameters takes longer to learn that from
+scratch than a demonstration should take. So ``tiny`` is pretrained on episodes of ``worlds`` that follow a
 chain of lookups, each of which returns a single field, with mistakes to recover from. It never sees anything being changed.
 The result, the folder ``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the
 vocabulary of the worlds has changed much; it takes some minutes.
@@ -53,7 +53,7 @@ _SPECIAL = ("<pad>", "<end>")
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer whose merges are learnt from generated ``worlds`` episodes.
+    """Return a byte-level BPE tokenizer whose merges are learned from generated ``worlds`` episodes.
 
     Any text can be encoded; what the tools of the worlds say takes few tokens.
     """
@@ -105,7 +105,7 @@ def new_model(vocabulary: int, seed: int) -> GPTNeoXForCausalLM:
         bos_token_id=None,
         eos_token_id=1,
     )
-    config.steptool_prompt = "terse"  # how prompts are written for this model, see prompts.py; saved with the config
+    config.steptool_prompt = "terse"  # how prompts are written for this model, see ``chat/prompts.py``; saved with the config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = GPTNeoXForCausalLM(config)
@@ -150,7 +150,7 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_st
         steps: Optimizer steps.
         batch: Episodes per step.
         seed: Seeds weights and mistakes.
-        folder: Where the result goes.
+        folder: Where model and tokenizer are saved.
         on_step: Called with the number and the loss of every step.
     """
     tokenizer = build_tokenizer()
@@ -205,10 +205,10 @@ def _episode(env: StepToolEnv, prompts: PlainPrompts, task: int, mistakes: float
     answer: list[bool] = []
     context = prompts.prompt(observation)
     while calls := env.solution():
-        slip = draw_mistake(env, prompts.call_format, rng) if rng.random() < mistakes else None
-        text = prompts.call_format.render(calls[0]) if slip is None else slip
+        mistake = draw_mistake(env, prompts.call_format, rng) if rng.random() < mistakes else None
+        text = prompts.call_format.render(calls[0]) if mistake is None else mistake
         tokens = prompts.tokenizer.encode(text, add_special_tokens=False)
-        answer += [False] * len(context) + [slip is None] * len(tokens)
+        answer += [False] * len(context) + [mistake is None] * len(tokens)
         ids += [*context, *tokens]
         observation, *_ = env.step(prompts.call_format.parse(text))
         context = prompts.extend(observation["messages"][-1:], "", ended=False)

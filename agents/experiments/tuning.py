@@ -1,9 +1,9 @@
 """The search for the settings of every method of a table: the same number of trials for each, on tasks that are neither trained nor tested on.
 
-A trial is a cell of a grid (see ``grid.py``): one seed apart from those of the table, a small budget, and the success of greedy
-play on a slice of the train split that lies behind the tasks of training. Its knobs are the learning rate and two of the
-method's own. The first trial of a method has the first value of each knob, the defaults; the others are drawn from all
-combinations without replacement. Of equal trials the earlier one counts.
+A trial is a cell of a grid (see ``grid.py``): it has a seed that the table does not use, a small budget, and is scored by the success of greedy
+play on a slice of the train split that training never draws from. Its knobs are the learning rate and two settings that matter
+to the method. The first trial of a method has the first value of each knob, the default; the others are drawn from all
+combinations without replacement. If trials tie, the earliest one wins.
 
 Supervised methods are searched first, and what is found for the first of them is the warm start of all others: no method has
 better demonstrations than another.
@@ -33,7 +33,7 @@ __all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "r
 
 TRIALS = 6
 SEED = 1000
-"""Of all trials; a table counts its seeds from 0."""
+"""The seed of all trials; a table counts its seeds from 0."""
 VALIDATION: dict[str, Any] = {"split": "train", "size": 11_000, "slice": [10_000, 11_000]}
 """Keywords of ``worlds``: a thousand tasks of the train split; training draws from its first ten thousand."""
 
@@ -67,7 +67,7 @@ KNOBS: dict[str, Knobs] = {
 """Row of the table -> its knobs: three learning rates, and two values of two knobs that act in this method."""
 
 ANY_KNOBS: Knobs = {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]}
-"""Of a row that is not among these."""
+"""The knobs of a row that ``KNOBS`` does not name."""
 
 ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "SC only", "Con only", "reference credit"), "StepTool")
 """Row -> the method it leaves something out of, whose settings it takes where none were searched for it."""
@@ -88,21 +88,21 @@ def search_settings(
     """Run every trial that is not done, write ``settings.json``, and return what it holds.
 
     Args:
-        out: Where to; a search that was killed goes on there.
+        out: The search's folder; an interrupted search continues there.
         methods: Row -> settings, ``METHODS`` by default.
-        settings: Of all trials, the budget among them.
-        trials: For each method.
-        tasks: Validation tasks.
-        validation: Keywords of the suite that make them, ``VALIDATION`` by default.
+        settings: Settings of all trials, including the budget.
+        trials: Number of trials of each method.
+        tasks: Number of validation tasks.
+        validation: Keywords of the suite that make the validation tasks, ``VALIDATION`` by default.
         knobs: Row -> knobs, ``KNOBS`` by default; a row that has none gets ``ANY_KNOBS``.
-        processes: Trials at a time.
+        processes: Trials that run at the same time.
         on_cell: As for ``run_grid``.
 
     Raises:
         CheckpointError: A trial failed, or ``out`` holds another search.
     """
-    chosen = {name: dict(own) for name, own in (METHODS if methods is None else methods).items()}
-    known = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
+    chosen = {name: dict(options) for name, options in (METHODS if methods is None else methods).items()}
+    searched = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
     base = Spec(
         seeds=[SEED],
         settings=dict(settings or {}),
@@ -112,11 +112,11 @@ def search_settings(
         tasks=tasks,
     )
     run = {"processes": processes, "on_cell": on_cell}
-    supervised, others = ({name: own for name, own in chosen.items() if (own.get("algo") == "sft") is wanted} for wanted in (True, False))
-    found = _stage(replace(base, methods=_cells(supervised, known, trials)), supervised, known, trials, out / "supervised", **run)
+    supervised, others = ({name: options for name, options in chosen.items() if (options.get("algo") == "sft") is is_sft} for is_sft in (True, False))
+    found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
     cells = tuned(found, supervised)  # so that the grid fits the warm start once
     base = replace(base, settings={**base.settings, **_warm_start(found)})
-    found |= _stage(replace(base, methods=cells | _cells(others, known, trials)), others, known, trials, out / "others", **run)
+    found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
     write_json(out / "settings.json", found)
     return found
 
@@ -149,22 +149,22 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
         UnknownName: Nothing was found for one of them.
     """
     knobs: dict[str, dict[str, Any]] = {}
-    for name, own in methods.items():
+    for name, options in methods.items():
         if name in found:
             knobs[name] = found[name]["knobs"]
         elif ABLATED.get(name) in found:
-            knobs[name] = {knob: value for knob, value in found[ABLATED[name]]["knobs"].items() if knob not in own}
+            knobs[name] = {knob: value for knob, value in found[ABLATED[name]]["knobs"].items() if knob not in options}
         else:
             raise UnknownName("method of this search", name, found)
     warm = _warm_start(found)
-    return {name: {**warm, **own, **knobs[name]} for name, own in methods.items()}
+    return {name: {**warm, **options, **knobs[name]} for name, options in methods.items()}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return what a search has written; raises ``CheckpointError`` if it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not (isinstance(found, dict) and all(isinstance(one["knobs"], dict) for one in found.values())):
+        if not (isinstance(found, dict) and all(isinstance(entry["knobs"], dict) for entry in found.values())):
             raise TypeError("it must be an object of methods, each with its knobs")
     except (OSError, ValueError, TypeError, LookupError) as fault:
         raise CheckpointError(f"{path} holds no settings: it cannot be read ({fault})") from fault
@@ -173,12 +173,12 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def _warm_start(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was found for the first supervised method; its knobs are all about demonstrations."""
-    supervised = [one["knobs"] for one in found.values() if one["knobs"] and all(knob.startswith("demo_") for knob in one["knobs"])]
+    supervised = [entry["knobs"] for entry in found.values() if entry["knobs"] and all(knob.startswith("demo_") for knob in entry["knobs"])]
     return dict(supervised[0]) if supervised else {}
 
 
 def _cells(methods: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, Knobs], trials: int) -> dict[str, dict[str, Any]]:
-    return {_cell(name, k): {**own, **values} for name, own in methods.items() for k, values in enumerate(draw_trials(knobs[name], trials))}
+    return {_cell(name, k): {**options, **values} for name, options in methods.items() for k, values in enumerate(draw_trials(knobs[name], trials))}
 
 
 def _stage(spec: Spec, methods: Mapping[str, Any], knobs: Mapping[str, Knobs], trials: int, out: Path, **run: Any) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _stage(spec: Spec, methods: Mapping[str, Any], knobs: Mapping[str, Knobs], t
     for name in methods:
         drawn = draw_trials(knobs[name], trials)
         success = [_success(spec, out, _cell(name, k)) for k in range(len(drawn))]
-        best = int(np.argmax(success))  # of equals the first
+        best = int(np.argmax(success))  # the first one wins a tie
         tried = [{"knobs": values, "success": value} for values, value in zip(drawn, success, strict=True)]
         found[name] = {**tried[best], "trials": tried}
     return found
@@ -203,5 +203,5 @@ def _cell(method: str, trial: int) -> str:
 
 
 def _success(spec: Spec, out: Path, cell: str) -> float:
-    (one,) = evaluations(spec, cell_folder(out, cell, SEED))
-    return float(np.mean([episode.success for episode in read_jsonl(one.episodes)]))
+    (evaluation,) = evaluations(spec, cell_folder(out, cell, SEED))
+    return float(np.mean([episode.success for episode in read_jsonl(evaluation.episodes)]))

@@ -1,1 +1,1 @@
-"""Other libraries: one file each, imported only by who uses that library."""
+"""Interfaces to other libraries, one file each; import a file only if its library is installed."""

@@ -1,7 +1,7 @@
 """Agents of stable-baselines3 on ``StepToolDiscrete-v0``: policies that score every action by its row, a callback, and evaluation.
 
-The observation has one row of features for each action. A plain MLP must learn every action by itself; the policies here
-score all rows with one small network, so what is learnt for one tool and value holds for the others, and for tasks never seen.
+The observation has one row of features for each action. A plain MLP must learn every action separately; the policies here
+score all rows with one small network, so what it learns for one tool and value carries over to others, and to unseen tasks.
 
     model = make_model("maskable-ppo", env, seed=0)
     model.learn(50_000, callback=SuccessCallback())
@@ -40,8 +40,8 @@ __all__ = ["SB3_ALGORITHMS", "RowDQN", "RowMaskablePolicy", "RowPolicy", "RowQPo
 
 _HIDDEN = 64
 _WIDTH, _VALID = len(FEATURES), FEATURES.index("valid")
-_NEVER = -100.0
-"""Below the value of every call."""
+_INVALID_SCORE = -100.0
+"""Score of an action that is not a valid call; below the value of every valid one."""
 
 
 class RowScorer(nn.Module):
@@ -108,11 +108,11 @@ class _RowQNetwork(QNetwork):
 class _Scores(RowScorer):
     def forward(self, observation: Tensor) -> Tensor:  # type: ignore[override]  # a Q-network returns nothing but scores
         calls = observation.view(-1, self.actions, _WIDTH)[..., _VALID] > 0
-        return self.forward_actor(observation).masked_fill(~calls, _NEVER)
+        return self.forward_actor(observation).masked_fill(~calls, _INVALID_SCORE)
 
 
 class RowQPolicy(DQNPolicy):
-    """For DQN. What is no call now is worth less than every call, in the choice of actions and in the targets."""
+    """For DQN. Actions that are not valid calls score below every valid one, in the choice of actions and in the targets."""
 
     def make_q_net(self) -> QNetwork:
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
@@ -120,22 +120,22 @@ class RowQPolicy(DQNPolicy):
 
 
 class RowDQN(DQN):
-    """DQN that explores among the calls that can be made now.
+    """DQN that explores only among valid calls.
 
-    stable-baselines3 draws from all actions, most of which are no calls: episodes of random play then rarely get anywhere,
-    and a greedy policy that once prefers an action without effect takes it again until the budget is used up.
+    stable-baselines3 draws from all actions, most of which are not valid calls: random episodes then rarely make progress, and
+    a greedy policy that once prefers an action without effect repeats it until the step budget is used up.
     """
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """Return actions as ``DQN.predict`` does; those of exploration are calls."""
+        """Return actions as ``DQN.predict`` does, but explore only among valid calls."""
         random = self.action_space.np_random
         if not deterministic and random.random() < self.exploration_rate:
-            rows = np.asarray(observation).reshape(-1, int(self.action_space.n), _WIDTH)  # type: ignore[attr-defined]  # Discrete
-            calls = rows[..., _VALID] > 0
-            calls |= ~calls.any(-1, keepdims=True)  # nothing can be called: all actions are as good
-            chosen = np.array([random.choice(np.flatnonzero(one)) for one in calls])
+            features = np.asarray(observation).reshape(-1, int(self.action_space.n), _WIDTH)  # type: ignore[attr-defined]  # Discrete
+            calls = features[..., _VALID] > 0
+            calls |= ~calls.any(-1, keepdims=True)  # no valid call: all actions are equal
+            chosen = np.array([random.choice(np.flatnonzero(row)) for row in calls])
             return (chosen if np.ndim(observation) > 1 else chosen[0]), state
         return super().predict(observation, state, episode_start, deterministic=True)
 
@@ -147,7 +147,7 @@ class RowDQN(DQN):
 _SHARED: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.95}
 _PPO: dict[str, Any] = {**_SHARED, "learning_rate": 2e-3, "n_steps": 64, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01}
 _A2C: dict[str, Any] = {**_SHARED, "n_steps": 16, "ent_coef": 0.01, "use_rms_prop": False}
-# The share of random actions falls over the first part of ``learn(total_timesteps)``: that must be what is really played.
+# The share of random actions falls over the first part of ``learn(total_timesteps)``: pass the number of steps that is really played.
 _EXPLORING: dict[str, Any] = {"learning_starts": 1_000, "exploration_fraction": 0.4, "exploration_final_eps": 0.02}
 _DQN: dict[str, Any] = {**_SHARED, **_EXPLORING, "buffer_size": 10_000, "batch_size": 64, "train_freq": 4, "gradient_steps": 4, "target_update_interval": 500}
 SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
@@ -160,11 +160,11 @@ SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
 
 
 def make_envs(count: int = 8, seed: int | None = None, **options: Any) -> VecEnv:
-    """Return ``count`` environments ``StepToolDiscrete-v0`` in one process, as stable-baselines3 wants them.
+    """Return ``count`` environments ``StepToolDiscrete-v0`` in one process, as a ``VecEnv`` of stable-baselines3.
 
     Args:
-        count: How many.
-        seed: Of the first one; the others count up.
+        count: Number of environments.
+        seed: Seed of the first environment; the others count up from it.
         options: Keywords of ``gym.make``: ``suite=``, ``level=``, ``shaper=`` …
     """
     return make_vec_env("steptool_env:StepToolDiscrete-v0", count, seed=seed, env_kwargs=options)
@@ -176,8 +176,8 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
     Args:
         algorithm: One of ``SB3_ALGORITHMS``.
         envs: Environments of ``StepToolDiscrete-v0``.
-        seed: Of the network and the exploration.
-        settings: Override those of ``SB3_ALGORITHMS``.
+        seed: Seed of the network and the exploration.
+        settings: Keywords of the algorithm; they override those of ``SB3_ALGORITHMS``.
 
     Raises:
         UnknownName: There is no such algorithm.
@@ -190,7 +190,7 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
         raise InvalidArgument(f"the observation must have {_WIDTH} features for each action, as in StepToolDiscrete-v0; got {space} for {envs.action_space}")
     kind, policy, defaults = SB3_ALGORITHMS[algorithm]
     chosen = {**defaults, **settings}
-    if "n_steps" in chosen and "batch_size" in defaults and "batch_size" not in settings:  # a few environments give less than a batch
+    if "n_steps" in chosen and "batch_size" in defaults and "batch_size" not in settings:  # few environments may collect less than a batch
         chosen["batch_size"] = min(chosen["batch_size"], chosen["n_steps"] * getattr(envs, "num_envs", 1))
     return kind(policy, envs, seed=seed, device="cpu", **chosen)
 
@@ -199,8 +199,8 @@ class SuccessCallback(BaseCallback):
     """Logs ``steptool/success`` and the mean of each reward part per episode, over the last ``window`` episodes.
 
     Args:
-        window: Episodes that the means are taken over.
-        stop_at: Ends training once the success of a full window has reached this value.
+        window: Number of episodes in the means.
+        stop_at: Success of a full window at which training stops; None: never.
     """
 
     def __init__(self, window: int = 200, stop_at: float | None = None) -> None:
@@ -223,7 +223,7 @@ class SuccessCallback(BaseCallback):
             for name, value in info["reward_parts"].items():
                 running[name] = running.get(name, 0.0) + value
             if done:
-                if not info["masked"]:  # a fault of the infrastructure says nothing about the agent
+                if not info["masked"]:  # an infrastructure fault says nothing about the agent
                     self.successes.append(info["success"])
                     self.parts.append(dict(running))
                 running.clear()
@@ -239,10 +239,10 @@ def evaluate(model: BaseAlgorithm, episodes: int = 200, seed: int = 0, determini
     """Play the first tasks of a suite and return ``success``, ``return`` and ``steps``, each a mean per episode.
 
     Args:
-        model: Any algorithm; one that takes ``action_masks`` is given them.
-        episodes: How many tasks, each once.
-        seed: Of the environment.
-        deterministic: Take the best action instead of a sample.
+        model: Any algorithm; MaskablePPO gets the action masks.
+        episodes: Number of tasks, each played once.
+        seed: Seed of the environment.
+        deterministic: Take the best action instead of sampling.
         options: Keywords of ``gym.make``; ``split="test"`` for tasks that training never draws.
     """
     forms = int(model.action_space.n) // options.get("values", 16)  # type: ignore[attr-defined]  # Discrete; as in training

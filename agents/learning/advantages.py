@@ -1,4 +1,4 @@
-"""From trajectories to credited trajectories: the schemes of ``credit/`` applied to what a rollout brought."""
+"""From trajectories to credited trajectories: the schemes of ``credit/`` applied to the episodes of a rollout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..credit.episodes import Episodes, Floats
 from ..credit.schemes import CREDIT, NORMALIZED, normalize, step
 from ..trajectory import Trajectory
 
-__all__ = ["Credited", "as_episodes", "assign_credit", "lessened", "states"]
+__all__ = ["Credited", "as_episodes", "assign_credit", "scale_negative", "states"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,21 @@ class Credited:
     """Per trajectory (T,): the targets of the value head."""
     per_token: bool = False
 
-    def of_tokens(self, index: int) -> Floats:
-        """Return the advantages (N,) of the action tokens of a trajectory: each token has that of its step, unless it has one of its own."""
+    def token_advantages(self, index: int) -> Floats:
+        """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step."""
         if self.per_token:
             return self.advantages[index]
         return np.repeat(self.advantages[index], [len(step.generation.token_ids) for step in self.trajectories[index].steps])
 
 
-def lessened(advantages: Floats, negative: float) -> Floats:
-    """Return advantages, the negative ones multiplied by ``negative``, in [0, 1].
+def scale_negative(advantages: Floats, negative: float) -> Floats:
+    """Return the advantages (N,), with the negative ones multiplied by ``negative``, in [0, 1].
 
-    What a policy learns from a bad action is to do anything else, nonsense included; what it learns from a good one is what to do.
+    A bad action only teaches a policy to do anything else, nonsense included; a good one teaches what to do.
     Source of the asymmetry: Arnal et al., "Asymmetric REINFORCE for off-Policy Reinforcement Learning" (arXiv 2506.20520), which
     lowers the baseline to the same end.
 
-    >>> lessened(np.array([-2.0, 0.0, 2.0]), 0.25).tolist()
+    >>> scale_negative(np.array([-2.0, 0.0, 2.0]), 0.25).tolist()
     [-0.5, 0.0, 2.0]
     """
     return np.where(advantages < 0.0, negative * advantages, advantages)
@@ -53,12 +53,19 @@ def lessened(advantages: Floats, negative: float) -> Floats:
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
     """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and whiten them over the batch.
 
-    Negative advantages are then multiplied by ``negative``, see ``lessened``.
+    Negative advantages are then multiplied by ``negative``, see ``scale_negative``.
 
-    The step budget is part of the task, so a truncated episode ends like any other, with no value beyond it; only
-    after an infrastructure fault, which says nothing about the state, the last value stands for what was cut off.
+    The step budget is part of the task, so a truncated episode ends like any other, with no bootstrap value. Only an episode that an
+    infrastructure fault cut off is bootstrapped, with its last value.
 
-    The critic's targets are those of ``step``, whatever the scheme: schemes differ in what the policy learns from.
+    The critic's targets are those of ``step``, whatever the scheme: schemes differ only in the policy's advantages.
+
+    Args:
+        trajectories: The episodes.
+        gamma: Discount γ in [0, 1].
+        lam: λ of the scheme, in [0, 1].
+        credit: A name of ``CREDIT``.
+        negative: Weight of negative advantages, in [0, 1].
 
     Raises:
         UnknownName: There is no such scheme.
@@ -72,47 +79,48 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, 
     counted[episodes.live] = [not step.masked for trajectory in trajectories for step in trajectory.steps]
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
-    white = np.where(live, flat, 0.0) if credit in NORMALIZED else normalize(flat, live)
-    white = lessened(white, negative)
+    whitened = np.where(live, flat, 0.0) if credit in NORMALIZED else normalize(flat, live)
+    whitened = scale_negative(whitened, negative)
     returns = (step(episodes, gamma, lam) + episodes.values)[episodes.live]
     sizes = episodes.lengths if advantages.ndim == 2 else episodes.tokens.sum(axis=1)
     return Credited(
         list(trajectories),
-        np.split(white, np.cumsum(sizes)[:-1]),
+        np.split(whitened, np.cumsum(sizes)[:-1]),
         np.split(returns, np.cumsum(episodes.lengths)[:-1]),
         per_token=advantages.ndim == 3,
     )
 
 
 def as_episodes(trajectories: Sequence[Trajectory]) -> Episodes:
-    """Return what credit assignment sees of trajectories; those of the same task are a group."""
-    tasks: dict[str, int] = {}
-    keys: dict[str, int] = {}
+    """Return trajectories as padded arrays for credit assignment; those of the same task form a group."""
+    task_numbers: dict[str, int] = {}
+    state_numbers: dict[str, int] = {}
     return Episodes.of(
         [trajectory.rewards for trajectory in trajectories],
         values=[[step.generation.value for step in trajectory.steps] for trajectory in trajectories],
         bootstrap=[trajectory.steps[-1].generation.value if trajectory.steps[-1].masked else 0.0 for trajectory in trajectories],
         tokens=[[len(step.generation.token_ids) for step in trajectory.steps] for trajectory in trajectories],
         gaps=[[len(step.generation.prompt_ids) for step in trajectory.steps] for trajectory in trajectories],
-        groups=[tasks.setdefault(trajectory.task.id, len(tasks)) for trajectory in trajectories],
-        states=[[keys.setdefault(state, len(keys)) for state in states(trajectory)] for trajectory in trajectories],
-        known=[not trajectory.steps[-1].masked for trajectory in trajectories],
+        groups=[task_numbers.setdefault(trajectory.task.id, len(task_numbers)) for trajectory in trajectories],
+        states=[[state_numbers.setdefault(state, len(state_numbers)) for state in states(trajectory)] for trajectory in trajectories],
+        valid=[not trajectory.steps[-1].masked for trajectory in trajectories],
     )
 
 
 def states(trajectory: Trajectory) -> list[str]:
-    """Return a key of the state in which each step was chosen: what has been called and has come back so far.
+    """Return a key of the state before each step: the successful calls so far, with their results.
 
-    Two episodes of a task are in the same state when they know the same: neither the order of their calls nor repeated or
-    failed ones count. Groups of the whole transcript would hardly ever have a second member.
+    Two episodes of a task are in the same state if they have learned the same: the order of calls, repetitions and failed calls do not
+    count. With the whole transcript as the key, hardly any state would occur twice.
     """
-    known: set[str] = set()
-    found = []
-    for one in trajectory.steps:
-        found.append("\n".join(sorted(known)))
-        if not one.transition.result.error:
-            known.add(_fact(one.transition))
-    return found
+    facts: set[str] = set()
+    keys = []
+    transitions = [step.transition for step in trajectory.steps]
+    for transition in transitions:
+        keys.append("\n".join(sorted(facts)))
+        if not transition.result.error:
+            facts.add(_fact(transition))
+    return keys
 
 
 def _fact(transition: Transition) -> str:

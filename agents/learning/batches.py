@@ -1,7 +1,7 @@
-"""From trajectories to tensors: each trajectory is encoded once, however many steps it has.
+"""From trajectories to tensors: each trajectory is one sequence, however many steps it has.
 
-A trajectory's sequence is the concatenation of its steps' context and action tokens. Of the hidden states only those are
-used that predict an action token, and those of the last context token before each action, which carry its state value.
+A trajectory's sequence is the concatenation of its steps' context and action tokens. The losses use only the hidden states that
+predict an action token, and the one at the last context token before each action, from which its state value is computed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Batch:
     prompt_lengths: Tensor
     """(B,) tokens of the first observation of each trajectory."""
     weights: Tensor
-    """(S,) 0 for steps that must not be learnt from (infrastructure faults, no tokens), else 1."""
+    """(S,) 0 for steps that must not be learned from (infrastructure faults, no tokens), else 1."""
     steps: tuple[int, ...]
     """Steps of each trajectory."""
     actions: tuple[int, ...]
@@ -49,13 +49,14 @@ class Batch:
     """Tokens of all sequences, without padding."""
 
     def to(self, device: torch.device) -> Batch:
+        """Return the batch with all its tensors on a device."""
         moved: dict[str, Any] = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
         return replace(self, **moved)
 
 
 def collate(trajectories: Sequence[Trajectory]) -> Batch:
-    """Pad trajectories into one batch; each must have at least one token."""
-    sequences, token_at, targets, old, token_step, state_at, weights = [], [], [], [], [], [], []
+    """Pad trajectories into one batch, on the CPU; each trajectory must have at least one token."""
+    sequences, token_at, targets, old_logprobs, token_step, state_at, weights = [], [], [], [], [], [], []
     counts: list[int] = []
     for row, trajectory in enumerate(trajectories):
         pieces: list[tuple[int, ...]] = []
@@ -69,7 +70,7 @@ def collate(trajectories: Sequence[Trajectory]) -> Batch:
             columns = np.arange(total - 1, total - 1 + count)
             token_at.append(np.stack([np.full(count, row), columns], axis=1))
             targets.append(np.asarray(generation.token_ids, dtype=np.int64))
-            old.append(np.asarray(generation.logprobs, dtype=np.float32))
+            old_logprobs.append(np.asarray(generation.logprobs, dtype=np.float32))
             token_step.append(np.full(count, len(counts)))
             counts.append(count)
             total += count
@@ -82,7 +83,7 @@ def collate(trajectories: Sequence[Trajectory]) -> Batch:
         ids=torch.from_numpy(ids),
         token_at=torch.from_numpy(np.concatenate(token_at).astype(np.int64)),
         targets=torch.from_numpy(np.concatenate(targets)),
-        old_logprobs=torch.from_numpy(np.concatenate(old)),
+        old_logprobs=torch.from_numpy(np.concatenate(old_logprobs)),
         token_step=torch.from_numpy(np.concatenate(token_step).astype(np.int64)),
         state_at=torch.tensor(state_at),
         action_lengths=torch.tensor(counts),
@@ -105,11 +106,11 @@ def action_tokens(trajectory: Trajectory) -> int:
 
 
 def micro_batches(sizes: Sequence[tuple[int, int]], token_budget: int) -> Iterator[list[int]]:
-    """Yield indices of what is of similar length, with at most ``token_budget`` padded tokens together.
+    """Yield groups of indices of units of similar length, each group with at most ``token_budget`` padded tokens.
 
     Args:
-        sizes: For each unit that stays together, how many sequences it has, and how long the longest of them is.
-        token_budget: A unit that is larger comes alone.
+        sizes: For each unit, the number of its sequences and the length of the longest one, in tokens.
+        token_budget: A larger unit forms a group of its own.
     """
     order = sorted(range(len(sizes)), key=lambda index: -sizes[index][1])
     group: list[int] = []

@@ -1,8 +1,8 @@
-"""Fitting the critic: the value head, to the returns of the newest episodes.
+"""Fitting the critic, the value head, to the returns of the newest episodes.
 
-A step's advantage is the return less the value of the state. Without a value that knows how hard the task is and how far
-it has come, right calls in hard tasks are punished and wrong ones in easy tasks rewarded. So the head sees both the state
-and the task, and after every update it is fitted in many cheap passes: the hidden states are computed once, by the policy.
+A step's advantage is its return minus the value of its state. If the value does not reflect how hard the task is and how much of
+it is done, correct calls in hard tasks are punished and wrong ones in easy tasks rewarded. So the head sees both the state and the
+task. After every update it is fitted in many cheap passes, because the policy computes the hidden states only once.
 """
 
 from __future__ import annotations
@@ -27,56 +27,60 @@ __all__ = ["Features", "explained_by_values", "explained_variance", "fit_value_h
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the value head is fitted to, without gradient, for S steps."""
+    """Inputs and targets of the value head for S steps, without gradient."""
 
     state: Tensor
-    """(S, H)"""
+    """(S, H) hidden states after the context of each step."""
     task: Tensor
-    """(S, H)"""
+    """(S, H) mean hidden states of the first observation."""
     returns: Tensor
-    """(S,)"""
+    """(S,) targets."""
     weights: Tensor
-    """(S,) 0 for steps that say nothing."""
+    """(S,) 0 for steps that are masked or have no tokens, else 1."""
 
     @classmethod
     def of(cls, encoded: Encoded, returns: Sequence[ArrayLike]) -> Features:
-        """Return those of a micro-batch, whose trajectories have these returns per step."""
+        """Return the features of a micro-batch.
+
+        Args:
+            encoded: The micro-batch.
+            returns: Per trajectory (T,), one return per step.
+        """
         # Detached: a critic that is still wrong must not reshape the features that the policy acts on.
         return cls(encoded.states.detach(), encoded.tasks.detach(), encoded.tensor(returns), encoded.batch.weights)
 
 
-def fit_value_head(passes: Passes, optimizer: torch.optim.Optimizer, seen: Sequence[Features], *, count: int, rng: np.random.Generator) -> dict[str, float]:
-    """Fit the value head to what all processes have seen of an update; return its mean loss in the last pass.
+def fit_value_head(passes: Passes, optimizer: torch.optim.Optimizer, features: Sequence[Features], *, count: int, rng: np.random.Generator) -> dict[str, float]:
+    """Fit the value head to an update's features from all processes; return ``value_loss``, its mean loss in the last pass.
 
     Args:
-        passes: Of the model.
+        passes: Passes of the model.
         optimizer: From ``policy_optimizer``.
-        seen: This process's features.
-        count: Passes over all of them.
+        features: This process's features.
+        count: Number of passes over all features.
         rng: Draws the minibatches.
     """
-    every = processes.gather(seen)
-    if not every or not count:
+    gathered = processes.gather(features)
+    if not gathered or not count:
         return {}
-    parts = (torch.cat([getattr(one, name) for one in every]) for name in Features.__slots__)
-    state, task, returns, weights = parts
+    state, task, returns, weights = (torch.cat([getattr(part, name) for part in gathered]) for name in Features.__slots__)
     return {"value_loss": fit_values(passes.lm.value_head, optimizer, (state, task), returns, weights, passes=count, rng=rng)}
 
 
 def warm_up_critic(passes: Passes, optimizer: torch.optim.Optimizer, data: Credited, *, count: int, rng: np.random.Generator) -> None:
-    """Fit the value head before the first update, so that even that one has a baseline; the policy stays as it is.
+    """Fit the value head before the first update, so that this update has a baseline, too; the policy does not change.
 
     Args:
-        passes: Of the model.
+        passes: Passes of the model.
         optimizer: From ``policy_optimizer``.
         data: Episodes of the policy, with their returns.
-        count: Passes over their steps.
+        count: Number of passes over their steps.
         rng: Draws the minibatches.
     """
     with torch.no_grad():
         units = [(trajectory,) for trajectory in data.trajectories]
-        seen = [Features.of(encoded, [data.returns[place] for place in encoded.places]) for encoded in passes.encode(units)]
-    fit_value_head(passes, optimizer, seen, count=count, rng=rng)
+        features = [Features.of(encoded, [data.returns[index] for index in encoded.indices]) for encoded in passes.encode(units)]
+    fit_value_head(passes, optimizer, features, count=count, rng=rng)
 
 
 def fit_values(
@@ -94,20 +98,20 @@ def fit_values(
 
     Args:
         head: Changed in place.
-        optimizer: Over the head's parameters; those of others that it holds must have no gradient.
+        optimizer: Over the head's parameters; any other parameters in it must have no gradient.
         features: ``state`` and ``task``, (S, H) each, without gradient.
         returns: (S,) targets.
-        weights: (S,) 0 for steps that say nothing.
-        passes: Over all steps.
+        weights: (S,) 0 for steps that do not count.
+        passes: Number of passes over all steps.
         rng: Draws the minibatches.
         batch: Steps per minibatch.
     """
     states, tasks = features
     last = 0.0
     for _ in range(passes):
-        chunks = torch.from_numpy(rng.permutation(len(returns))).to(returns.device).split(batch)
+        minibatches = torch.from_numpy(rng.permutation(len(returns))).to(returns.device).split(batch)
         losses = []
-        for rows in chunks:
+        for rows in minibatches:
             optimizer.zero_grad(set_to_none=True)
             loss = masked_mean(value_loss(head(states[rows], tasks[rows]), returns[rows]), weights[rows])
             loss.backward()
@@ -119,18 +123,18 @@ def fit_values(
 
 
 def explained_variance(values: Floats, returns: Floats) -> float:
-    """Share of the variance of the returns that the values explain: 1 - Var(R - V) / Var(R); 0 if the returns are all equal, or none.
+    """Share of the variance of the returns that the values explain: 1 - Var(R - V) / Var(R); 0 if the returns are all equal, or there are none.
 
     Args:
-        values: (S,)
-        returns: (S,)
+        values: (S,) predicted values V.
+        returns: (S,) returns R.
     """
-    spread = float(np.var(returns)) if len(returns) else 0.0
-    return 1.0 - float(np.var(returns - values)) / spread if spread > 1e-12 else 0.0
+    variance = float(np.var(returns)) if len(returns) else 0.0
+    return 1.0 - float(np.var(returns - values)) / variance if variance > 1e-12 else 0.0
 
 
 def explained_by_values(credited: Credited) -> float:
-    """Return the share of the returns' variance that the values explain which the policy gave while it played; masked steps do not count."""
+    """Return how much of the returns' variance the values recorded during the rollout explain; masked steps do not count."""
     live = ~np.concatenate([trajectory.masked for trajectory in credited.trajectories])
     values = np.array([step.generation.value for trajectory in credited.trajectories for step in trajectory.steps])
     return explained_variance(values[live], np.concatenate(credited.returns)[live])

@@ -1,4 +1,4 @@
-"""Imitation: the mean negative log-likelihood of action tokens; observation tokens are read, never learnt.
+"""Imitation: the mean negative log-likelihood of action tokens; observation tokens are context only and carry no loss.
 
 What it leaves out: packing, learning-rate search, early stopping.
 """
@@ -20,7 +20,7 @@ __all__ = ["fit", "imitate"]
 
 
 def imitate(passes: Passes, optimizer: torch.optim.Optimizer, chosen: Sequence[Trajectory]) -> float:
-    """Take one optimizer step down the mean loss over the chosen trajectories' action tokens; return that loss, in nats."""
+    """Take one optimizer step on the mean loss over the chosen trajectories' action tokens; return that loss, in nats per token."""
     tokens = sum(map(action_tokens, chosen))
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
@@ -40,16 +40,16 @@ def fit(
     seed: int = 0,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> float:
-    """Fit a model to demonstrations and return the mean loss of the last pass, in nats per action token.
+    """Fit a model to demonstrations and return the mean loss of the last epoch, in nats per action token; NaN if there is nothing to fit.
 
     Args:
-        passes: Of the model; its trainable parameters are changed in place.
+        passes: Passes of the model, whose trainable parameters are changed in place.
         demonstrations: Trajectories with token ids.
-        epochs: Passes over them.
-        lr: Peak learning rate; it warms up over a twentieth of the steps and decays to a tenth along a cosine.
+        epochs: Passes over the demonstrations.
+        lr: Peak learning rate; it warms up over the first 5 % of the steps and decays along a cosine to a tenth.
         batch: Demonstrations per optimizer step.
         seed: Seeds the order.
-        on_step: Called after each step with the steps done, all steps, and the loss.
+        on_step: Called after each step with the number of steps done, the total number of steps, and the loss.
     """
     if not demonstrations or epochs == 0:
         return math.nan
@@ -62,7 +62,7 @@ def fit(
     passes.lm.train()
     for _ in range(epochs):
         losses = []
-        # Batches of similar length, in random order: less padding, and still a different mixture in every pass.
+        # Batches of similar length, in random order: less padding, and still different batches in every epoch.
         lengths = np.array([length(trajectory) for trajectory in demonstrations])
         order = np.argsort(rng.random(len(demonstrations)) * 0.3 + np.argsort(np.argsort(lengths)) / len(demonstrations))
         for first in rng.permutation(per_epoch) * batch:

@@ -1,8 +1,8 @@
-"""Losses and their ingredients: pure functions of tensors, one number per action token.
+"""Losses and their terms: pure functions of tensors, one number per action token.
 
 N is the number of *action* tokens of a batch, gathered from all its sequences: observation, prompt and padding tokens
-never reach these functions, so that they can have no share in a loss or in its scale. Probabilities are computed in
-float32 whatever the dtype of the model. No function synchronizes with the device.
+never reach these functions, so they can affect neither a loss nor its scale. Probabilities are computed in float32
+whatever the dtype of the model. No function synchronizes with the device.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from steptool_env.errors import InvalidArgument
 __all__ = ["action_logprobs", "dpo", "kl_k2", "kl_k3", "masked_mean", "ppo_clip", "value_loss"]
 
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are cut here: exp(20) = 5e8 is still a finite float32, far beyond any ratio that means something."""
+"""Log-ratios are clamped to this: exp(20) = 5e8 is a finite float32, and far above any meaningful ratio."""
 
 CHUNK = 2**22
-"""Logits held at once. Buffers of this size are used again; larger ones the allocator gives back to the system and gets anew, page by page."""
+"""Logits in memory at a time. The allocator reuses buffers of this size; it returns larger ones to the system and requests them again."""
 
 _LOWEST = -1e30
-"""Of a log-probability: finite, so that its product with a probability of 0 is 0, and with a gradient is no overflow."""
+"""Lower bound of log-probabilities: finite, so that the product with a probability of 0 is 0, and with a gradient does not overflow."""
 
 
-class _Projected(torch.autograd.Function):
-    """Log-probabilities of the targets and entropies of the same logits, with a backward pass in place.
+class _LogProbsAndEntropy(torch.autograd.Function):
+    """Log-probabilities of the targets, and entropies, of the same logits, with an in-place backward pass.
 
         log π(y_i) = z_i[y_i] - logsumexp_v z_i[v],    H_i = -Σ_v p_i[v]·log p_i[v]
 
         ∂/∂z_v (g·log π(y) + h·H) = g·(1[v = y] - p_v) - h·p_v·(log p_v + H)
 
-    Left to autograd, each of a dozen operations would allocate (N, V) floats of its own, which takes longer than to fill them.
+    With autograd, each of a dozen operations would allocate its own (N, V) floats, which takes longer than computing them.
     """
 
     @staticmethod
@@ -43,26 +43,26 @@ class _Projected(torch.autograd.Function):
         z = logits.float()
         total = torch.logsumexp(z, dim=-1, keepdim=True)
         logprobs = z.gather(-1, targets.unsqueeze(-1)).sub(total).squeeze(-1)
-        spread = z.new_zeros(0)
+        entropy = z.new_zeros(0)
         if with_entropy:
             logp = (z - total).clamp_(min=_LOWEST)
-            spread = -logp.exp().mul_(logp).sum(-1)
-        ctx.save_for_backward(logits, targets, total, spread)
+            entropy = -logp.exp().mul_(logp).sum(-1)
+        ctx.save_for_backward(logits, targets, total, entropy)
         ctx.with_entropy = with_entropy
-        return logprobs, spread
+        return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        logits, targets, total, spread = ctx.saved_tensors
-        of_logprobs = gradients[0].unsqueeze(-1)
+        logits, targets, total, entropy = ctx.saved_tensors
+        logprob_grad = gradients[0].unsqueeze(-1)
         # A ruled-out token has p = 0 and log p = -inf; their product must be 0.
         logp = (logits.float() - total).clamp_(min=_LOWEST)
         if ctx.with_entropy:
             p = logp.exp()
-            found = logp.add_(spread.unsqueeze(-1)).mul_(-gradients[1].unsqueeze(-1)).sub_(of_logprobs).mul_(p)
+            grad = logp.add_(entropy.unsqueeze(-1)).mul_(-gradients[1].unsqueeze(-1)).sub_(logprob_grad).mul_(p)
         else:
-            found = logp.exp_().mul_(-of_logprobs)
-        return found.scatter_add_(-1, targets.unsqueeze(-1), of_logprobs).to(logits.dtype), None, None
+            grad = logp.exp_().mul_(-logprob_grad)
+        return grad.scatter_add_(-1, targets.unsqueeze(-1), logprob_grad).to(logits.dtype), None, None
 
 
 @overload
@@ -78,38 +78,38 @@ def action_logprobs(
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities from hidden states, with the vocabulary projection on action positions only, and in chunks.
 
-    The (N, V) logits are never held at once: each chunk's are made, used and dropped, and made again in the backward pass
-    (gradient checkpointing), so that the peak is chunk·V instead of N·V floats. The result does not depend on ``chunk``.
+    The (N, V) logits are never in memory all at once: each chunk's logits are computed, used and freed, and recomputed in the
+    backward pass (gradient checkpointing), so the peak is chunk·V instead of N·V floats. The result does not depend on ``chunk``.
 
     Args:
         hidden: (N, H) the states that predict the targets, that is, of the positions just *before* the action tokens.
         head: Maps (n, H) to (n, V) logits, for example the model's ``lm_head``.
         targets: (N,) int64 token ids.
-        chunk: Positions projected at once; by default so many that their logits take 16 MB.
+        chunk: Positions projected at a time; by default as many as fit their float32 logits into 16 MB.
         entropy: Also return the entropies.
 
     Returns:
         (N,) float32 log-probabilities, and (N,) float32 entropies in nats, or None.
 
     Raises:
-        InvalidArgument: The shapes do not fit, or ``chunk`` is less than 1.
+        InvalidArgument: The shapes do not match, or ``chunk`` is less than 1.
     """
-    _shapes("hidden", hidden, "targets", targets)
+    _check_rows("hidden", hidden, "targets", targets)
     if chunk is not None and chunk < 1:
         raise InvalidArgument(f"chunk must be at least 1, got {chunk}")
 
     def project(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _Projected.apply(head(h), y, entropy)  # type: ignore[no-any-return,no-untyped-call]
+        return _LogProbsAndEntropy.apply(head(h), y, entropy)  # type: ignore[no-any-return,no-untyped-call]
 
     if chunk is None:
         with torch.no_grad():
             chunk = max(1, CHUNK // head(hidden[:1]).shape[-1])
-    again = torch.is_grad_enabled() and len(targets) > chunk
+    recompute = torch.is_grad_enabled() and len(targets) > chunk
     logprobs, entropies = [], []
     for h, y in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):
-        logprob, spread = checkpoint(project, h, y, use_reentrant=False) if again else project(h, y)
+        logprob, chunk_entropy = checkpoint(project, h, y, use_reentrant=False) if recompute else project(h, y)
         logprobs.append(logprob)
-        entropies.append(spread)
+        entropies.append(chunk_entropy)
     return torch.cat(logprobs), torch.cat(entropies) if entropy else None
 
 
@@ -124,11 +124,11 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
     with A < 0.
 
     Args:
-        logprobs: (N,) log π(a_i) under the policy that is trained.
+        logprobs: (N,) log π(a_i) under the policy being trained.
         old_logprobs: (N,) log π_old(a_i) under the policy that sampled, as recorded then; no gradient flows into it.
         advantages: (N,) A of the *step* that token i belongs to; no gradient flows into it.
         clip: ε > 0.
-        weight: (N,) how much each token counts in the diagnostics; None: all the same. The loss is not weighted.
+        weight: (N,) weight of each token in the diagnostics; None: all equal. The loss is not weighted.
 
     Returns:
         (N,) loss to be minimized, and diagnostics without gradient, () each: ``"clip_fraction"``, the share of tokens with
@@ -137,7 +137,7 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
     Raises:
         InvalidArgument: The shapes differ, or ``clip`` is not positive.
     """
-    _equal("logprobs", logprobs, old_logprobs=old_logprobs, advantages=advantages)
+    _check_same_shape("logprobs", logprobs, old_logprobs=old_logprobs, advantages=advantages)
     if not clip > 0:
         raise InvalidArgument(f"clip must be positive, got {clip!r}")
     old, advantages = old_logprobs.detach(), advantages.detach()
@@ -156,16 +156,16 @@ def value_loss(values: Tensor, returns: Tensor) -> Tensor:
         loss_t = ½·(V_t - R_t)²
 
     Args:
-        values: (T,) V_t of the critic that is trained.
+        values: (T,) V_t of the critic being trained.
         returns: (T,) R_t; no gradient flows into it.
 
     Returns:
-        (T,) to be minimized.
+        (T,) loss to be minimized.
 
     Raises:
         InvalidArgument: The shapes differ.
     """
-    _equal("values", values, returns=returns)
+    _check_same_shape("values", values, returns=returns)
     return 0.5 * (values - returns.detach()) ** 2
 
 
@@ -175,7 +175,7 @@ def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
         k2_i = ½·(log π(a_i) - log π_ref(a_i))²,    ∇k2_i = (log π(a_i) - log π_ref(a_i))·∇log π(a_i)
 
     In expectation over tokens sampled from π, the gradient is ∇KL(π‖π_ref). That of ``kl_k3`` is not, and it grows with
-    π_ref/π: one token that the policy has given up can outweigh a whole batch. Source of the estimator: Schulman,
+    π_ref/π: one token that the policy now hardly ever chooses can outweigh a whole batch. Source of the estimator: Schulman,
     "Approximating KL Divergence" (joschu.net/blog/kl-approx.html, 2020); of its gradient: Tang and Munos, "On a few
     pitfalls in KL divergence gradient estimation for RL" (arXiv 2506.09477).
 
@@ -189,7 +189,7 @@ def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     Raises:
         InvalidArgument: The shapes differ.
     """
-    _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
+    _check_same_shape("logprobs", logprobs, ref_logprobs=ref_logprobs)
     return 0.5 * (logprobs - ref_logprobs.detach()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO) ** 2
 
 
@@ -211,7 +211,7 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     Raises:
         InvalidArgument: The shapes differ.
     """
-    _equal("logprobs", logprobs, ref_logprobs=ref_logprobs)
+    _check_same_shape("logprobs", logprobs, ref_logprobs=ref_logprobs)
     d = (ref_logprobs - logprobs).clamp(max=MAX_LOG_RATIO)
     return (torch.expm1(d) - d).clamp(min=0.0)  # the last bit of the difference may fall below zero
 
@@ -231,7 +231,7 @@ def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tens
         rejected: (P,) log π of the worse one.
         ref_chosen: (P,) log π_ref of the better one; no gradient flows into it.
         ref_rejected: (P,) log π_ref of the worse one; no gradient flows into it.
-        beta: β > 0, how closely the policy is held to the reference.
+        beta: β > 0, how strongly the policy is held to the reference.
 
     Returns:
         (P,) loss, and diagnostics without gradient, () each: ``"accuracy"``, the share of pairs with h > 0, and ``"margin"``,
@@ -240,7 +240,7 @@ def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tens
     Raises:
         InvalidArgument: The shapes differ, or ``beta`` is not positive.
     """
-    _equal("chosen", chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    _check_same_shape("chosen", chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
     if not beta > 0:
         raise InvalidArgument(f"beta must be positive, got {beta!r}")
     margin = (chosen - ref_chosen.detach()) - (rejected - ref_rejected.detach())
@@ -254,12 +254,12 @@ def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
 
         Σ_i w_i·x_i / Σ_i w_i                    and 0 if Σ_i w_i = 0
 
-    Entries with weight 0 are left out altogether: whatever they hold, NaN included, reaches neither the result nor the
-    gradient. The empty mean is a 0 that ``backward`` can be called on.
+    Entries with weight 0 are ignored: whatever they hold, NaN included, affects neither the result nor the gradient.
+    An empty mean is 0, and ``backward`` can be called on it.
 
     Args:
-        x: Any shape.
-        weight: The same shape, ≥ 0; bool, integer or floating.
+        x: Values of any shape.
+        weight: Weights of the same shape, ≥ 0; bool, integer or floating.
 
     Returns:
         () in the dtype of ``x``.
@@ -267,18 +267,18 @@ def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
     Raises:
         InvalidArgument: The shapes differ.
     """
-    _equal("x", x, weight=weight)
+    _check_same_shape("x", x, weight=weight)
     w = weight.to(x.dtype)
     total = w.sum()
     return (w * torch.where(w != 0, x, torch.zeros_like(x))).sum() / torch.where(total != 0, total, torch.ones_like(total))
 
 
-def _shapes(name: str, matrix: Tensor, other: str, targets: Tensor) -> None:
-    if matrix.ndim != 2 or targets.shape != matrix.shape[:1]:
-        raise InvalidArgument(f"expected {name} of shape (N, ·) and {other} of shape (N,), got {tuple(matrix.shape)} and {tuple(targets.shape)}")
+def _check_rows(matrix_name: str, matrix: Tensor, vector_name: str, vector: Tensor) -> None:
+    if matrix.ndim != 2 or vector.shape != matrix.shape[:1]:
+        raise InvalidArgument(f"expected {matrix_name} of shape (N, ·) and {vector_name} of shape (N,), got {tuple(matrix.shape)} and {tuple(vector.shape)}")
 
 
-def _equal(name: str, x: Tensor, **others: Tensor) -> None:
-    for other, y in others.items():  # without this check (N,) against (N, 1) would broadcast to (N, N) and train on nonsense
+def _check_same_shape(name: str, x: Tensor, **tensors: Tensor) -> None:
+    for tensor_name, y in tensors.items():  # otherwise (N,) and (N, 1) would silently broadcast to (N, N)
         if y.shape != x.shape:
-            raise InvalidArgument(f"{other} has shape {tuple(y.shape)}, but {name} has shape {tuple(x.shape)}; they must be equal")
+            raise InvalidArgument(f"{tensor_name} has shape {tuple(y.shape)}, but {name} has shape {tuple(x.shape)}; they must be equal")

@@ -1,4 +1,4 @@
-"""The optimizer of a policy: its groups of parameters have names, and each name its share of the learning rate."""
+"""The optimizer of a policy: its parameter groups are named, and each name has its own multiple of the learning rate."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..models.language_model import LanguageModel
 __all__ = ["HEAD_RATE", "policy_optimizer", "set_learning_rate"]
 
 HEAD_RATE = 10.0
-"""How many times faster than the policy the value head learns."""
+"""Learning rate of the value head, as a multiple of the policy's."""
 
-_SHARES = {"policy": 1.0, "value_head": HEAD_RATE}
-"""Name of a group -> its share of the learning rate; groups of other names keep the rate that they were given."""
+_MULTIPLIERS = {"policy": 1.0, "value_head": HEAD_RATE}
+"""Name of a parameter group -> multiple of the learning rate; groups with other names keep their own rate."""
 
 
 def policy_optimizer(lm: LanguageModel, lr: float) -> torch.optim.AdamW:
     """Return an optimizer with the groups ``"policy"`` and ``"value_head"``.
 
-    The value head reads detached features and may learn faster. An algorithm that has no critic leaves it without gradients.
+    The value head reads detached features and may learn faster. In an algorithm without a critic it gets no gradients.
 
     Args:
-        lm: Whose trainable parameters are meant.
-        lr: Of the policy.
+        lm: The model; the optimizer updates its trainable parameters.
+        lr: Learning rate of the policy.
     """
     head = {id(parameter) for parameter in lm.value_head.parameters()}
     policy = [parameter for parameter in lm.trainable().values() if id(parameter) not in head]
@@ -39,9 +39,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the policy's learning rate, and that of the value head, ``HEAD_RATE`` times as high.
 
     Args:
-        optimizer: Groups of other names keep their rate.
-        rate: Per optimizer step.
+        optimizer: From ``policy_optimizer``; groups with other names keep their rate.
+        rate: Learning rate of the policy.
     """
     for group in optimizer.param_groups:
-        if (share := _SHARES.get(group.get("name", ""))) is not None:
-            group["lr"] = share * rate
+        if (multiplier := _MULTIPLIERS.get(group.get("name", ""))) is not None:
+            group["lr"] = multiplier * rate

@@ -1,4 +1,4 @@
-"""The policy's improvement from credited episodes: the clipped objective over action tokens, for a few passes."""
+"""Policy improvement from credited episodes: the clipped objective over action tokens, for a few epochs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["improve", "reference_logprobs", "take_step"]
 def reference_logprobs(passes: Passes, trajectories: Sequence[Trajectory], reference: Mapping[str, Tensor]) -> list[Floats]:
     """Return the log-probabilities of each trajectory's action tokens, (N,) each, under the reference policy's weights.
 
-    Once per update, for all passes over it; there is no second model.
+    They are computed once per update and serve all its epochs. There is no second model: its weights are swapped in.
 
     Args:
-        passes: Of the model; its own weights are back in place afterwards.
-        trajectories: Whose tokens are meant.
-        reference: The reference policy's trainable weights by name; none: the model as it is.
+        passes: Passes of the model; its own weights are restored afterwards.
+        trajectories: The trajectories.
+        reference: The reference policy's trainable weights by name; empty: the model as it is.
     """
     return passes.measure(trajectories, lambda encoded: encoded.by_trajectory(encoded.logprobs()), weights=reference)
 
@@ -36,34 +36,38 @@ def reference_logprobs(passes: Passes, trajectories: Sequence[Trajectory], refer
 def improve(
     passes: Passes, optimizer: torch.optim.Optimizer, data: Credited, learning: LearningConfig, rng: np.random.Generator, reference: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """Take ``epochs`` × ``minibatches`` optimizer steps on credited trajectories, then fit the value head; return the means of what was measured.
+    """Take ``epochs`` × ``minibatches`` optimizer steps on credited trajectories, then fit the value head; return mean metrics.
 
     Args:
-        passes: Of the model; it is changed in place.
+        passes: Passes of the model, which is changed in place.
         optimizer: From ``policy_optimizer``.
-        data: What to learn from.
+        data: Trajectories with advantages and returns.
         learning: Uses ``epochs, minibatches, clip, kl, entropy, value_passes``.
         rng: Draws the minibatches.
-        reference: The weights that the KL term refers to; read only if ``kl`` is positive.
+        reference: The reference policy's trainable weights for the KL term; read only if ``kl`` is positive.
+
+    Returns:
+        Name -> mean over optimizer steps: ``policy_loss``, ``entropy`` and ``approx_kl`` in nats per token, ``clip_fraction``, ``grad_norm``,
+        ``kl`` if that term is on; and ``value_loss`` of the value head. Empty if there is nothing to learn from.
     """
     usable = [index for index, trajectory in enumerate(data.trajectories) if any(step.generation.token_ids and not step.masked for step in trajectory.steps)]
-    if not usable:  # every episode was cut off by a fault before it had an action
+    if not usable:  # a fault cut off every episode before its first action
         return {}
-    anchors = reference_logprobs(passes, data.trajectories, reference) if learning.kl else None
+    ref_logprobs = reference_logprobs(passes, data.trajectories, reference) if learning.kl else None
     sums: dict[str, float] = {}
-    taken = 0
-    seen: list[Features] = []
-    passes.lm.eval()  # no dropout: the ratio compares the policy with itself, as it sampled
+    steps = 0
+    features: list[Features] = []
+    passes.lm.eval()  # no dropout, as while sampling: the ratio compares the policy with itself
     for epoch in range(learning.epochs):
         order = rng.permutation(usable)
         for chosen in np.array_split(order, min(learning.minibatches, len(order))):
-            measured = take_step(passes, optimizer, data, chosen.tolist(), learning, anchors, seen if epoch == 0 else None)
-            taken += 1
+            measured = take_step(passes, optimizer, data, chosen.tolist(), learning, ref_logprobs, features if epoch == 0 else None)
+            steps += 1
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value
     with passes.lm.profiler("critic"):
-        critic = fit_value_head(passes, optimizer, seen, count=learning.value_passes, rng=rng)
-    return {name: value / taken for name, value in sums.items()} | critic
+        critic = fit_value_head(passes, optimizer, features, count=learning.value_passes, rng=rng)
+    return {name: value / steps for name, value in sums.items()} | critic
 
 
 def take_step(
@@ -72,43 +76,43 @@ def take_step(
     data: Credited,
     chosen: Sequence[int],
     learning: LearningConfig,
-    anchors: Sequence[Floats] | None = None,
-    seen: list[Features] | None = None,
+    ref_logprobs: Sequence[Floats] | None = None,
+    features: list[Features] | None = None,
 ) -> dict[str, float]:
-    """Take one optimizer step of the policy on some of the trajectories; return what was measured.
+    """Take one optimizer step of the policy on some of the trajectories; return its metrics.
 
     Args:
-        passes: Of the model; it is changed in place.
-        optimizer: From ``policy_optimizer``; the value head has no gradient here and stays as it is.
-        data: What to learn from.
-        chosen: Which of its trajectories.
+        passes: Passes of the model, which is changed in place.
+        optimizer: From ``policy_optimizer``; the value head has no gradient here and does not change.
+        data: Trajectories with advantages and returns.
+        chosen: Indices of the trajectories of this minibatch.
         learning: Uses ``clip, kl, entropy``.
-        anchors: The reference policy's log-probabilities of all trajectories, per action token (N,); None leaves the KL term out.
-        seen: What the critic needs of them goes here.
+        ref_logprobs: The reference policy's log-probabilities of all trajectories, per action token (N,) each; None leaves the KL term out.
+        features: The critic's features of the minibatch are appended here.
     """
-    live = [step for index in chosen for step in data.trajectories[index].steps if step.generation.token_ids and not step.masked]
-    # Weights over the whole minibatch, not per micro-batch: the gradient does not depend on how it is cut up.
-    tokens = sum(len(step.generation.token_ids) for step in live)
+    steps = [step for index in chosen for step in data.trajectories[index].steps if step.generation.token_ids and not step.masked]
+    # Normalized over the whole minibatch, not per micro-batch, so that the gradient does not depend on the micro-batches.
+    tokens = sum(len(step.generation.token_ids) for step in steps)
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
-        members = [chosen[place] for place in encoded.places]
+        members = [chosen[index] for index in encoded.indices]
         batch = encoded.batch
-        if seen is not None:
-            seen.append(Features.of(encoded, [data.returns[index] for index in members]))
-        advantages = encoded.tensor([data.of_tokens(index) for index in members])
+        if features is not None:
+            features.append(Features.of(encoded, [data.returns[index] for index in members]))
+        advantages = encoded.tensor([data.token_advantages(index) for index in members])
         weight = batch.weights[batch.token_step]  # (N,)
         logprobs, entropy = encoded.logprobs_and_entropy()
         surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, learning.clip, weight)
-        policy = (surrogate * weight).sum() / tokens
-        spread = (entropy * weight).sum() / tokens
-        total = policy - learning.entropy * spread
-        measured: dict[str, Any] = {"policy_loss": policy, "entropy": spread}
+        policy_loss = (surrogate * weight).sum() / tokens
+        mean_entropy = (entropy * weight).sum() / tokens
+        total = policy_loss - learning.entropy * mean_entropy
+        measured: dict[str, Any] = {"policy_loss": policy_loss, "entropy": mean_entropy}
         share = float(weight.sum()) / tokens
         measured |= {name: float(number) * share for name, number in diagnostics.items()}
-        if anchors is not None:
-            divergence = (kl_k2(logprobs, encoded.tensor([anchors[index] for index in members])) * weight).sum() / tokens
-            total = total + learning.kl * divergence
-            measured["kl"] = divergence
+        if ref_logprobs is not None:
+            kl = (kl_k2(logprobs, encoded.tensor([ref_logprobs[index] for index in members])) * weight).sum() / tokens
+            total = total + learning.kl * kl
+            measured["kl"] = kl
         return total, {name: float(number.detach()) if isinstance(number, Tensor) else number for name, number in measured.items()}
 
     return passes.step(optimizer, [(data.trajectories[index],) for index in chosen], loss)

@@ -1,1 +1,1 @@
-"""One training run: its folder, its policies, its loop, its trackers and checkpoints."""
+"""A training run: its folder, policies, loop, trackers and checkpoints."""

@@ -1,9 +1,9 @@
-"""A run's folder: what lies in it, and how its files are written and read.
+"""A run's folder: its files, and how they are written and read.
 
 runs/<name>/config.json              the settings
-            metrics.jsonl, events…   what was measured, update by update; see trackers.py
-            warm_start.safetensors   the policy after the warm start: what the KL term refers to
-            checkpoints/             the newest ones, see checkpoint/; a killed run resumes from the last complete update
+            metrics.jsonl, events…   metrics of every update, see trackers.py
+            warm_start.safetensors   the policy after the warm start, the reference of the KL term
+            checkpoints/             the newest checkpoints, see checkpoint/; a killed run resumes from the last complete one
             trajectories.jsonl       the held-out episodes played after training
             report.json, learning_curve.png
 """
@@ -47,12 +47,12 @@ __all__ = [
 
 WARM_START = "warm_start.safetensors"
 FORMAT = 2
-"""Of ``config.json``: 1 had no parts."""
+"""Format of ``config.json``; format 1 had no parts."""
 
 
 # -------------------------------------------------------------------- settings
 def read_config(run: Path) -> Config:
-    """Return the settings of a run's folder; raises ``CheckpointError`` if it holds none, or broken ones, or those of an earlier version."""
+    """Return the settings of a run's folder; raises ``CheckpointError`` if they are missing, broken, or of another version."""
     path = run / CONFIG_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -74,13 +74,13 @@ def read_config(run: Path) -> Config:
 
 
 def write_config(run: Path, config: Config) -> None:
-    """Write the settings, in place of those that are there."""
+    """Write the settings; they replace any that are there."""
     write_json(run / CONFIG_FILE, {"format": FORMAT, **config.as_dict()})
 
 
 # -------------------------------------------------------------------- the weights after the warm start
 def has_warm_start(run: Path) -> bool:
-    """Whether the warm start of this run was done."""
+    """Return whether the run's warm start is done."""
     return (run / WARM_START).is_file()
 
 
@@ -88,7 +88,7 @@ def read_warm_start(run: Path) -> dict[str, Tensor]:
     """Return the trainable weights after the warm start, by name.
 
     Raises:
-        CheckpointError: The run was stopped before it had any, or the file is corrupt.
+        CheckpointError: The run was stopped before its warm start was done, or the file is corrupt.
     """
     if not has_warm_start(run):
         raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
@@ -105,7 +105,7 @@ def write_warm_start(run: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def copy_warm_start(source: Path, run: Path) -> None:
-    """Begin a run with the warm start of another one, if that has one and this has none yet.
+    """Copy the warm start of another run, if that run has one and this one has none yet.
 
     Args:
         source: The other run's folder.
@@ -122,10 +122,10 @@ def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]
 
     Args:
         run: The run's folder.
-        warm_start: Those before reinforcement learning instead.
+        warm_start: Return the weights before reinforcement learning instead.
 
     Raises:
-        CheckpointError: It has no weights yet, or broken ones.
+        CheckpointError: The run has no weights yet, or they are corrupt.
     """
     if warm_start or not list_checkpoints(run):
         return read_warm_start(run)
@@ -133,14 +133,14 @@ def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]
 
 
 def start_from(source: Path, run: Path) -> None:
-    """Begin a new run with what another one has learnt: its newest weights are this run's warm start.
+    """Begin a new run with the newest weights of another one as its warm start.
 
     Args:
         source: The other run's folder.
         run: This run's; made if it is missing.
 
     Raises:
-        CheckpointError: The other run has no weights, or this one has begun already.
+        CheckpointError: The other run has no weights, or this one has already begun.
     """
     if has_warm_start(run):
         raise CheckpointError(f"{run} has begun already; name another folder, or use --resume")
@@ -150,15 +150,15 @@ def start_from(source: Path, run: Path) -> None:
 
 
 def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) -> None:
-    """Put weights that were read from a run into a model.
+    """Load the weights of a run into a model.
 
     Args:
         lm: The model; its trainable parameters are changed in place.
-        weights: By the names of ``lm.trainable()``, whole, also if the model is cut up among processes.
-        run: Where they come from, for the message.
+        weights: Full tensors by the names of ``lm.trainable()``, also if the model is sharded.
+        run: The folder that they come from, for the error message.
 
     Raises:
-        CheckpointError: They are not those of this model: names or shapes differ.
+        CheckpointError: The names or shapes differ from the model's.
     """
     parameters = lm.trainable()
     if set(parameters) != set(weights):
@@ -171,9 +171,9 @@ def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) ->
             parameter.copy_(sharding.share_like(weights[name], parameter))
 
 
-# -------------------------------------------------------------------- what a run ends with
+# -------------------------------------------------------------------- the report
 def write_report(run: Path, report: Mapping[str, Any], trajectories: Sequence[Trajectory]) -> None:
-    """Write ``trajectories.jsonl``, ``report.json`` and, of a run that has made updates, the learning curve.
+    """Write ``trajectories.jsonl``, ``report.json`` and, if the run has made updates, ``learning_curve.png``.
 
     Args:
         run: The run's folder.

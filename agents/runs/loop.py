@@ -1,4 +1,4 @@
-"""``Loop``: the order of a run, the same for all algorithms; each of them is what stands inside it.
+"""``Loop``: the steps of a run, the same for all algorithms; an algorithm is the body of the loop.
 
     with Run(config, out, resume=resume, console=console) as run:
         loop = Loop(run, optimizer)          # warm start, restoring a checkpoint, evaluation before training
@@ -7,7 +7,7 @@
             loop.log({"loss": loss})
         return loop.report()                 # evaluation after training, the run's last files
 
-When the body of the loop is done, the update is logged and its checkpoint is written; a run that is killed goes on from there.
+After the body of the loop, the update is logged and its checkpoint is written; a killed run resumes from there.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from ..rollouts.evaluate import Report, measure
 from ..trajectory import Trajectory, in_hindsight
 from .run import Run
 
-__all__ = ["Keeps", "Loop"]
+__all__ = ["Loop", "Stateful"]
 
 
-class Keeps(Protocol):
-    """Tensors beside the model's that an algorithm needs to go on, such as a replay buffer."""
+class Stateful(Protocol):
+    """Tensors besides the model's that an algorithm needs to resume, such as a replay buffer."""
 
-    def kept(self) -> dict[str, Tensor]:
-        """Return them by name; none may be empty."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors by name; none may be empty."""
         ...
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what ``kept`` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what ``state_dict`` returned."""
         ...
 
 
 class Loop:
-    """The updates of a run; iterating yields the episodes of one after the other.
+    """The updates of a run; iterating yields the episodes of each update.
 
     Args:
-        run: Entered, and not begun yet.
-        optimizer: Whose learning rate falls, and whose moments are saved. None: nothing is learnt after the warm start.
-        keeps: What else is saved.
-        source: Where episodes come from, with the rewards that are known in hindsight; by default the policy plays them.
-        note: What the progress bar says after the success; its fields are names of what is logged.
+        run: The run, already entered as a context manager.
+        optimizer: Its learning rate is scheduled, and its moments are saved. None: no training after the warm start.
+        stateful: Further state to save in checkpoints.
+        source: Returns the episodes of an update, with hindsight rewards applied; by default the policy plays them.
+        note: Format string for the progress bar, shown after the success; its fields are names of logged metrics.
     """
 
     def __init__(
@@ -55,52 +55,52 @@ class Loop:
         run: Run,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        keeps: Keeps | None = None,
+        stateful: Stateful | None = None,
         source: Callable[[], list[Trajectory]] | None = None,
         note: str = "reward {reward:.2f}",
     ) -> None:
-        self.run, self.optimizer, self.keeps, self.note = run, optimizer, keeps, note
+        self.run, self.optimizer, self.stateful, self.note = run, optimizer, stateful, note
         self._logged: dict[str, float] = {}
         run.warm_start()
         if optimizer is None:
             return
         extra = run.open(optimizer)
-        if keeps is not None and extra:
-            keeps.restore(extra)
+        if stateful is not None and extra:
+            stateful.load_state_dict(extra)
         if "before" not in run.state:
             run.evaluate("before")
-        self._source = source if source is not None else self._player()
+        self._source = source if source is not None else self._policy_source()
         self._bar = run.progress.add_task(run.name, total=run.config.run.updates, completed=run.update, note="")
 
     @property
-    def begins(self) -> bool:
+    def at_start(self) -> bool:
         """Whether no update has been done yet."""
         return not self.run.update
 
     def collect(self) -> list[Trajectory]:
-        """Return new episodes outside of an update, for example to fit a critic before the first one."""
+        """Return new episodes outside of an update, for example to fit a critic before the first update."""
         return self._source()
 
     def __iter__(self) -> Iterator[list[Trajectory]]:
         run, optimizer = self.run, self.optimizer
-        while optimizer is not None and run.goes_on:
-            began = time.perf_counter()
+        while optimizer is not None and run.has_budget:
+            started = time.perf_counter()
             run.policy.forget()
             run.lm.profiler.take()
-            run.cool_down(optimizer)
+            run.anneal(optimizer)
             episodes = self._source()
-            played = time.perf_counter()
+            collected = time.perf_counter()
             self._logged = {}
             yield episodes
             run.count_passes()
-            seconds = {"seconds_rollout": played - began, "seconds_update": time.perf_counter() - played}
+            seconds = {"seconds_rollout": collected - started, "seconds_update": time.perf_counter() - collected}
             measured = {**measure(episodes), **self._logged, **seconds, **phase_metrics(run.lm.profiler.take())}
-            run.save(optimizer, measured, None if self.keeps is None else self.keeps.kept())
+            run.save(optimizer, measured, None if self.stateful is None else self.stateful.state_dict())
             note = ("success {success:.2f}  " + self.note).format_map(_Measured(measured))
             run.progress.update(self._bar, completed=run.update, note=f"{note}  {measured['tokens_per_second']:,.0f} tokens/s")
 
     def log(self, measured: Mapping[str, float]) -> None:
-        """Say what the algorithm measured in this update; logged beside what is measured of the episodes."""
+        """Add the algorithm's metrics of this update; they are logged together with those of the episodes."""
         self._logged.update(measured)
 
     def report(self) -> dict[str, Any]:
@@ -109,14 +109,14 @@ class Loop:
         after, episodes = self.run.evaluate("after")
         return self.run.finish(Report(**before) if before is not None else None, after, episodes)
 
-    def _player(self) -> Callable[[], list[Trajectory]]:
+    def _policy_source(self) -> Callable[[], list[Trajectory]]:
         suite = self.run.suite("train")
         envs = self.run.environments(suite, self.run.config.rollout.episodes)
         return lambda: in_hindsight(self.run.collect(envs, self.run.draw(suite)), envs[0].shaper)
 
 
 class _Measured(dict[str, float]):
-    """Lets a note name what was not measured in an update: it is shown as NaN."""
+    """Metrics for the note; one that is missing in an update is shown as NaN."""
 
     def __missing__(self, name: str) -> float:
         return float("nan")

@@ -1,4 +1,4 @@
-"""The policies of a run, by its settings: the one that plays in training, the one that is evaluated, the one that its folder keeps."""
+"""The policies of a run, made from its settings: for rollouts in training, for evaluation, and from the run's folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .folder import load_weights, read_config, trained_weights
 __all__ = ["evaluated_policy", "load_policy", "training_model", "training_policy"]
 
 SERVER_TIMEOUT = 600.0
-"""Seconds for one answer of a server: an action behind a full queue, or the loading of a large model's weights."""
+"""Seconds to wait for one answer of a server: its queue may be full, or it may be loading a large model's weights."""
 
 
 def training_model(config: Config) -> LanguageModel:
-    """Return the model that is to learn, with the weights that it begins with; of several processes, each may hold a part of them.
+    """Return the model to be trained, with its initial weights; with several processes it may be sharded.
 
     Args:
         config: Uses the part ``model``, and ``run.seed``.
@@ -45,16 +45,16 @@ def training_model(config: Config) -> LanguageModel:
 
 
 def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) -> TokenPolicy:
-    """Return what plays in training: this process, or servers if the settings name some.
+    """Return the policy for rollouts in training: in this process, or on servers if the settings name some.
 
     Args:
-        lm: The model that learns.
+        lm: The model being trained.
         config: Uses the parts ``model`` and ``rollout``.
-        out: The run's folder; servers read the weights there, unless ``server_folder`` says where.
-        seed: Of the sampling.
+        out: The run's folder; servers read the weights there, unless ``server_folder`` names another folder.
+        seed: Seed of the sampling.
 
     Raises:
-        NotSupported: Several training processes would share servers.
+        NotSupported: There are several training processes, and the settings name servers.
     """
     model, rollout = config.model, config.rollout
     common: dict[str, Any] = {"temperature": rollout.temperature, "max_new_tokens": rollout.max_new_tokens, "seed": seed}
@@ -74,8 +74,8 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
     Args:
         lm: The model.
         config: Uses ``model.call_format``, ``model.token_budget`` and ``rollout.max_new_tokens``.
-        temperature: 0 always takes the most likely token.
-        seed: Of the sampling.
+        temperature: Sampling temperature; 0 is greedy.
+        seed: Seed of the sampling.
     """
     common: dict[str, Any] = {"max_new_tokens": config.rollout.max_new_tokens, "token_budget": config.model.token_budget}
     return LMPolicy(lm, config.model.call_format, temperature=temperature, seed=seed, **common)
@@ -86,13 +86,13 @@ def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0
 
     Args:
         run: The run's folder.
-        warm_start: The policy before reinforcement learning instead.
-        temperature: 0 always takes the most likely token.
-        seed: Of the sampling.
-        device: Where the model is put, see ``load_model``; it need not be the one that it was trained on.
+        warm_start: Return the policy before reinforcement learning instead.
+        temperature: Sampling temperature; 0 is greedy.
+        seed: Seed of the sampling.
+        device: Device of the model, see ``load_model``; it may differ from the one of the training.
 
     Raises:
-        CheckpointError: The folder holds no run, no weights yet, or broken ones.
+        CheckpointError: The folder holds no run, or its weights are missing or corrupt.
     """
     config = read_config(run)
     model = config.model

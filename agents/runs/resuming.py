@@ -17,22 +17,22 @@ MAY_CHANGE = frozenset(
         *("rollout.cache_budget", "rollout.servers", "rollout.server_model", "rollout.server_folder"),
     }
 )
-"""How long a run goes on, where it runs, and how much memory it takes. Everything else is part of what it measures."""
+"""The length of a run, where it runs, and how much memory it takes. All other settings affect its results."""
 
 
-def check_resumed(saved: Config, wanted: Config, out: Path) -> None:
-    """Raise ``InvalidArgument`` with the names of settings that a resumed run cannot change.
+def check_resumed(saved: Config, requested: Config, out: Path) -> None:
+    """Raise ``InvalidArgument`` if a resumed run would change settings that must not change; the message names them.
 
     Args:
         saved: The settings in the run's folder.
-        wanted: Those that it is resumed with.
-        out: The folder, for the message.
+        requested: The settings to resume with.
+        out: The folder, for the error message.
     """
-    before, after = saved.flat(), wanted.flat()
+    before, after = saved.flat(), requested.flat()
     changed = [name for name, value in after.items() if name not in MAY_CHANGE and before[name] != value]
     if changed:
-        said = ", ".join(f"{name} is {before[name]!r} and cannot become {after[name]!r}" for name in changed)
+        differences = ", ".join(f"{name} is {before[name]!r} and cannot become {after[name]!r}" for name in changed)
         raise InvalidArgument(
-            f"--resume goes on with the settings of {out}: {said}. To train its policy further with other settings, begin a new run: "
+            f"--resume goes on with the settings of {out}: {differences}. To train its policy further with other settings, begin a new run: "
             f"steptool train --from {out} --out FOLDER"
         )

@@ -1,6 +1,6 @@
-"""``Run``: one training run. What every algorithm shares: tasks, the model, the policy that plays, counting, saving, resuming, evaluating.
+"""``Run``: a training run. It has what all algorithms share: tasks, model, rollout policy, budget, checkpoints, resuming, evaluation.
 
-The order of all that is ``loop.py``; what a run writes lies in its folder, see ``folder.py``.
+``loop.py`` calls these in order; ``folder.py`` describes the files that a run writes.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ from .warm_start import imitate_oracle
 
 __all__ = ["Run"]
 
-_APART = 1_000_003
-"""Between the seeds of two processes' sampling."""
+_SEED_STRIDE = 1_000_003
+"""Difference between the sampling seeds of consecutive processes."""
 
 
 class Run:
     """A run in progress; a context manager.
 
     Args:
-        config: The settings. With ``resume``, they must be those of the folder, but for those that may change, see ``resuming.py``.
+        config: The settings. With ``resume``, they must equal those of the folder, except those that may change, see ``resuming.py``.
         out: The run's folder.
-        resume: Go on from the folder's last checkpoint.
+        resume: Continue from the folder's last checkpoint.
         console: Where progress is shown; None shows none.
 
     Raises:
         CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
-        InvalidArgument: A setting differs from that of the run that is resumed.
+        InvalidArgument: A setting differs from the resumed run's and must not.
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
@@ -82,9 +82,9 @@ class Run:
         self.update = 0
         """Updates done."""
         self.state: dict[str, Any] = {}
-        """What must survive a kill beside tensors, as JSON; saved with every checkpoint."""
+        """The state besides tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
-        # Mistakes show here, before anything is written.
+        # Errors in the settings surface here, before anything is written.
         tracker_names(config.run.report_to)
         self.shaper = _shaper(config)
         try:
@@ -129,15 +129,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the progress bar calls the algorithm."""
+        """The algorithm's name in the progress bar."""
         return Path(self.config.learning.algo).stem
 
     @property
     def _sampling_seed(self) -> int:
-        return self.config.run.seed + _APART * processes.rank()
+        return self.config.run.seed + _SEED_STRIDE * processes.rank()
 
     def options(self, **defaults: Any) -> dict[str, Any]:
-        """Return the algorithm's own settings, ``algo_options`` over these defaults; raises ``UnknownName`` for one that has none."""
+        """Return the algorithm's own settings, ``algo_options`` over these defaults; raises ``UnknownName`` for an option that has no default."""
         chosen = self.config.learning.algo_options
         for name in chosen:
             if name not in defaults:
@@ -161,7 +161,7 @@ class Run:
         return [int(task) for task in tasks for _ in range(rollout.group)]
 
     def collect(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
-        """Play one episode of every task with the policy, this process its share; return all of them, in order, and count them."""
+        """Play one episode of every task with the policy and count its cost. Each process plays its share; all get all episodes, in order."""
         with self.lm.whole():
             trajectories = processes.gather(rollout(self.policy, envs, processes.share(tasks)))
         self.spent["env_steps"] += sum(len(trajectory.steps) for trajectory in trajectories)
@@ -171,17 +171,17 @@ class Run:
     # ---------------------------------------------------------------- budget
     @property
     def spent(self) -> dict[str, int]:
-        """What training has used since the warm start: ``env_steps``, and ``model_tokens`` read, written or trained on."""
-        found: dict[str, int] = self.state.setdefault("spent", {"env_steps": 0, "model_tokens": 0})
-        return found
+        """Budget used since the warm start: ``env_steps``, and ``model_tokens`` read, written or trained on."""
+        spent: dict[str, int] = self.state.setdefault("spent", {"env_steps": 0, "model_tokens": 0})
+        return spent
 
     def count_passes(self) -> None:
-        """Add to ``spent`` what was trained on since the last call."""
+        """Add the tokens trained on since the last call to ``spent``."""
         self.spent["model_tokens"] += self.passes.tokens
         self.passes.tokens = 0
 
     @property
-    def goes_on(self) -> bool:
+    def has_budget(self) -> bool:
         """Whether there is budget for another update."""
         used = self._used
         return all(limit is None or used[name] < limit for name, limit in self._limits.items())
@@ -195,24 +195,24 @@ class Run:
         run = self.config.run
         return {"updates": run.updates, "env_steps": run.budget_steps, "model_tokens": run.budget_tokens}
 
-    def cool_down(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the learning rate of the next update, and tell the schedules of the shaper how much of the training is done."""
+    def anneal(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rate of the next update, and pass the share of training done to the shaper's schedules."""
         done = share_done(self.update, self._used, self._limits)
         set_training_progress(self.shaper, done)
         set_learning_rate(optimizer, learning_rate(self.config.learning.lr, self.config.learning.lr_end, done))
 
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
-        """Fit the model to oracle demonstrations, or load what was fitted before this run was resumed."""
-        known = has_warm_start(self.out)
-        processes.wait()  # nobody may look for it once the main process writes it
-        if known:
+        """Fit the model to oracle demonstrations, or load the weights of a warm start that is already done."""
+        done = has_warm_start(self.out)
+        processes.wait()  # every process must have checked before the main process writes the file
+        if done:
             load_weights(self.lm, read_warm_start(self.out), self.out)
         else:
             if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
                 suite = self.suite("train", **self.config.warm_start.demo_options)
                 self.state["warm_loss"] = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
-                self.passes.tokens = 0  # the budget begins after the warm start
+                self.passes.tokens = 0  # the budget counts from the end of the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():
                 write_warm_start(self.out, weights)
@@ -221,13 +221,13 @@ class Run:
 
     # ---------------------------------------------------------------- saving and resuming
     def open(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Restore the last checkpoint, if the run resumes and has one, and open the metrics; return what ``save`` got as ``extra``."""
+        """Restore the last checkpoint, if the run resumes and has one, and open the metrics; return the ``extra`` tensors given to ``save``."""
         extra: dict[str, Tensor] = {}
         if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
             load_weights(self.lm, unprefixed("model", tensors), self.out)
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
-            set_rng_state(unprefixed("random", tensors), state["random"], self._sources)
+            set_rng_state(unprefixed("random", tensors), state["random"], self._generators)
             extra = {name: tensor.to(self.lm.device) for name, tensor in unprefixed("extra", tensors).items()}
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
@@ -236,43 +236,43 @@ class Run:
         processes.wait()
         if not processes.is_main():
             return extra
-        if self.resume:  # what may change has perhaps changed; the next --resume must know
+        if self.resume:  # some settings may change on resuming; the next --resume must see the new ones
             write_config(self.out, self.config)
         run = self.config.run
         self.metrics = Metrics(self.out, run.report_to, resume_at=self.update if self.resume else None, settings=self.config.flat())
         return extra
 
     def save(self, optimizer: torch.optim.Optimizer, measured: dict[str, float], extra: dict[str, Tensor] | None = None) -> None:
-        """Log an update and write its checkpoint: after this, a kill loses nothing of it.
+        """Log an update and write its checkpoint; after this, a kill loses nothing of the update.
 
         Args:
-            optimizer: Whose moments to keep.
-            measured: What to log.
-            extra: Tensors beside the model's that the algorithm needs to go on, such as a replay buffer; ``open`` returns them.
+            optimizer: The optimizer, whose moments are saved.
+            measured: Metrics to log.
+            extra: Further tensors that the algorithm needs to resume, such as a replay buffer; ``open`` returns them.
         """
         self.update += 1
         moments, optimizer_state = flatten_optimizer(optimizer)
-        learnt = sharding.joined(prefixed("model", self.lm.trainable()) | prefixed("optimizer", moments))
+        weights = sharding.joined(prefixed("model", self.lm.trainable()) | prefixed("optimizer", moments))
         if not processes.is_main():
             return
         assert self.metrics is not None
         self.metrics.log(self.update - 1, {**measured, **self.spent})
         self.state["shaper"] = state_of(self.shaper)
-        random, random_state = rng_state(self._sources)
+        random, random_state = rng_state(self._generators)
         save_checkpoint(
             self.out,
             self.update,
-            tensors=learnt | prefixed("random", random) | prefixed("extra", extra or {}),
+            tensors=weights | prefixed("random", random) | prefixed("extra", extra or {}),
             state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
         )
 
     @property
-    def _sources(self) -> dict[str, Any]:
+    def _generators(self) -> dict[str, Any]:
         return {"tasks": self.rng, "sampling": self.policy.generator}
 
     # ---------------------------------------------------------------- evaluation
     def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
-        """Play held-out tasks greedily; the report is kept in ``state`` under the label, so that a resumed run has it."""
+        """Play held-out tasks greedily; the report is stored in ``state`` under the label, so that a resumed run has it."""
         config = self.config
         suite = self.suite("test")
         tasks = held_out(suite, config.run.eval_episodes)
@@ -285,7 +285,7 @@ class Run:
             self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
 
         with self.lm.whole():
-            mine = rollout_tasks(
+            local = rollout_tasks(
                 evaluated_policy(self.lm, config),
                 suite,
                 processes.share(tasks),
@@ -294,7 +294,7 @@ class Run:
                 width=config.run.eval_width,
                 on_done=show,
             )
-        trajectories = processes.gather(mine)
+        trajectories = processes.gather(local)
         report = summarize(trajectories, oracle_calls(suite, tasks))
         self.state[label] = report.as_dict()
         return report, trajectories
@@ -318,5 +318,5 @@ class Run:
 def _shaper(config: Config) -> RewardShaper:
     options = dict(config.task.shaper_options)
     if "gamma" in inspect.signature(shaper_factory(config.task.shaper)).parameters:
-        options.setdefault("gamma", config.learning.gamma)  # shaping with another discount than the learner's may change what is best
+        options.setdefault("gamma", config.learning.gamma)  # shaping with a discount other than the learner's may change the optimal policy
     return make_shaper(config.task.shaper, **options)

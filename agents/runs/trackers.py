@@ -1,7 +1,7 @@
-"""What a run measured, update by update: ``metrics.jsonl`` for programs, and the trackers of ``accelerate`` for eyes.
+"""The metrics of a run, update by update: ``metrics.jsonl`` for programs, and the trackers of ``accelerate`` for people.
 
-``report_to`` names them as in ``transformers`` and TRL: TensorBoard, Weights & Biases, Trackio, MLflow, Aim, Comet and whatever
-else ``accelerate`` knows or was taught (``accelerate.tracking.register_tracker_class``).
+``report_to`` names them as in ``transformers`` and TRL: TensorBoard, Weights & Biases, Trackio, MLflow, Aim, Comet and all
+others that ``accelerate`` knows or that are registered with it (``accelerate.tracking.register_tracker_class``).
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ __all__ = ["METRICS_FILE", "Metrics", "read_metrics", "tracker_names"]
 METRICS_FILE = "metrics.jsonl"
 _PROJECT = "steptool"
 _PACKAGES = {"aim": "aim<4", "comet_ml": "comet-ml"}
-"""What pip calls a tracker's package, where that is not the tracker's name."""
+"""Tracker -> its pip requirement, where that differs from the tracker's name."""
 
 
 class Metrics:
     """The log of one run; a context manager. Only the main process writes: in others nothing happens.
 
-    Each ``log`` appends one JSON line, ``{"update": …, name: value, …}``, that is on its way to the disk when the call
-    returns, so that a killed process loses at most the line it was writing. NaN and infinity, which JSON does not know,
-    are stored as null and read back as NaN: a diverged run can still be looked at.
+    Each ``log`` appends one JSON line, ``{"update": …, name: value, …}``, and flushes it, so that
+    a killed process loses at most the line that it was writing. NaN and infinity, which JSON lacks, are stored as null and
+    read back as NaN, so that the log of a diverged run can still be read.
 
-    A run that resumes writes the updates from ``resume_at`` on again. Their old lines and TensorBoard events are dropped
-    first, and so is a half-written last line. The other trackers cannot take back what they were told: there, a resumed run is
-    one more run of the same name, which begins at ``resume_at``.
+    A resumed run writes the updates from ``resume_at`` on again. Their old lines and TensorBoard events are dropped first,
+    and so is a half-written last line. The other trackers cannot delete entries: there, a resumed run appears as another
+    run of the same name, which begins at ``resume_at``.
 
-    TensorBoard's events lie in the run's folder itself, and so do Aim's and Weights & Biases' files. Where a tracker knows
-    projects, the project is ``steptool`` (or what ``WANDB_PROJECT``, ``TRACKIO_PROJECT``, ``MLFLOW_EXPERIMENT_NAME`` say) and the
-    run bears the folder's name.
+    The files of TensorBoard, Aim, and Weights & Biases are in the run's folder itself. For trackers with projects, the project
+    is ``steptool`` (or the value of ``WANDB_PROJECT``, ``TRACKIO_PROJECT``, ``MLFLOW_EXPERIMENT_NAME``), and the run is named
+    after the folder.
 
     Args:
         folder: The run's folder; made if it does not exist.
         report_to: Names of trackers, separated by commas; ``"all"`` for all that are installed, ``"none"`` for none.
         resume_at: The first update that will be logged again; None for a new run.
-        settings: The run's settings, handed to the trackers as its configuration: name -> number, string, bool or None;
-            anything else is written as a string.
+        settings: The run's settings, logged by the trackers as its configuration: name -> number, string, bool or None;
+            other values are written as strings.
 
     Raises:
         CheckpointError: The folder already holds metrics and ``resume_at`` is None.
         DataError: A line other than the last is broken.
         UnknownName: There is no such tracker.
         MissingExtra: A tracker's package is not installed.
-        InvalidArgument: ``"none"`` or ``"all"`` stands beside other names.
+        InvalidArgument: ``"none"`` or ``"all"`` is combined with other names.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class Metrics:
         self._file = open(path, "ab")  # noqa: SIM115  # open as long as the log is
         try:
             for name in names:
-                self._trackers.append(_started(name, self.folder, resume_at, _flat(settings or {})))
+                self._trackers.append(_start_tracker(name, self.folder, resume_at, _flat(settings or {})))
         except BaseException:
             self.close()
             raise
 
     def log(self, update: int, values: Mapping[str, float | int | str]) -> None:
-        """Append one line, and tell the trackers every finite number in it.
+        """Append one line, and pass its finite numbers to the trackers.
 
         Args:
-            update: Counted from 0; several lines may have the same one.
-            values: Name -> number or string. ``"update"`` is taken.
+            update: Number of the update, from 0; several lines may have the same one.
+            values: Name -> number or string. The name ``"update"`` is reserved.
 
         Raises:
-            InvalidArgument: A name or a value of another kind, or a closed log; nothing is written.
+            InvalidArgument: A name or a value is of another type, or the log is closed; nothing is written.
         """
         if self._closed:
             raise InvalidArgument("this log is closed; log inside its with block")
@@ -108,9 +108,9 @@ class Metrics:
             return
         self._file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
         self._file.flush()
-        found = {name: value for name, value in record.items() if name != "update" and isinstance(value, (int, float))}
-        for tracker in self._trackers if found else []:
-            tracker.log(found, step=record["update"])
+        numeric = {name: value for name, value in record.items() if name != "update" and isinstance(value, (int, float))}
+        for tracker in self._trackers if numeric else []:
+            tracker.log(numeric, step=record["update"])
 
     def close(self) -> None:
         """Close the file and the trackers; safe to call twice."""
@@ -135,7 +135,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     A last line that was being written when the process was killed is left out; null becomes NaN.
 
     Raises:
-        DataError: Another line is broken; names file, line and fault.
+        DataError: Another line is broken; the message names file, line and fault.
     """
     path = Path(folder) / METRICS_FILE
     if not path.exists():
@@ -144,7 +144,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _records(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Every complete line, with what it says."""
+    """Return every complete line, with its record."""
     lines = path.read_bytes().split(b"\n")
     lines.pop()  # a complete line ends in a newline, so this is empty or half a line
     records = []
@@ -183,31 +183,31 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def tracker_names(report_to: str) -> list[str]:
     """Return the trackers that ``report_to`` asks for, each once, all of them installed; raises as ``Metrics`` does."""
-    asked = list(dict.fromkeys(name.strip() for name in report_to.split(",")))
-    if len(asked) > 1 and (alone := {"all", "none"} & set(asked)):
-        raise InvalidArgument(f"report_to={report_to!r}: {min(alone)!r} must stand alone; leave it or the other names out")
-    if asked == ["none"]:
+    requested = list(dict.fromkeys(name.strip() for name in report_to.split(",")))
+    if len(requested) > 1 and (exclusive := {"all", "none"} & set(requested)):
+        raise InvalidArgument(f"report_to={report_to!r}: {min(exclusive)!r} must stand alone; leave it or the other names out")
+    if requested == ["none"]:
         return []
     try:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
         from accelerate.utils import LoggerType
     except ImportError as fault:
         raise MissingExtra(f"report_to={report_to!r}", "accelerate", "pip install 'steptool-env[agents]'") from fault
-    installed = [str(one) for one in get_available_trackers()]
-    if asked == ["all"]:
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    if requested == ["all"]:
         return installed
-    shipped = {str(one) for one in LoggerType}
-    for name in asked:
+    builtin = {str(logger) for logger in LoggerType}
+    for name in requested:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise UnknownName("tracker", name, [*LOGGER_TYPE_TO_CLASS, "all", "none"])
-        if name in shipped and name not in installed:  # those that a user registered need nothing
+        if name in builtin and name not in installed:  # trackers that a user registered need no package
             package = f"steptool-env[{EXTRAS[name]}]" if name in EXTRAS else _PACKAGES.get(name, name)
             raise MissingExtra(f"report_to={name!r}", name, f"pip install '{package}'")
-    return asked
+    return requested
 
 
-def _started(name: str, folder: Path, resume_at: int | None, settings: dict[str, Any]) -> Any:
-    """Return one of ``accelerate``'s trackers, started and told the settings."""
+def _start_tracker(name: str, folder: Path, resume_at: int | None, settings: dict[str, Any]) -> Any:
+    """Return a started tracker of ``accelerate`` that has logged the settings."""
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -223,19 +223,19 @@ def _started(name: str, folder: Path, resume_at: int | None, settings: dict[str,
         tracker = kind(project, **options.get(name, {}))
     tracker.start()
     if settings and name == "tensorboard":
-        _tell_tensorboard(tracker.tracker, settings, resume_at)
+        _log_hparams(tracker.tracker, settings, resume_at)
     elif settings:
         tracker.store_init_configuration(settings)
     return tracker
 
 
-def _tell_tensorboard(writer: Any, settings: dict[str, Any], resume_at: int | None) -> None:
+def _log_hparams(writer: Any, settings: dict[str, Any], resume_at: int | None) -> None:
     """Write the settings into the run's own events.
 
-    ``accelerate`` would make two folders named after the time for them, in which TensorBoard sees further runs.
+    ``accelerate`` would write them to two further folders with a timestamp as name, which TensorBoard shows as further runs.
     """
     from torch.utils.tensorboard.summary import hparams
 
-    if resume_at is None:  # what is there once stays: purging drops updates only
+    if resume_at is None:  # purging drops only updates, so the settings are still there after resuming
         for summary in hparams(settings, {}):
             writer.file_writer.add_summary(summary)

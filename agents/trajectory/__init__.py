@@ -1,4 +1,4 @@
-"""What a rollout leaves behind: generations, steps and trajectories, new rewards for them, and their files."""
+"""The results of rollouts: generations, steps and trajectories, relabeling of their rewards, and their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trajectories as conversations with native tool calls (the form of OpenAI and TRL), to and from JSON Lines."""
+"""Trajectories as conversations with native tool calls (the format of OpenAI and TRL), to and from JSON Lines."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ __all__ = ["read_conversations", "to_conversation", "write_conversations"]
 
 
 def to_conversation(trajectory: Trajectory, tools: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return an episode as ``{"messages": […], "tools": […]}`` with native tool calls, as TRL's trainers and OpenAI take it.
+    """Return an episode as ``{"messages": […], "tools": […]}`` with native tool calls, as TRL's trainers and OpenAI accept it.
 
-    Beside them ``id``, ``reward`` (one per action) and ``success``, which trainers ignore.
+    The further keys ``id``, ``reward`` (one per action) and ``success`` are ignored by trainers.
 
     Args:
         trajectory: The episode.
         tools: The function schemas that were on offer; a trajectory keeps their names only.
     """
-    said = [Message("user", trajectory.task.instruction)]
+    messages = [Message("user", trajectory.task.instruction)]
     for step in trajectory.steps:
         action = step.transition.action
-        said.append(Message("assistant", action.as_json() if isinstance(action, ToolCall) else step.generation.text))
-        said.append(Message("tool", step.transition.result.content))
-    record = {"messages": as_tool_calls(said), "tools": [dict(one) for one in tools], "id": trajectory.task.id}
+        messages.append(Message("assistant", action.as_json() if isinstance(action, ToolCall) else step.generation.text))
+        messages.append(Message("tool", step.transition.result.content))
+    record = {"messages": as_tool_calls(messages), "tools": [dict(schema) for schema in tools], "id": trajectory.task.id}
     return record | {"reward": [step.reward for step in trajectory.steps], "success": trajectory.success}
 
 
 def write_conversations(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], tools: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write one conversation a line, see ``to_conversation``; the file is replaced as a whole."""
-    lines = [json.dumps(to_conversation(one, tools), ensure_ascii=False) + "\n" for one in trajectories]
+    """Write one conversation per line, see ``to_conversation``; an existing file is replaced."""
+    lines = [json.dumps(to_conversation(trajectory, tools), ensure_ascii=False) + "\n" for trajectory in trajectories]
     write_text(path, "".join(lines))
 
 
 def read_conversations(path: str | os.PathLike[str]) -> list[Trajectory]:
-    """Read conversations, one a line, as trajectories: every native tool call of an assistant is a step.
+    """Read conversations, one per line, as trajectories: every native tool call of the assistant is a step.
 
-    An assistant's message without a call is a ``finish`` with its text as the answer. Rewards are read where they are
-    given, and are missing otherwise: the steps are then masked, for ``relabel`` to fill.
+    An assistant message without a call is a ``finish`` with its text as the answer. If a conversation has no rewards, all its
+    steps are masked with reward 0; ``relabel`` can fill them in.
 
     Raises:
-        DataError: A line is broken; names file and line.
+        DataError: A line is broken; the message names file, line and fault.
     """
     trajectories = []
     for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
@@ -64,31 +64,31 @@ def read_conversations(path: str | os.PathLike[str]) -> list[Trajectory]:
 
 def _trajectory(record: Mapping[str, Any], number: int) -> Trajectory:
     messages = record["messages"]
-    first = next((one["content"] for one in messages if one["role"] == "user"), None)
-    if first is None:
+    instruction = next((message["content"] for message in messages if message["role"] == "user"), None)
+    if instruction is None:
         raise ValueError("no user says anything")
     actions: list[tuple[str, Action]] = []
     contents: list[str] = []
-    waiting: dict[str, int] = {}  # id of a call without a result -> its place
+    pending: dict[str, int] = {}  # id of a call without a result -> index of its action
     for message in messages:
         if message["role"] == "tool":
             key = message.get("tool_call_id")
-            place = waiting.pop(key if key in waiting else next(iter(waiting), ""), None)
-            if place is None:
+            position = pending.pop(key if key in pending else next(iter(pending), ""), None)
+            if position is None:
                 raise ValueError("a tool's result comes before any call")
-            contents[place] = str(message.get("content") or "")
+            contents[position] = str(message.get("content") or "")
         if message["role"] != "assistant":
             continue
         calls, text = message.get("tool_calls") or [], str(message.get("content") or "")
         for call in calls:
-            waiting[str(call.get("id", f"#{len(actions)}"))] = len(actions)
+            pending[str(call.get("id", f"#{len(actions)}"))] = len(actions)
             actions.append((json.dumps(call.get("function", {}), ensure_ascii=False), read_tool_call({"tool_calls": [call]})))
             contents.append("")
         if not calls:
             actions.append((text, ToolCall("finish", {"answer": text})))
             contents.append("")
-    names = [str(one["function"]["name"]) for one in record.get("tools") or ()]
-    task = Task(str(record.get("id", f"conversation-{number}")), str(first), tuple(names), len(actions))
+    names = [str(schema["function"]["name"]) for schema in record.get("tools") or ()]
+    task = Task(str(record.get("id", f"conversation-{number}")), str(instruction), tuple(names), len(actions))
     rewards = record.get("reward")
     if rewards is not None and len(rewards) != len(actions):
         raise ValueError(f"{len(actions)} actions, but {len(rewards)} rewards")

@@ -1,4 +1,4 @@
-"""Files of trajectories: JSON Lines, one trajectory a line; readable, appendable, and free of code (no pickle)."""
+"""Files of trajectories: JSON Lines, one trajectory per line; readable, appendable, and without code (no pickle)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]
     """Write one line per trajectory.
 
     ``task.data`` is private to the suite and not stored; everything else is. Everything is encoded before the file is
-    touched, and a new file replaces the old one in one move. When appending, the half line that a killed process left
-    behind is dropped first.
+    touched, and a new file replaces the old one atomically. When appending, a half-written last line of a killed process is
+    dropped first.
 
     Args:
         path: The file; its folder must exist.
         trajectories: What to write.
-        append: Add to what is there, instead of replacing it.
+        append: Append to the file instead of replacing it.
 
     Raises:
         InvalidArgument: A trajectory holds a value that JSON cannot hold (NaN, an object …); nothing is written.
@@ -49,16 +49,16 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:
     """Read what ``write_jsonl`` wrote; ``task.data`` is None.
 
     Raises:
-        DataError: A line is broken; names file, line and fault. Nothing is returned then.
+        DataError: A line is broken; the message names file, line and fault.
         FileNotFoundError: There is no such file.
     """
-    lines = Path(path).read_bytes().split(b"\n")  # not splitlines(): U+2028 and its like may stand inside a string
+    lines = Path(path).read_bytes().split(b"\n")  # not splitlines(): a string may contain U+2028 and the like
     if not lines[-1]:
         lines.pop()
     trajectories = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+            record = json.loads(line.decode("utf-8"), parse_constant=_reject, parse_float=_finite)
             trajectories.append(_trajectory(record))
         except RecursionError:
             raise DataError(path, number, "the values are nested too deeply") from None
@@ -88,14 +88,14 @@ def _encode(trajectory: Trajectory, index: int) -> bytes:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         try:
             return line.encode("utf-8") + b"\n"
-        except UnicodeEncodeError:  # a lone surrogate, as a model may write it as "\ud800": JSON's own escape can hold it
+        except UnicodeEncodeError:  # a lone surrogate, such as a model's "\ud800", can only be written as a JSON escape
             return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as fault:
         raise InvalidArgument(f"trajectory {index} (task {task.id!r}) cannot be written as JSON: {fault}") from fault
 
 
 def _check_keys(value: Any) -> None:
-    """json.dumps would turn the key 1 into "1" and a tuple into a list without a word; what is read must equal what was written."""
+    """Refuse what json.dumps would silently change, such as the key 1 or a tuple: reading must return what was written."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             if not isinstance(key, str):
@@ -128,7 +128,7 @@ def _step_record(step: Step) -> dict[str, Any]:
         "parts": {name: float(value) for name, value in step.parts.items()},
         "masked": bool(step.masked),
     }
-    if transition.action != generation.action:  # nearly always the same: stored once
+    if transition.action != generation.action:  # usually equal, then stored only once
         record["executed"] = _action_record(transition.action)
     return record
 
@@ -154,54 +154,54 @@ def _end_last_line(file: BinaryIO) -> None:
         json.loads(last)
     except ValueError:
         file.truncate(size - len(last))
-    else:  # complete, only the newline is missing, as many editors leave it
+    else:  # complete except for the newline, which some editors omit
         file.write(b"\n")
 
 
-# ---------------------------------------------------------------- reading: every field is checked, for the sake of the message
-def _refuse(constant: str) -> float:
+# ---------------------------------------------------------------- reading: every field is checked, for clear error messages
+def _reject(constant: str) -> float:
     raise ValueError(f"{constant} is not allowed; every number must be finite")
 
 
 def _finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _refuse(text)
+    return value if math.isfinite(value) else _reject(text)
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type[T]) -> T:
     if key not in record:
         raise ValueError(f"the field {key!r} is missing")
-    return _is(record[key], kind, f"the field {key!r}")
+    return _check_type(record[key], kind, f"the field {key!r}")
 
 
-def _is(value: Any, kind: type[T], what: str) -> T:
+def _check_type(value: Any, kind: type[T], label: str) -> T:
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind:  # exact: True is no int
-        raise ValueError(f"{what} must be of type {kind.__name__}, got {value!r:.80}")
+    if type(value) is not kind:  # exact: True is not an int
+        raise ValueError(f"{label} must be of type {kind.__name__}, got {value!r:.80}")
     return value
 
 
-def _all(record: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
-    return tuple(_is(value, kind, f"every entry of {key!r}") for value in _get(record, key, list))
+def _get_list(record: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
+    return tuple(_check_type(value, kind, f"every entry of {key!r}") for value in _get(record, key, list))
 
 
-def _only(record: Mapping[str, Any], what: str, *known: str) -> None:
+def _check_fields(record: Mapping[str, Any], label: str, *known: str) -> None:
     if unknown := sorted(set(record) - set(known)):
-        raise ValueError(f"{what} has the unknown field {unknown[0]!r}; known: {', '.join(known)}")
+        raise ValueError(f"{label} has the unknown field {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def _trajectory(value: Any) -> Trajectory:
-    record = _is(value, dict, "a line")
-    _only(record, "a trajectory", "task", "steps")
+    record = _check_type(value, dict, "a line")
+    _check_fields(record, "a trajectory", "task", "steps")
     raw = _get(record, "task", dict)
-    _only(raw, "a task", "id", "instruction", "tools", "max_steps", "tags")
+    _check_fields(raw, "a task", "id", "instruction", "tools", "max_steps", "tags")
     tags = _get(raw, "tags", dict)
     for key, tag in tags.items():
         if type(tag) not in (str, int):
             raise ValueError(f"the tag {key!r} must be a string or an integer, got {tag!r:.80}")
-    task = Task(_get(raw, "id", str), _get(raw, "instruction", str), _all(raw, "tools", str), _get(raw, "max_steps", int), None, tags)
-    steps = tuple(_step(entry, task) for entry in _all(record, "steps", dict))
+    task = Task(_get(raw, "id", str), _get(raw, "instruction", str), _get_list(raw, "tools", str), _get(raw, "max_steps", int), None, tags)
+    steps = tuple(_step(entry, task) for entry in _get_list(record, "steps", dict))
     return Trajectory(steps)
 
 
@@ -212,19 +212,19 @@ STEP_FIELDS = (
 
 
 def _step(record: Mapping[str, Any], task: Task) -> Step:
-    _only(record, "a step", *STEP_FIELDS)
+    _check_fields(record, "a step", *STEP_FIELDS)
     action = _action(_get(record, "action", dict))
-    ids, tokens, logprobs = _all(record, "prompt_ids", int), _all(record, "token_ids", int), _all(record, "logprobs", float)
+    ids, tokens, logprobs = _get_list(record, "prompt_ids", int), _get_list(record, "token_ids", int), _get_list(record, "logprobs", float)
     generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float))
     raw = _get(record, "result", dict)
-    _only(raw, "a result", "content", "error")
+    _check_fields(raw, "a result", "content", "error")
     result = ToolResult(_get(raw, "content", str), _get(raw, "error", str))
     if result.error not in ERRORS:
         raise ValueError(f"unknown kind of error {result.error!r}; known: {', '.join(ERRORS[1:])}, or empty")
     outcome = None
     if record.get("outcome", 0) is not None:
         raw = _get(record, "outcome", dict)
-        _only(raw, "an outcome", "solved", "reason")
+        _check_fields(raw, "an outcome", "solved", "reason")
         outcome = Outcome(_get(raw, "solved", float), _get(raw, "reason", str))
     transition = Transition(
         task,
@@ -237,16 +237,16 @@ def _step(record: Mapping[str, Any], task: Task) -> Step:
         _get(record, "progress", float),
         _get(record, "progress_before", float),
     )
-    parts = {name: _is(value, float, f"the reward part {name!r}") for name, value in _get(record, "parts", dict).items()}
+    parts = {name: _check_type(value, float, f"the reward part {name!r}") for name, value in _get(record, "parts", dict).items()}
     return Step(generation, transition, parts, _get(record, "masked", bool))
 
 
 def _action(record: Mapping[str, Any]) -> Action:
     if "malformed" in record:
-        _only(record, "a malformed action", "malformed", "reason")
+        _check_fields(record, "a malformed action", "malformed", "reason")
         return Malformed(_get(record, "malformed", str), _get(record, "reason", str))
     if "unanswered" in record:
-        _only(record, "an action that nobody gave", "unanswered", "reason")
+        _check_fields(record, "an action that nobody gave", "unanswered", "reason")
         return Unanswered(_get(record, "unanswered", str), _get(record, "reason", str))
-    _only(record, "an action", "name", "arguments")
+    _check_fields(record, "an action", "name", "arguments")
     return ToolCall(_get(record, "name", str), _get(record, "arguments", dict))

@@ -1,4 +1,4 @@
-"""Transcripts as messages with native tool calls, in the form of OpenAI, and such a message as an action."""
+"""Conversion between transcripts and chat messages with native tool calls (OpenAI format)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ __all__ = ["as_tool_calls", "earlier_call", "read_tool_call"]
 
 
 def as_tool_calls(messages: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return a transcript in the OpenAI form: calls as ``tool_calls``, results as ``tool`` messages that name their call."""
+    """Return a transcript in the OpenAI format.
+
+    Args:
+        messages: Pairs of role and content.
+
+    Returns:
+        Messages with calls as ``tool_calls`` and results as ``tool`` messages with the id of their call.
+    """
     chat: list[dict[str, Any]] = []
-    last = ""
+    call_id = ""
     for number, (role, content) in enumerate(messages):
         call = earlier_call(Message(role, content)) if role == "assistant" else None
         if call is not None:
-            last = f"call_{number}"
+            call_id = f"call_{number}"
             function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
-            chat.append({"role": "assistant", "content": None, "tool_calls": [{"id": last, "type": "function", "function": function}]})
-        elif role == "tool" and last:
-            chat.append({"role": "tool", "tool_call_id": last, "content": content})
-            last = ""
+            chat.append({"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function", "function": function}]})
+        elif role == "tool" and call_id:
+            chat.append({"role": "tool", "tool_call_id": call_id, "content": content})
+            call_id = ""
         else:
-            if last:  # what follows a call must be its result: the user spoke instead
-                chat.append({"role": "tool", "tool_call_id": last, "content": ""})
-                last = ""
+            if call_id:  # a call must be followed by its result, but here comes a user message
+                chat.append({"role": "tool", "tool_call_id": call_id, "content": ""})
+                call_id = ""
             chat.append({"role": "user" if role == "tool" else role, "content": content})
     return chat
 
 
 def read_tool_call(message: Mapping[str, Any]) -> Action:
-    """Return the first native tool call of an assistant's message."""
+    """Return the first native tool call of an assistant message, or ``Malformed`` if there is none or it is broken."""
     calls = message.get("tool_calls") or []
     if not calls:
         return Malformed(str(message.get("content") or ""), "no tool was called")
@@ -50,7 +57,7 @@ def read_tool_call(message: Mapping[str, Any]) -> Action:
 
 
 def earlier_call(message: Message) -> ToolCall | None:
-    """Return an earlier action, which the transcript holds as JSON; None for malformed text."""
+    """Return the call that a transcript stores as JSON; None if the content is not a call."""
     try:
         record = json.loads(message.content)
         return ToolCall(record["name"], record["arguments"]) if isinstance(record["arguments"], dict) else None

@@ -1,4 +1,4 @@
-"""New rewards for finished episodes, without an environment and without a rollout."""
+"""New rewards for finished episodes, without an environment or a rollout."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ __all__ = ["in_hindsight", "relabel", "relabel_all"]
 
 
 def relabel(trajectory: Trajectory, shaper: RewardShaper) -> Trajectory:
-    """Return the same episode with the rewards of another shaper; needs no environment and no rollout.
+    """Return the same episode with the rewards of another shaper; no environment or rollout is needed.
 
-    A shaper that knows all at the step is asked as the environment would have asked it; one that knows more in hindsight
-    sees the whole episode. Steps at which a tool was unavailable, and steps whose reward the shaper says is missing, are
-    masked: they get the same part names with the value 0.0. Whatever masked the other steps before, such as a judge that
-    could not be reached, masks them no longer. A trajectory from a file lacks ``task.data``, so that a shaper that reads
-    it needs the trajectory from memory.
+    An online shaper is called step by step, as the environment calls it; a hindsight shaper gets the whole episode. Steps at
+    which a tool was unavailable, and steps for which the shaper gives no reward, are masked: they get the same part names with
+    the value 0.0. All other steps are unmasked, even if they were masked before, for example because a judge could not be
+    reached. Trajectories from files lack ``task.data``; a shaper that reads it needs the trajectory from memory.
 
     Raises:
-        InvalidArgument: The shaper returned something else than a mapping of names to finite numbers.
+        InvalidArgument: The shaper returned something other than a mapping from names to finite numbers.
     """
     return relabel_all([trajectory], shaper)[0]
 
 
 def relabel_all(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
-    """Relabel many trajectories: what a judge or a simulation has to be asked, it is asked for all of them together."""
+    """Relabel many trajectories; a judge or a simulation gets the requests for all of them in one batch."""
     episodes = [[step.transition for step in trajectory.steps] for trajectory in trajectories]
-    done = []
+    relabeled = []
     for trajectory, transitions, labels in zip(trajectories, episodes, label(shaper, episodes), strict=True):
-        known = next((parts for parts in labels if parts is not None), None)
-        names = list(shaper(Past(transitions)) if known is None else known)
+        example = next((parts for parts in labels if parts is not None), None)
+        names = list(shaper(Past(transitions)) if example is None else example)
         steps = []
         for step, parts in zip(trajectory.steps, labels, strict=True):
             masked = step.transition.result.error == "unavailable" or parts is None
             steps.append(replace(step, parts=dict.fromkeys(names, 0.0) if parts is None or masked else parts, masked=masked))
-        done.append(replace(trajectory, steps=tuple(steps)))
-    return done
+        relabeled.append(replace(trajectory, steps=tuple(steps)))
+    return relabeled
 
 
 def in_hindsight(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> list[Trajectory]:
-    """Relabel trajectories if the shaper that paid for their steps knows more now; otherwise return them as they are."""
+    """Relabel trajectories if their shaper uses hindsight; otherwise return them unchanged."""
     return relabel_all(trajectories, shaper) if knows_later(shaper) else list(trajectories)

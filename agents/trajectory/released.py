@@ -1,7 +1,7 @@
 """The files that the paper released, as trajectories.
 
-What they lack, nobody can restore: the tokens as they were sampled and their probabilities. The pieces of a row are tokenized here,
-once and without any token of the tokenizer's own between them.
+The files lack the sampled tokens and their probabilities, and these cannot be restored. The texts of a row are tokenized here, once
+and without special tokens between them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Encode = Callable[[str], Sequence[int]]
 def read_step_csv(path: str | Path, encode: Encode | None = None) -> list[Trajectory]:
     """Read a released file of step-grained rewards: tab-separated, each cell a Python list as text (prompt, response, reward).
 
-    The rewards come as the part ``released``; the last one, which is that of the answer, is the verdict as well. Responses
-    are read in the ReAct form; the release's ``Finish`` becomes ``finish``.
+    The rewards become the part ``released``; the last one, that of the answer, is also the verdict. Responses are parsed in
+    the ReAct format; the release's ``Finish`` becomes ``finish``.
 
     Args:
         path: The file.
-        encode: From text to token ids without special tokens; without it the trajectories have no tokens.
+        encode: From text to token ids without special tokens; None: the trajectories have no tokens.
 
     Raises:
-        DataError: A row is broken; names file, line and fault.
+        DataError: A row is broken; the message names file, line and fault.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8"), newline=""), delimiter="\t"))
@@ -46,17 +46,17 @@ def read_step_csv(path: str | Path, encode: Encode | None = None) -> list[Trajec
     trajectories = []
     for number, row in enumerate(rows):
         try:
-            prompts, responses, rewards = (_list(row, key) for key in ("prompt", "response", "reward"))
+            prompts, responses, rewards = (_parse_list(row, key) for key in ("prompt", "response", "reward"))
             if not len(prompts) == len(responses) == len(rewards) > 0:
                 raise ValueError(f"{len(prompts)} prompts, {len(responses)} responses and {len(rewards)} rewards; they must be as many")
-            trajectories.append(_from_pieces(f"{Path(path).stem}-{number}", prompts, responses, [float(one) for one in rewards], encode))
+            trajectories.append(_from_pieces(f"{Path(path).stem}-{number}", prompts, responses, [float(reward) for reward in rewards], encode))
         except (InvalidArgument, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as fault:
             raise DataError(path, number + 2, f"row {number}: {type(fault).__name__}: {fault}") from fault
     return trajectories
 
 
-def _list(row: dict[str, Any], key: str) -> list[Any]:
-    value = ast.literal_eval(row[key])  # reads literals only, runs nothing
+def _parse_list(row: dict[str, Any], key: str) -> list[Any]:
+    value = ast.literal_eval(row[key])  # parses only literals and runs no code
     if not isinstance(value, list):
         raise ValueError(f"{key!r} must be a list, got {value!r:.80}")
     return value
@@ -89,12 +89,12 @@ def _finish(arguments: Any) -> ToolCall:
 
 
 def read_annotations(path: str | Path) -> list[Trajectory]:
-    """Read a released file of annotated trajectories, with the rewards that the annotations make (``rewards/paper.py``).
+    """Read a released file of annotated trajectories, with the rewards computed from the annotations (``rewards/paper.py``).
 
     The parts are those of the shaper ``paper-judge``: ``success`` and ``contribution`` of a call, ``solved`` of the answer.
 
     Raises:
-        DataError: The file or an entry is broken.
+        DataError: The file or an entry is broken; the message names file, line or entry, and fault.
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -111,8 +111,8 @@ def read_annotations(path: str | Path) -> list[Trajectory]:
 
 def _annotated(query_id: str, entry: dict[str, Any]) -> Trajectory:
     judgments = [
-        Judgment(tuple(one["succeed_tool_calling"]), tuple(one["contributions"]), str(entry["is_solved"][key]).rpartition(".")[2])
-        for key, one in sorted(entry["process_reward"].items())
+        Judgment(tuple(annotation["succeed_tool_calling"]), tuple(annotation["contributions"]), str(entry["is_solved"][key]).rpartition(".")[2])
+        for key, annotation in sorted(entry["process_reward"].items())
     ]
     rewards, solved = aggregate(judgments)
     calls = [_call(text) for text in entry["answer_steps"]]

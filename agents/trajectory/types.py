@@ -1,7 +1,7 @@
-"""``Generation``, ``Step`` and ``Trajectory``: one action as it was sampled, what it led to, and a whole episode.
+"""``Generation``, ``Step`` and ``Trajectory``: a sampled action, a step with its result, and a whole episode.
 
-Tokens in, tokens out: a trajectory holds the very token ids and log-probabilities that sampling produced, so that
-training never renders and tokenizes a text again. Every token is stored once; ``prompt_ids`` of step 0, ``token_ids`` of
+A trajectory holds the exact token ids and log-probabilities of the sampling, so that training never renders or tokenizes a
+text again. Every token is stored once; ``prompt_ids`` of step 0, ``token_ids`` of
 step 0, ``prompt_ids`` of step 1, … joined in this order are the sequence that the model saw.
 """
 
@@ -24,19 +24,19 @@ __all__ = ["Generation", "Step", "Trajectory"]
 class Generation:
     """One action as a policy produced it.
 
-    Policies that are no language models leave the three tuples empty.
+    Policies that are not language models leave the three tuples empty.
 
     Raises:
-        InvalidArgument: The numbers of ids and of log-probabilities differ, or one of these or the value is not finite.
+        InvalidArgument: The numbers of ids and of log-probabilities differ, or a log-probability or the value is not finite.
     """
 
     text: str
-    """What the policy said, verbatim."""
+    """The policy's output, verbatim."""
     action: Action
     """``text`` as parsed."""
     prompt_ids: tuple[int, ...] = ()
-    """Context tokens that came in just before this action: the whole prompt at the first step, later only the tokens of
-    the observation since the previous action."""
+    """Context tokens added just before this action: the whole prompt at the first step, later only the observation since the
+    previous action."""
     token_ids: tuple[int, ...] = ()
     """(L,) the sampled tokens."""
     logprobs: tuple[float, ...] = ()
@@ -53,14 +53,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an episode: what was generated, what it led to, and what that was worth."""
+    """One step of an episode: the generation, the transition, and its reward."""
 
     generation: Generation
     transition: Transition
     parts: Mapping[str, float]
     """The named parts of the reward; all finite."""
     masked: bool = False
-    """True if the infrastructure failed, a tool's or a judge's: nothing is to be learned from this step."""
+    """True if the infrastructure of a tool or a judge failed: training must ignore this step."""
 
     def __post_init__(self) -> None:
         for name, value in self.parts.items():
@@ -113,5 +113,5 @@ class Trajectory:
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """(T,) True at the steps that nothing is to be learned from."""
+        """(T,) True at the steps that training must ignore."""
         return np.array([step.masked for step in self.steps], dtype=np.bool_)

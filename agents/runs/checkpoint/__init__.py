@@ -1,4 +1,4 @@
-"""Checkpoints of a run: their files, and what goes into them, as tensors and JSON."""
+"""Checkpoints of a run: their files, and their content as tensors and JSON."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
         state.json             everything else
         manifest.json          written last: format, update, size and SHA-256 of both files, tied tensors, its own checksum
 
-A checkpoint is written into a hidden folder beside it, flushed to the disk, and renamed: it is there as a whole or not at
-all. Reading verifies every byte before anything is handed out.
+A checkpoint is written to a hidden folder, flushed to the disk, and renamed: it exists as a whole or not at all. Reading verifies
+every byte before it returns anything.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 # ---------------------------------------------------------------- runs
 def claim_run(out: Path, resume: bool) -> None:
-    """Make sure that ``out`` may be written to; makes the folder of a new run.
+    """Check that ``out`` may be written to; create the folder of a new run.
 
     A folder holds a run if it has a ``config.json``, a ``metrics.jsonl`` or a ``checkpoints`` folder.
 
     Raises:
         CheckpointError: ``out`` holds a run and ``resume`` is False, it holds none (no ``config.json``) and ``resume`` is
-            True, or it is no folder. Nothing is changed then.
+            True, or it is not a folder. Nothing is changed in these cases.
     """
     if out.exists() and not out.is_dir():
         raise CheckpointError(f"{out} is not a folder; use another name")
@@ -60,9 +60,9 @@ def claim_run(out: Path, resume: bool) -> None:
 def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], state: Mapping[str, JSON], keep: int = 2) -> Path:
     """Write the checkpoint of an update, then remove all but the newest ones.
 
-    Tensors that are the same memory under two names (tied weights) are stored once and come back tied. A checkpoint of
-    the same update is replaced; a kill between the two renames that this takes leaves the one before it as the newest.
-    One process writes; with several, let the first one do it.
+    Tensors that share their memory (tied weights) are stored once and are tied again after loading. A checkpoint of the
+    same update is replaced; a kill between the two renames that this takes leaves the previous checkpoint as the newest.
+    Only one process may write.
 
     Args:
         run: The run's folder.
@@ -76,9 +76,9 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
 
     Raises:
         InvalidArgument: ``update``, ``keep``, a tensor or a value of ``state`` is not of the kind above; nothing is written.
-        CheckpointError: A later checkpoint exists, or something that is no checkpoint of
-            ours is in the way; nothing is overwritten.
-        OSError: The disk is full or not writable; what was there before is still there.
+        CheckpointError: A later checkpoint exists, or the path holds something that is not a checkpoint of this package; nothing is
+            overwritten.
+        OSError: The disk is full or not writable; earlier checkpoints are unchanged.
     """
     if type(update) is not int or update < 0:
         raise InvalidArgument(f"update must be an integer, 0 or more, got {update!r}")
@@ -87,10 +87,10 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
     check_json(state, "state")
     folder = _folder(run, update)
     root = folder.parent
-    if later := [other for other in list_checkpoints(run) if other > update]:
+    if later := [number for number in list_checkpoints(run) if number > update]:
         raise CheckpointError(f"cannot save update {update}: {root} holds the later update {later[-1]}; resume from it, or use another folder")
     if folder.exists():
-        _manifest(folder, update)  # raises if it is not ours to replace
+        _manifest(folder, update)  # raises if it is not a checkpoint of this package
     unique, aliases = _untie(tensors)
 
     root.mkdir(parents=True, exist_ok=True)
@@ -131,32 +131,32 @@ def load_checkpoint(run: Path, update: int | None = None) -> tuple[int, dict[str
 
     Args:
         run: The run's folder.
-        update: Which one; None for the newest complete one. What a killed process was writing does not count.
+        update: Which one; None for the newest complete one. Half-written ones of a killed process do not count.
 
     Returns:
         The update, the tensors (on the CPU; tied ones are one object) and the state.
 
     Raises:
         CheckpointError: There is none, or it is corrupt, foreign, or of another format version. A corrupt newest
-            checkpoint is not silently passed over; the message names the earlier ones.
+            checkpoint is not silently skipped; the message names the earlier ones.
     """
-    known = list_checkpoints(run)
+    complete = list_checkpoints(run)
     if update is None:
-        if not known:
+        if not complete:
             raise CheckpointError(f"{run} has no complete checkpoint")
-        update = known[-1]
+        update = complete[-1]
     folder = _folder(run, update)
     if not folder.is_dir():
-        raise CheckpointError(f"{run} has no checkpoint of update {update}; complete ones: {', '.join(map(str, known)) or 'none'}")
+        raise CheckpointError(f"{run} has no checkpoint of update {update}; complete ones: {', '.join(map(str, complete)) or 'none'}")
     try:
         manifest = _manifest(folder, update)
         for name, expected in manifest["files"].items():
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder} is incomplete: {name} is missing")
-            found = _fingerprint(folder / name)
-            if found["size"] != expected["size"]:
-                raise CheckpointError(f"{folder / name} is corrupt: it has {found['size']} bytes instead of {expected['size']}")
-            if found["sha256"] != expected["sha256"]:
+            actual = _fingerprint(folder / name)
+            if actual["size"] != expected["size"]:
+                raise CheckpointError(f"{folder / name} is corrupt: it has {actual['size']} bytes instead of {expected['size']}")
+            if actual["sha256"] != expected["sha256"]:
                 raise CheckpointError(f"{folder / name} is corrupt: its SHA-256 is not the one in {MANIFEST}")
         try:
             tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)
@@ -165,14 +165,14 @@ def load_checkpoint(run: Path, update: int | None = None) -> tuple[int, dict[str
         except (safetensors.SafetensorError, ValueError, LookupError, AttributeError) as fault:
             raise CheckpointError(f"{folder} cannot be read: {fault}") from fault
     except CheckpointError as fault:
-        others = [other for other in known if other != update]
+        others = [number for number in complete if number != update]
         hint = f". Other checkpoints of this run: update {', '.join(map(str, others))}" if others else ""
         raise CheckpointError(f"{fault}{hint}") from fault
     return update, tensors, state
 
 
 def list_checkpoints(run: Path) -> list[int]:
-    """Return the updates that have a complete checkpoint, oldest first. Contents are verified by loading only."""
+    """Return the updates that have a complete checkpoint, oldest first. Only loading verifies their contents."""
     root = run / "checkpoints"
     names = [path.parent.name for path in root.glob(f"update-*/{MANIFEST}")] if root.is_dir() else []
     return sorted(int(name[7:]) for name in names if re.fullmatch(r"update-([0-9]{8}|[1-9][0-9]{8,})", name))
@@ -240,7 +240,7 @@ def _hide(folder: Path) -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint: first from sight, then from the disk, so that a kill leaves no half of one behind."""
+    """Remove a checkpoint: hide it, then delete it, so that a kill leaves no half-deleted checkpoint visible."""
     shutil.rmtree(_hide(folder))
 
 

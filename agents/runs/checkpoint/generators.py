@@ -1,4 +1,4 @@
-"""The state of random generators as tensors and JSON: torch's global ones, and those that a run draws from."""
+"""The state of random generators as tensors and JSON: torch's global ones, and those of the run."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def rng_state(sources: Mapping[str, RandomSource] | None = None) -> tuple[dict[s
 
 
 def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, JSON], sources: Mapping[str, RandomSource] | None = None) -> None:
-    """Put back what ``rng_state`` returned, so that every generator goes on drawing where it was.
+    """Restore what ``rng_state`` returned, so that every generator continues its sequence.
 
-    States of CUDA devices that this machine does not have are passed over.
+    States of CUDA devices that this machine does not have are skipped.
 
     Args:
         tensors: From ``rng_state``.
@@ -56,7 +56,7 @@ def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, JSON], sour
         sources: The generators to set, under the names they were saved with.
 
     Raises:
-        CheckpointError: A state is missing or does not fit its generator.
+        CheckpointError: A state is missing or does not match its generator.
     """
     sources = sources or {}
     if set(sources) != set(state) or "torch.cpu" not in tensors:

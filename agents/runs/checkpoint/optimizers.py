@@ -1,4 +1,4 @@
-"""The state of an optimizer, taken apart into tensors and JSON, and put back."""
+"""The state of an optimizer, split into tensors and JSON, and restored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["flatten_optimizer", "restore_optimizer"]
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """Take an optimizer's state apart.
+    """Split an optimizer's state into tensors and JSON.
 
     Returns:
         Tensors, ``"<index of the parameter>.<name>"`` (moments, step counts) and ``"group.<index>.<name>"``; and JSON with
@@ -51,10 +51,10 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], state: Mapping[str, JSON]) -> None:
-    """Put back what ``flatten_optimizer`` took apart; tensors move to the device of their parameter, and are cut up as it is.
+    """Restore what ``flatten_optimizer`` returned; tensors get the device and the sharding of their parameter.
 
     Raises:
-        CheckpointError: The optimizer is of another kind or has parameters of other shapes; it is left as it was.
+        CheckpointError: The optimizer is of another type or its parameters have other shapes; it is not changed.
     """
     kind, shapes = type(optimizer).__name__, [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
     if state.get("kind") != kind:
@@ -62,9 +62,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     if state.get("shapes") != shapes:
         raise CheckpointError("the shapes of the optimizer's parameters differ from those in the checkpoint; is it the same model?")
     groups = []
-    for saved, own in zip(state["groups"], optimizer.state_dict()["param_groups"], strict=True):
-        # JSON knows no tuples: Adam's betas come back as what this optimizer has.
-        groups.append({name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in saved.items()})
+    for saved, current in zip(state["groups"], optimizer.state_dict()["param_groups"], strict=True):
+        # JSON has no tuples: a value like Adam's betas becomes a tuple again where this optimizer has one.
+        groups.append({name: tuple(value) if isinstance(current.get(name), tuple) else value for name, value in saved.items()})
     entries: dict[int, dict[str, Any]] = {int(index): dict(rest) for index, rest in state["state"].items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():

@@ -86,13 +86,13 @@ def test_what_the_critics_see() -> None:
     for budget in (1, 1000):
         turns = encode(passes(lm, Config.of(token_budget=budget)), made, weights)
         assert turns.reward.tolist() == [0.5, 1.0, 2.0]
-        assert turns.goes_on.tolist() == [1, 0, 0]
+        assert turns.not_done.tolist() == [1, 0, 0]
         assert turns.counts.tolist() == [1, 1, 0]
         with torch.no_grad():
             hidden = lm.hidden(torch.tensor([[10, 11, 12, 13, 14, 15]]))[0]
         torch.testing.assert_close(turns.state[:2], hidden[[1, 4]], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(turns.action[:2], hidden[[3, 5]], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(turns.following[0], turns.state[1])
+        torch.testing.assert_close(turns.next_state[0], turns.state[1])
         torch.testing.assert_close(turns.task[0], hidden[:2].mean(0), atol=1e-5, rtol=1e-4)
 
 
@@ -105,10 +105,10 @@ def test_the_critics_learn_what_a_call_is_worth() -> None:
         state=torch.stack([row[0] for row in rows]),
         action=torch.stack([row[1] for row in rows]),
         task=torch.zeros(len(rows), 8),
-        following=torch.stack([then if row[3] else torch.zeros(8) for row in rows]),
+        next_state=torch.stack([then if row[3] else torch.zeros(8) for row in rows]),
         reward=torch.tensor([row[2] for row in rows]),
-        goes_on=torch.tensor([row[3] for row in rows]),
-        counts=torch.ones(len(rows)),
+        not_done=torch.tensor([row[3] for row in rows]),
+        weight=torch.ones(len(rows)),
     )
     critics = Critics(8)
     optimizer = torch.optim.AdamW([*critics.q.parameters(), *critics.v.parameters()], lr=1e-2)
@@ -132,7 +132,7 @@ def test_bad_turns_can_count_less() -> None:
 
 def test_the_buffer_forgets_the_oldest() -> None:
     turns = [Turns(*[torch.full((3, 2), k)] * 4, *[torch.full((3,), k)] * 3) for k in (1.0, 2.0)]
-    assert turns[0].joined(turns[1], 4).reward.tolist() == [1.0, 2.0, 2.0, 2.0]
+    assert turns[0].append(turns[1], 4).reward.tolist() == [1.0, 2.0, 2.0, 2.0]
 
 
 # ---------------------------------------------------------------- all of them

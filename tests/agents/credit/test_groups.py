@@ -59,7 +59,7 @@ def test_states_of_different_tasks_are_different() -> None:
 
 def test_a_fault_is_compared_with_nothing() -> None:
     # The second episode was cut off: the others are as if it were not there. 1 and 5: 1 - 5 = -4.
-    made = Episodes.of([[1], [100], [5]], known=[True, False, True])
+    made = Episodes.of([[1], [100], [5]], valid=[True, False, True])
     np.testing.assert_array_equal(rloo(made, 1.0, 1.0)[:, 0], [-4, 0, 4])
     np.testing.assert_array_equal(grpo(made, 1.0, 1.0)[:, 0], [-1, 0, 1])
     np.testing.assert_array_equal(gigpo(made, 1.0, 1.0)[:, 0], [-2, 0, 2])

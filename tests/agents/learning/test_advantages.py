@@ -31,14 +31,14 @@ def test_what_credit_sees() -> None:
     assert seen.tokens.tolist() == [[2, 1], [3, 0], [1, 1]]
     assert seen.gaps.tolist() == [[2, 1], [1, 0], [1, 3]]
     assert seen.groups.tolist() == [0, 1, 0]
-    assert seen.known.tolist() == [True, True, False]
+    assert seen.valid.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("name", sorted(CREDIT))
 def test_each_scheme_fits_the_tokens(name: str) -> None:
     data = assign_credit(MADE, 1.0, 0.9, name)
     batch = collate([data.trajectories[index] for index in (2, 0)])
-    got = torch.from_numpy(np.concatenate([data.of_tokens(index) for index in (2, 0)]))
+    got = torch.from_numpy(np.concatenate([data.token_advantages(index) for index in (2, 0)]))
     assert got.shape == batch.targets.shape
     assert data.per_token == (name in ("token", "bilevel", "reference"))
     live = batch.weights[batch.token_step] > 0
@@ -55,8 +55,8 @@ def test_negative_advantages_can_count_less(name: str) -> None:
 
 def test_tokens_get_the_advantage_of_their_step() -> None:
     data = assign_credit(MADE, 1.0, 1.0)
-    np.testing.assert_array_equal(data.of_tokens(0), np.repeat(data.advantages[0], [2, 1]))
-    np.testing.assert_array_equal(data.of_tokens(1), np.repeat(data.advantages[1], 3))
+    np.testing.assert_array_equal(data.token_advantages(0), np.repeat(data.advantages[0], [2, 1]))
+    np.testing.assert_array_equal(data.token_advantages(1), np.repeat(data.advantages[1], 3))
 
 
 def test_whitening_counts_what_the_scheme_gives() -> None:

@@ -55,8 +55,8 @@ def test_a_unit_is_read_together() -> None:
     seen: list[tuple[list[int], int]] = []
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
-        seen.append((encoded.places, len(encoded.batch.ids)))
-        return encoded.logprobs().sum(), {"pairs": float(len(encoded.places))}
+        seen.append((encoded.indices, len(encoded.batch.ids)))
+        return encoded.logprobs().sum(), {"pairs": float(len(encoded.indices))}
 
     still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
     measured = Passes(lm, token_budget=1).step(still, [(a, b), (c, a)], loss)

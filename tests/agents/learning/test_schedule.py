@@ -77,8 +77,8 @@ def test_a_run_that_ends_by_a_budget_cools_down(tmp_path: Path) -> None:
     with Run(config, tmp_path / "run") as run:
         optimizer = policy_optimizer(run.lm, config.learning.lr)
         rates = []
-        while run.goes_on:
-            run.cool_down(optimizer)
+        while run.has_budget:
+            run.anneal(optimizer)
             rates.append(optimizer.param_groups[0]["lr"])
             run.spent["env_steps"] += 250
             run.update += 1
@@ -86,5 +86,5 @@ def test_a_run_that_ends_by_a_budget_cools_down(tmp_path: Path) -> None:
     with Run(config.replace(budget_steps=None, updates=3), tmp_path / "other") as run:
         optimizer = policy_optimizer(run.lm, config.learning.lr)
         run.update = 2
-        run.cool_down(optimizer)
+        run.anneal(optimizer)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4), "the last update has what is left of the rate"

@@ -23,14 +23,14 @@ def test_an_algorithm_is_what_stands_inside_the_loop(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with Run(CONFIG, out) as run:
         loop = Loop(run, policy_optimizer(run.lm, CONFIG.learning.lr), note="mine {mine} {other}")
-        assert loop.begins and run.state["before"]["episodes"] == 2 and not list_checkpoints(out)
+        assert loop.at_start and run.state["before"]["episodes"] == 2 and not list_checkpoints(out)
         for number, episodes in enumerate(loop):
             assert len(episodes) == 2
             assert list_checkpoints(out) == list(range(1, number + 1)), "an update is saved when the body is done with it"
             run.passes.measure(episodes, lambda encoded: encoded.by_trajectory(encoded.logprobs()))
             loop.log({"mine": number})
             loop.log({"yours": 5.0})
-        assert not loop.begins
+        assert not loop.at_start
         report = loop.report()
     assert (report["updates"], report["before"] is None) == (2, False)
     lines = read_metrics(out)
@@ -53,10 +53,10 @@ class Counter:
     def __init__(self) -> None:
         self.count = torch.zeros(1)
 
-    def kept(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {"count": self.count}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         self.count = tensors["count"]
 
 
@@ -64,7 +64,7 @@ def test_what_an_algorithm_keeps_comes_back(tmp_path: Path) -> None:
     for updates, resume in ((1, False), (2, True)):
         config, counter = CONFIG.replace(updates=updates), Counter()
         with Run(config, tmp_path / "run", resume=resume) as run:
-            for _ in Loop(run, policy_optimizer(run.lm, config.learning.lr), keeps=counter):
+            for _ in Loop(run, policy_optimizer(run.lm, config.learning.lr), stateful=counter):
                 counter.count += 1
         assert counter.count.item() == updates
 
