@@ -87,7 +87,7 @@ def test_what_the_critics_see() -> None:
         turns = encode(passes(lm, Config.of(token_budget=budget)), made, weights)
         assert turns.reward.tolist() == [0.5, 1.0, 2.0]
         assert turns.not_done.tolist() == [1, 0, 0]
-        assert turns.counts.tolist() == [1, 1, 0]
+        assert turns.weight.tolist() == [1, 1, 0]
         with torch.no_grad():
             hidden = lm.hidden(torch.tensor([[10, 11, 12, 13, 14, 15]]))[0]
         torch.testing.assert_close(turns.state[:2], hidden[[1, 4]], atol=1e-5, rtol=1e-4)
