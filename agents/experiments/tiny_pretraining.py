@@ -5,7 +5,7 @@
 Every pretrained language model can copy and follow a pattern. A model of a million parameters takes longer to learn that from
 scratch than a demonstration should take. So ``tiny`` is pretrained on episodes of ``worlds`` that follow a
 chain of lookups, each of which returns a single field, with mistakes to recover from. It never sees anything being changed.
-The result, the folder ``tiny/`` beside this file, is a ``transformers`` model like any other. Run it again when the
+The result, the folder ``models/tiny/``, is a ``transformers`` model like any other. Run it again when the
 vocabulary of the worlds has changed much; it takes some minutes.
 """
 
@@ -30,11 +30,10 @@ from steptool_env.tasks.worlds import Worlds
 from steptool_env.types import Malformed, ToolCall
 
 from ..chat.plain import PlainPrompts
+from ..models.loading import TINY
 from ..policies.mistakes import draw_mistake
 
-__all__ = ["FOLDER", "TASKS", "build_tokenizer", "look_back", "new_model", "pretrain"]
-
-FOLDER = Path(__file__).parent / "tiny"
+__all__ = ["TASKS", "build_tokenizer", "look_back", "new_model", "pretrain"]
 
 _PIECES = (
     r'<tool_call>\{"name": "|", "arguments": \{"[A-Za-z_]+": "?|", "field": "|"?\}\}</tool_call>|\nTask: |Tools: |\n?\{"|": "?|"?, "|"?\}\n?'
@@ -143,7 +142,7 @@ def look_back(bias: torch.Tensor, config: GPTNeoXConfig, heads: int = 4, strengt
             parts[head, 1, frequency] = strength
 
 
-def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = FOLDER, on_step: Callable[[int, float], None] | None = None) -> float:
+def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = TINY, on_step: Callable[[int, float], None] | None = None) -> float:
     """Pretrain the model and save it with its tokenizer; return the loss of the last hundred steps, in nats per token.
 
     Args:
@@ -236,7 +235,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its default")
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--folder", type=Path, default=TINY)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
