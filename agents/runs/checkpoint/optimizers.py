@@ -54,13 +54,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     """Restore what ``flatten_optimizer`` returned; tensors get the device and the sharding of their parameter.
 
     Raises:
-        CheckpointError: The optimizer is of another type or its parameters have other shapes; it is not changed.
+        CheckpointError: The optimizer is of another type or its parameters have other shapes or groups; it is not changed.
     """
     kind, shapes = type(optimizer).__name__, [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
     if state.get("kind") != kind:
         raise CheckpointError(f"the checkpoint holds the state of {state.get('kind')!r}, the optimizer is {kind!r}")
     if state.get("shapes") != shapes:
         raise CheckpointError("the shapes of the optimizer's parameters differ from those in the checkpoint; is it the same model?")
+    names = [[group.get("name") for group in of] for of in (state["groups"], optimizer.param_groups)]
+    if names[0] != names[1]:
+        raise CheckpointError(f"the checkpoint has the parameter groups {names[0]}, the optimizer has {names[1]}; was it another algorithm?")
     groups = []
     for saved, current in zip(state["groups"], optimizer.state_dict()["param_groups"], strict=True):
         # JSON has no tuples: a value like Adam's betas becomes a tuple again where this optimizer has one.

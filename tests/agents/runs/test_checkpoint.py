@@ -333,6 +333,10 @@ def test_an_optimizer_that_does_not_fit_is_refused() -> None:
         restore_optimizer(torch.optim.AdamW(large.parameters()), *saved)
     with pytest.raises(CheckpointError, match="holds the state of 'AdamW', the optimizer is 'SGD'"):
         restore_optimizer(torch.optim.SGD(small.parameters()), *saved)
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "name": name} for name in ("policy", "value_head")]
+    saved = flatten_optimizer(torch.optim.AdamW(groups))
+    with pytest.raises(CheckpointError, match=r"groups \['policy', 'value_head'\], the optimizer has \['value_head', 'policy'\]"):
+        restore_optimizer(torch.optim.AdamW([{"params": group["params"], "name": group["name"]} for group in groups[::-1]]), *saved)
 
 
 @pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
