@@ -74,8 +74,8 @@ class Loop:
 
     @property
     def at_start(self) -> bool:
-        """Whether no update has been done yet."""
-        return not self.run.update
+        """Whether the first update is still to come."""
+        return not self.run.update and self.run.has_budget
 
     def collect(self) -> list[Trajectory]:
         """Return new episodes outside of an update, for example to fit a critic before the first update."""
