@@ -38,5 +38,5 @@ def render_action(message: Message, call_format: CallFormat) -> str:
     """Return an earlier action as the model would write it; the transcript holds it as JSON. Malformed text is returned unchanged."""
     try:
         return call_format.render(ToolCall(**json.loads(message.content)))
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, RecursionError, TypeError, ValueError):
         return message.content

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steptool_env.jsontext import MAX_DEPTH, depth_fault
 from steptool_env.types import Action, Malformed, Message, ToolCall
 
 __all__ = ["as_tool_calls", "earlier_call", "read_tool_call"]
@@ -51,9 +52,19 @@ def read_tool_call(message: Mapping[str, Any]) -> Action:
             arguments = json.loads(arguments or "{}")
         if not isinstance(arguments, dict):
             raise ValueError("the arguments are no object")
+        if fault := depth_fault(json.dumps(arguments), MAX_DEPTH + 1):
+            raise ValueError(fault)
         return ToolCall(str(function["name"]), arguments)
     except (KeyError, TypeError, ValueError, RecursionError) as fault:
-        return Malformed(json.dumps(calls, ensure_ascii=False)[:2000], f"the tool call is broken: {fault}")
+        return Malformed(_short(calls), f"the tool call is broken: {fault}")
+
+
+def _short(calls: Any) -> str:
+    """Return the beginning of tool calls as text, whatever they hold."""
+    try:
+        return json.dumps(calls, ensure_ascii=False)[:2000]
+    except RecursionError:
+        return "(calls that are nested too deeply)"
 
 
 def earlier_call(message: Message) -> ToolCall | None:
@@ -61,5 +72,5 @@ def earlier_call(message: Message) -> ToolCall | None:
     try:
         record = json.loads(message.content)
         return ToolCall(record["name"], record["arguments"]) if isinstance(record["arguments"], dict) else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return None

@@ -8,9 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from steptool_env.jsontext import MAX_DEPTH, depth_fault
 from steptool_env.types import Action, Malformed, ToolCall
 
-__all__ = ["CallFormat", "Reading", "Scan", "action_of", "as_call", "decode", "encode", "raw_decode", "read", "read_all"]
+__all__ = ["DEEPEST", "CallFormat", "Reading", "Scan", "action_of", "as_call", "decode", "encode", "raw_decode", "read", "read_all"]
+
+DEEPEST = MAX_DEPTH + 8
+"""How deep the text of a call may be nested: its arguments, and what formats put around them. Whatever a model writes, no later reader or
+writer recurses too deeply; how deep arguments may be that tools get is checked when the call is executed."""
 
 
 @runtime_checkable
@@ -111,12 +116,15 @@ def decode(text: str, start: int) -> Any:
 def raw_decode(text: str, start: int) -> tuple[Any, int]:
     """The same as ``decode``, with the position after the value."""
     try:
-        return _DECODER.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as fault:
         place = "where it begins" if fault.pos <= start else f"after {text[max(start, fault.pos - 20) : fault.pos]!r}"
         raise ValueError(f"{fault.msg} {place}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if deep := depth_fault(text[start:end], DEEPEST):
+        raise ValueError(deep)
+    return value, end
 
 
 def as_call(text: str, value: Any, key: str, expected: str, allowed: frozenset[str] = frozenset()) -> Action:

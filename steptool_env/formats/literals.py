@@ -6,11 +6,10 @@ import math
 import re
 from typing import Any
 
-from steptool_env.formats.base import encode
+from steptool_env.formats.base import DEEPEST, encode
 
 __all__ = ["literal", "skip", "write"]
 
-_DEEP = 200
 _SPACE = re.compile(r"\s*")
 # Possessive (*+): what has been read is not tried another way, so that a string without an end costs no memory.
 _STRING = re.compile(r'"([^"\\\n]*+(?:\\[\s\S][^"\\\n]*+)*+)"' + r"|'([^'\\\n]*+(?:\\[\s\S][^'\\\n]*+)*+)'")
@@ -40,7 +39,7 @@ def literal(text: str, begin: int, depth: int = 0) -> tuple[Any, int]:
     Raises:
         ValueError: There is no complete value that JSON can write; the message says what is wrong and where.
     """
-    if depth > _DEEP:
+    if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
     begin = skip(text, begin)
     char = text[begin : begin + 1]
