@@ -10,8 +10,8 @@ runs/<name>/config.json              the settings
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,24 +84,63 @@ def has_warm_start(run: Path) -> bool:
     return (run / WARM_START).is_file()
 
 
-def read_warm_start(run: Path) -> dict[str, Tensor]:
-    """Return the trainable weights after the warm start, by name.
+def warm_start_of(config: Config) -> dict[str, Any]:
+    """Return the settings that the result of a warm start depends on, by part and name."""
+    names = ("run.seed", "task.suite", "task.suite_options", "task.max_steps", "model.name", "model.call_format", "model.lora_rank")
+    return {name: value for name, value in config.flat().items() if name in names or name.startswith("warm_start.")}
+
+
+def read_warm_start(run: Path, config: Config | None = None) -> dict[str, Tensor]:
+    """Return the trainable weights after the warm start, by name, verified byte by byte.
+
+    Args:
+        run: The run's folder.
+        config: The settings that the warm start must belong to, unless it was taken over from another run; None does not ask.
 
     Raises:
-        CheckpointError: The run was stopped before its warm start was done, or the file is corrupt.
+        CheckpointError: The run was stopped before its warm start was done, or the file is corrupt, or is that of other settings.
     """
+    path = run / WARM_START
     if not has_warm_start(run):
         raise CheckpointError(f"{run} has no weights yet: it was stopped before its warm start was done; resume it first")
     try:
-        return safetensors.torch.load_file(run / WARM_START)
-    except safetensors.SafetensorError as fault:
-        raise CheckpointError(f"{run / WARM_START} is corrupt: {fault}") from fault
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        settings = json.loads(about.get("settings", "{}"))
+    except (safetensors.SafetensorError, ValueError) as fault:
+        raise CheckpointError(f"{path} is corrupt: {fault}") from fault
+    if about.get("digest") != _digest(weights):
+        raise CheckpointError(f"{path} is corrupt: its weights are not those that were written; delete it to do the warm start again")
+    if config is not None and settings:
+        expected = warm_start_of(config)
+        differing = [f"{name} was {settings.get(name)!r} and is {value!r} now" for name, value in expected.items() if settings.get(name) != value]
+        if differing:
+            raise CheckpointError(f"{path} is the warm start of other settings: {', '.join(differing)}; use another folder, or delete it")
+    return weights
 
 
-def write_warm_start(run: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write the trainable weights after the warm start, whole or not at all."""
+def write_warm_start(run: Path, weights: Mapping[str, Tensor], config: Config | None = None) -> None:
+    """Write the trainable weights after the warm start, whole or not at all.
+
+    Args:
+        run: The run's folder.
+        weights: By name.
+        config: The settings that made them; None for weights that are taken over from another run.
+    """
+    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    about = {"digest": _digest(plain), "settings": json.dumps(warm_start_of(config) if config is not None else {})}
     with replacing(run / WARM_START) as temporary:
-        safetensors.torch.save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, temporary)
+        safetensors.torch.save_file(plain, temporary, metadata=about)
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of weights: names, types, shapes and bytes."""
+    found = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        found.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def copy_warm_start(source: Path, run: Path) -> None:
@@ -112,9 +151,9 @@ def copy_warm_start(source: Path, run: Path) -> None:
         run: This run's; made if it is missing.
     """
     if has_warm_start(source) and not has_warm_start(run):
+        weights = read_warm_start(source)
         run.mkdir(parents=True, exist_ok=True)
-        with replacing(run / WARM_START) as temporary:
-            shutil.copy(source / WARM_START, temporary)
+        write_warm_start(run, weights)
 
 
 def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]:

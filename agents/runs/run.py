@@ -207,7 +207,7 @@ class Run:
         done = has_warm_start(self.out)
         processes.wait()  # every process must have checked before the main process writes the file
         if done:
-            load_weights(self.lm, read_warm_start(self.out), self.out)
+            load_weights(self.lm, read_warm_start(self.out, self.config), self.out)
         else:
             if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
                 suite = self.suite("train", **self.config.warm_start.demo_options)
@@ -215,7 +215,7 @@ class Run:
                 self.passes.tokens = 0  # the budget counts from the end of the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():
-                write_warm_start(self.out, weights)
+                write_warm_start(self.out, weights, self.config)
             processes.wait()
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
 

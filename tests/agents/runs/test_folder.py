@@ -35,6 +35,31 @@ def test_the_warm_start_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], weight) and found[name].dtype == weight.dtype for name, weight in weights.items())
 
 
+def test_a_warm_start_is_verified(tmp_path: Path) -> None:
+    """A flipped bit anywhere in the weights is found, also where the file stays readable."""
+    write_warm_start(tmp_path, {"a": torch.arange(600.0), "b": torch.ones(3, dtype=torch.bfloat16)})
+    path = tmp_path / "warm_start.safetensors"
+    data = path.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    for place in (begin, (begin + len(data)) // 2, len(data) - 1):
+        flipped = bytearray(data)
+        flipped[place] ^= 4
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"warm_start\.safetensors is corrupt: its weights are not those that were written"):
+            read_warm_start(tmp_path)
+    path.write_bytes(data)
+    assert len(read_warm_start(tmp_path)["a"]) == 600
+
+
+def test_a_warm_start_belongs_to_its_settings(tmp_path: Path) -> None:
+    write_warm_start(tmp_path, {"a": torch.ones(2)}, Config.of(seed=0, demos=3))
+    assert read_warm_start(tmp_path, Config.of(seed=0, demos=3, lr=0.5, updates=7)).keys() == {"a"}, "what comes after it may differ"
+    with pytest.raises(CheckpointError, match=r"warm start of other settings: .*demos was 3 and is 4 now, run.seed was 0 and is 7 now"):
+        read_warm_start(tmp_path, Config.of(seed=7, demos=4))
+    copy_warm_start(tmp_path, tmp_path / "other")
+    assert read_warm_start(tmp_path / "other", Config.of(seed=7)).keys() == {"a"}, "what was taken over on purpose is no mistake"
+
+
 def test_a_warm_start_is_taken_from_another_run_once(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     copy_warm_start(one, other)

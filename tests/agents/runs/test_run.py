@@ -20,7 +20,7 @@ from steptool_agents import load_algorithm
 from steptool_agents.algorithms.step_ppo import train
 from steptool_agents.config import Config
 from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
-from steptool_agents.runs.folder import read_config, write_config
+from steptool_agents.runs.folder import read_config, read_warm_start, write_config, write_warm_start
 from steptool_agents.runs.policies import load_policy
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
@@ -233,6 +233,9 @@ def test_weights_of_another_model(half: Path) -> None:
     settings = json.loads((half / "config.json").read_text())
     settings["model"]["lora_rank"] = 2
     (half / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=r"is the warm start of other settings: model\.lora_rank was 0 and is 2 now"):
+        train(read_config(half), half, resume=True)
+    write_warm_start(half, read_warm_start(half))  # as taken over from another run
     with pytest.raises(CheckpointError, match="are not those of this model"):
         train(read_config(half), half, resume=True)
 
