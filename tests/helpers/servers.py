@@ -127,6 +127,11 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
             talk(connection)
+            # What of the request is still unread would make closing a reset, and a reset can overtake the answer.
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(1)
+            while connection.recv(65536):
+                pass
 
     def accept() -> None:
         with contextlib.suppress(OSError):
