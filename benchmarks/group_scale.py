@@ -4,7 +4,7 @@
 
 Plays groups of episodes with the policy of each run, sampled, on training tasks of its suite, with the shaper ``steptool``. In a group
 whose episodes all end the same, returns still differ by the small rewards of the steps. Shown is which share of the sum of |A| over all
-steps lies there: ``rloo`` keeps the scale of the returns; ``grpo`` and ``gigpo`` divide by the standard deviation of the group, so
+steps lies there: ``rloo`` keeps the scale of the returns; ``grpo`` and ``gigpo-std`` divide by the standard deviation of the group, so
 that a difference of a few hundredths counts as much there as the verdict does elsewhere. A minute a run.
 """
 
@@ -21,7 +21,7 @@ from steptool_agents import CREDIT, Trajectory, load_policy, rollout
 from steptool_agents.learning.advantages import as_episodes
 from steptool_env import StepToolEnv, make_shaper, make_suite
 
-SCHEMES = ("rloo", "grpo", "gigpo")
+SCHEMES = ("rloo", "grpo", "gigpo-std")
 
 
 def settled(trajectories: Sequence[Trajectory], group: int) -> NDArray[np.bool_]:

@@ -3,8 +3,9 @@
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
 token of that step's action, and improve the clipped PPO objective over action tokens for a few epochs.
 
-The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``step-reinforce`` (no critic, λ = 1), ``rloo``,
-``grpo`` and ``gigpo`` (``credit=``, and ``group`` episodes of each task): see ``ALGORITHMS``.
+The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``turn-ppo`` (``ratio="step"``), ``step-reinforce``
+(no critic, λ = 1), and ``rloo``, ``grpo``, ``process-grpo``, ``mt-grpo``, ``gigpo`` and ``gigpo-std`` (``credit=``, and ``group`` episodes
+of each task): see ``ALGORITHMS``.
 
 What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective).
 What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are those
@@ -51,5 +52,5 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         for episodes in loop:
             credited = assign_credit(episodes, learning.gamma, learning.lam, learning.credit, learning.negative)
             loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
-            loop.log({"explained_variance": explained_by_values(credited)})
+            loop.log({"explained_variance": explained_by_values(episodes, learning.gamma)})
         return loop.report()

@@ -24,7 +24,7 @@ def train(
     level: Level = None,
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,
     shaper_option: ShaperOption = None,
-    credit: Annotated[str | None, typer.Option(help="Who gets what of the rewards: step, token, trajectory, rloo, grpo, gigpo, bilevel, reference.")] = None,
+    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name of steptool_agents.CREDIT; step by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written; hermes by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,

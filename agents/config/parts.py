@@ -126,6 +126,8 @@ class LearningConfig(Part):
     lr_end: Share = 0.1
     """Learning rate at the last update, as a share of ``lr``; the decay is linear."""
     clip: Positive = 0.2
+    ratio: Literal["token", "step"] = "token"
+    """What the clipped objective compares with the policy that sampled: each token, or each step by the geometric mean over its tokens."""
     kl: NotNegative = 0.0
     """Weight of the KL divergence to the policy after the warm start."""
     entropy: NotNegative = 0.0

@@ -13,26 +13,32 @@ them changes no result of this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import as_floats, as_mask, check_finite, check_unit
 from .episodes import Episodes, Floats, discounted_sum, over_tokens
-from .groups import gigpo, grpo, rloo
+from .groups import gigpo, gigpo_std, grpo, mt_grpo, process_grpo, rloo
 from .released_code import reference
 
-__all__ = ["CREDIT", "NORMALIZED", "Scheme", "bilevel", "normalize", "step", "token", "trajectory"]
+__all__ = ["CREDIT", "SCALING", "Scaling", "Scheme", "bilevel", "normalize", "step", "token", "trajectory"]
 
 Scheme: TypeAlias = Callable[[Episodes, float, float], Floats]
 """``(episodes, gamma, lam)`` -> advantages, (B, T) over steps or (B, T, K) over action tokens; 0 in the padding."""
 
 
-def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
+Scaling: TypeAlias = Literal["whiten", "scale", "none"]
+"""``"whiten"``: to mean 0 and standard deviation 1 over the batch; ``"scale"``: only divide by the standard deviation, so that 0 stays 0;
+``"none"``: as they are."""
+
+
+def normalize(advantages: ArrayLike, mask: ArrayLike | None = None, *, center: bool = True) -> Floats:
     """Shift and scale to mean 0 and standard deviation 1 over the whole batch.
 
         x_i ← (x_i - mean(x)) / std(x)           with the population std, over the entries where ``mask`` is True
+        x_i ← x_i / std(x)                       without ``center``
 
     A constant input gives zeros: dividing by the rounding error of its standard deviation would turn noise into advantages.
     "Constant" means std(x) ≤ 1e-8·max(1, max|x|).
@@ -40,6 +46,7 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     Args:
         advantages: Any shape; one entry per step, so that long calls do not outweigh short ones.
         mask: The same shape; True (or 1) where an entry counts. None: all count.
+        center: Whether to subtract the mean.
 
     Returns:
         The same shape; 0 where ``mask`` is False.
@@ -55,7 +62,7 @@ def normalize(advantages: ArrayLike, mask: ArrayLike | None = None) -> Floats:
         centered = kept - kept.mean()
         std = float(np.sqrt(np.mean(centered**2)))
         if std > 1e-8 * max(1.0, float(np.abs(kept).max())):
-            result[counted] = centered / std
+            result[counted] = (centered if center else kept) / std
     return result
 
 
@@ -164,14 +171,25 @@ CREDIT: dict[str, Scheme] = {
     "trajectory": trajectory,
     "rloo": rloo,
     "grpo": grpo,
+    "process-grpo": process_grpo,
+    "mt-grpo": mt_grpo,
     "gigpo": gigpo,
+    "gigpo-std": gigpo_std,
     "bilevel": bilevel,
     "reference": reference,
 }
 """Name -> credit scheme; add an entry to add a scheme."""
 
-NORMALIZED = frozenset({"grpo", "gigpo"})
-"""Schemes that normalize their advantages themselves; those of all other schemes are whitened over the batch."""
+SCALING: dict[str, Scaling] = {
+    "rloo": "scale",
+    "grpo": "none",
+    "process-grpo": "none",
+    "mt-grpo": "none",
+    "gigpo": "none",
+    "gigpo-std": "none",
+}
+"""How the advantages of a scheme are scaled over the batch; those of all others are whitened. Comparisons within a group have a zero of
+their own, the group's mean: shifting it would push episodes that say nothing."""
 
 
 def _check_rates(gamma: float, lam: float) -> None:

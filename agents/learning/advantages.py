@@ -13,7 +13,7 @@ from steptool_env.errors import UnknownName
 from steptool_env.types import Transition
 
 from ..credit.episodes import Episodes, Floats
-from ..credit.schemes import CREDIT, NORMALIZED, normalize, step
+from ..credit.schemes import CREDIT, SCALING, normalize, step
 from ..trajectory import Trajectory
 
 __all__ = ["Credited", "as_episodes", "assign_credit", "scale_negative", "states"]
@@ -51,7 +51,7 @@ def scale_negative(advantages: Floats, negative: float) -> Floats:
 
 
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
-    """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and whiten them over the batch.
+    """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and scale them over the batch as ``SCALING`` says.
 
     Negative advantages are then multiplied by ``negative``, see ``scale_negative``.
 
@@ -79,13 +79,14 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, 
     counted[episodes.live] = [not step.masked for trajectory in trajectories for step in trajectory.steps]
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
-    whitened = np.where(live, flat, 0.0) if credit in NORMALIZED else normalize(flat, live)
-    whitened = scale_negative(whitened, negative)
+    scaling = SCALING.get(credit, "whiten")
+    scaled = np.where(live, flat, 0.0) if scaling == "none" else normalize(flat, live, center=scaling == "whiten")
+    scaled = scale_negative(scaled, negative)
     returns = (step(episodes, gamma, lam) + episodes.values)[episodes.live]
     sizes = episodes.lengths if advantages.ndim == 2 else episodes.tokens.sum(axis=1)
     return Credited(
         list(trajectories),
-        np.split(whitened, np.cumsum(sizes)[:-1]),
+        np.split(scaled, np.cumsum(sizes)[:-1]),
         np.split(returns, np.cumsum(episodes.lengths)[:-1]),
         per_token=advantages.ndim == 3,
     )

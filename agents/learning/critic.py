@@ -15,10 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..credit.episodes import Floats
+from ..credit.episodes import Floats, discounted_sum
 from ..models.value_head import ValueHead
 from ..parallel import processes
-from .advantages import Credited
+from ..trajectory import Trajectory
+from .advantages import Credited, as_episodes
 from .losses import masked_mean, value_loss
 from .passes import Encoded, Passes
 
@@ -133,8 +134,16 @@ def explained_variance(values: Floats, returns: Floats) -> float:
     return 1.0 - float(np.var(returns - values)) / variance if variance > 1e-12 else 0.0
 
 
-def explained_by_values(credited: Credited) -> float:
-    """Return how much of the returns' variance the values recorded during the rollout explain; masked steps do not count."""
-    live = ~np.concatenate([trajectory.masked for trajectory in credited.trajectories])
-    values = np.array([step.generation.value for trajectory in credited.trajectories for step in trajectory.steps])
-    return explained_variance(values[live], np.concatenate(credited.returns)[live])
+def explained_by_values(trajectories: Sequence[Trajectory], gamma: float) -> float:
+    """Return how much of the variance of the Monte Carlo returns, Σ_{j≥t} γ^{j-t}·r_j, the values recorded during the rollout explain.
+
+    Not of the critic's targets: those contain the values themselves, the more the smaller λ is. An episode that an infrastructure
+    fault cut off has no return and does not count.
+    """
+    whole = [trajectory for trajectory in trajectories if not trajectory.steps[-1].masked]
+    if not whole:
+        return 0.0
+    episodes = as_episodes(whole)
+    live = episodes.live.copy()
+    live[live] = [not step.masked for trajectory in whole for step in trajectory.steps]
+    return explained_variance(episodes.values[live], discounted_sum(episodes.rewards, gamma)[live])

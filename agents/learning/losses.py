@@ -113,13 +113,21 @@ def action_logprobs(
     return torch.cat(logprobs), torch.cat(entropies) if entropy else None
 
 
-def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, weight: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+def ppo_clip(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, weight: Tensor | None = None, steps: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate objective of PPO, negated, per token.
 
         ρ_i = exp(log π(a_i) - log π_old(a_i))
         loss_i = -min(ρ_i·A_i, clamp(ρ_i, 1-ε, 1+ε)·A_i)
 
-    Source: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), equation 7. At ρ = 1 the
+    With ``steps``, all tokens of a step s share one ratio, the geometric mean of theirs, so that a call is clipped as a whole:
+
+        ρ_i = exp(1/|s|·Σ_{j∈s} (log π(a_j) - log π_old(a_j)))           for i in s
+
+    Source: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), equation 7; of the
+    ratio per step: Li et al., "ST-PPO: Stabilized Off-Policy Proximal Policy Optimization for Multi-Turn Agents" (arXiv 2511.20718),
+    equation 4, turn-level importance sampling. At ρ = 1 the
     gradient is the policy gradient, -A_i·∇log π(a_i). It is zero where clipping binds: ρ > 1+ε with A > 0, or ρ < 1-ε
     with A < 0.
 
@@ -129,6 +137,7 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
         advantages: (N,) A of the *step* that token i belongs to; no gradient flows into it.
         clip: ε > 0.
         weight: (N,) weight of each token in the diagnostics; None: all equal. The loss is not weighted.
+        steps: (N,) int64 number of the step that each token belongs to; None: a ratio per token.
 
     Returns:
         (N,) loss to be minimized, and diagnostics without gradient, () each: ``"clip_fraction"``, the share of tokens with
@@ -141,7 +150,11 @@ def ppo_clip(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: f
     if not clip > 0:
         raise InvalidArgument(f"clip must be positive, got {clip!r}")
     old, advantages = old_logprobs.detach(), advantages.detach()
-    ratio = (logprobs - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    log_ratio = logprobs - old
+    if steps is not None:
+        _check_same_shape("logprobs", logprobs, steps=steps)
+        log_ratio = _mean_per_step(log_ratio, steps)
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     loss = -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
     with torch.no_grad():
         counted = torch.ones_like(ratio) if weight is None else weight
@@ -271,6 +284,15 @@ def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
     w = weight.to(x.dtype)
     total = w.sum()
     return (w * torch.where(w != 0, x, torch.zeros_like(x))).sum() / torch.where(total != 0, total, torch.ones_like(total))
+
+
+def _mean_per_step(x: Tensor, steps: Tensor) -> Tensor:
+    """(N,) the mean over the tokens of each token's step."""
+    if not len(steps):
+        return x
+    count = int(steps.max()) + 1
+    sizes = torch.bincount(steps, minlength=count)
+    return (x.new_zeros(count).index_add(0, steps, x) / sizes.clamp(min=1))[steps]
 
 
 def _check_rows(matrix_name: str, matrix: Tensor, vector_name: str, vector: Tensor) -> None:

@@ -42,7 +42,7 @@ def improve(
         passes: Passes of the model, which is changed in place.
         optimizer: From ``policy_optimizer``.
         data: Trajectories with advantages and returns.
-        learning: Uses ``epochs, minibatches, clip, kl, entropy, value_passes``.
+        learning: Uses ``epochs, minibatches, clip, ratio, kl, entropy, value_passes``.
         rng: Draws the minibatches.
         reference: The reference policy's trainable weights for the KL term; read only if ``kl`` is positive.
 
@@ -86,7 +86,7 @@ def take_step(
         optimizer: From ``policy_optimizer``; the value head has no gradient here and does not change.
         data: Trajectories with advantages and returns.
         chosen: Indices of the trajectories of this minibatch.
-        learning: Uses ``clip, kl, entropy``.
+        learning: Uses ``clip, ratio, kl, entropy``.
         ref_logprobs: The reference policy's log-probabilities of all trajectories, per action token (N,) each; None leaves the KL term out.
         features: The critic's features of the minibatch are appended here.
     """
@@ -102,7 +102,8 @@ def take_step(
         advantages = encoded.tensor([data.token_advantages(index) for index in members])
         weight = batch.weights[batch.token_step]  # (N,)
         logprobs, entropy = encoded.logprobs_and_entropy()
-        surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, learning.clip, weight)
+        steps_of = batch.token_step if learning.ratio == "step" else None
+        surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, learning.clip, weight, steps_of)
         policy_loss = (surrogate * weight).sum() / tokens
         mean_entropy = (entropy * weight).sum() / tokens
         total = policy_loss - learning.entropy * mean_entropy

@@ -35,7 +35,7 @@ def test_groups_that_end_the_same() -> None:
     [
         ("rloo", 0.2 / 2.2),  # A = -0.1, 0.1 and 1, -1
         ("grpo", 0.5),  # A = -1, 1 and 1, -1
-        ("gigpo", 0.5),  # the same twice: all are in the first state of their task
+        ("gigpo-std", 0.5),  # the same twice: all are in the first state of their task
     ],
 )
 def test_shares_by_hand(scheme: str, expected: float) -> None:

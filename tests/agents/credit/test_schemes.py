@@ -392,5 +392,5 @@ def test_mistakes_in_a_batch(call: Any, message: str) -> None:
 
 
 def test_the_registry() -> None:
-    assert list(CREDIT) == ["step", "token", "trajectory", "rloo", "grpo", "gigpo", "bilevel", "reference"]
+    assert list(CREDIT) == ["step", "token", "trajectory", "rloo", "grpo", "process-grpo", "mt-grpo", "gigpo", "gigpo-std", "bilevel", "reference"]
     assert CREDIT["step"] is step

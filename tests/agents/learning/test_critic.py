@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lms import language_model, passes, sampled
+from lms import language_model, passes, sampled, trajectory
 
 from steptool_agents.learning.advantages import assign_credit
-from steptool_agents.learning.critic import explained_variance, fit_values, warm_up_critic
+from steptool_agents.learning.critic import explained_by_values, explained_variance, fit_values, warm_up_critic
 from steptool_agents.learning.optimizer import policy_optimizer
 from steptool_agents.models.value_head import ValueHead, mean_over_first
 
@@ -31,6 +31,16 @@ def test_explained_variance_by_hand() -> None:
     assert explained_variance(np.array([0.0, 1.0]), returns) == pytest.approx(0.75)  # what is left, 0 and 1, has variance ¼
     assert explained_variance(np.array([2.0, 0.0]), returns) == pytest.approx(-3.0)
     assert explained_variance(np.ones(2), np.ones(2)) == 0.0
+
+
+def test_values_are_held_against_what_came_not_against_targets_made_of_them() -> None:
+    # Returns-to-go 3, 2 and 0, 0; values 3, 2 and 0, 1. Left over: 0, 0, 0, -1, variance 3/16; of the returns 27/16. 1 - 3/27.
+    made = [trajectory([((1,), (2,))] * 2, [1.0, 2.0], values=[3.0, 2.0]), trajectory([((1,), (2,))] * 2, [0.0, 0.0], values=[0.0, 1.0])]
+    cut = trajectory([((1,), (2,))] * 2, [9.0, 9.0], values=[-9.0, 9.0], masked_end=True)
+    assert explained_by_values([*made, cut], 1.0) == pytest.approx(8 / 9)
+    # γ = ½: returns 2, 2 and 0, 0; left over -1, 0, 0, -1, variance ¼; of the returns 1
+    assert explained_by_values(made, 0.5) == pytest.approx(0.75)
+    assert explained_by_values([cut], 1.0) == 0.0
 
 
 @pytest.mark.parametrize("what", ["state", "task"])

@@ -153,6 +153,28 @@ def test_at_ratio_1_the_gradient_is_the_policy_gradient() -> None:
     assert float(diagnostics["clip_fraction"]) == float(diagnostics["approx_kl"]) == 0.0
 
 
+def test_ppo_clip_with_one_ratio_per_step() -> None:
+    # Step 0 has the ratios 2 and 1/2: their geometric mean is 1. Step 1 has 1.5 and 1.5: 1.5, clipped to 1.2 for A > 0.
+    ratio, advantages = torch.tensor([2.0, 0.5, 1.5, 1.5]), torch.tensor([1.0, 1.0, 2.0, 2.0])
+    logprobs = ratio.log().requires_grad_()
+    loss, diagnostics = ppo_clip(logprobs, torch.zeros(4), advantages, 0.2, steps=torch.tensor([0, 0, 1, 1]))
+    torch.testing.assert_close(loss, torch.tensor([-1.0, -1.0, -2.4, -2.4]))
+    assert float(diagnostics["clip_fraction"]) == pytest.approx(0.5)
+    loss.sum().backward()
+    # ∂/∂log π_i of two tokens' -A·ρ with ρ = exp(mean): -A·ρ, each; nothing where the step is clipped
+    torch.testing.assert_close(logprobs.grad, torch.tensor([-1.0, -1.0, 0.0, 0.0]))
+
+
+def test_at_the_sampling_policy_the_ratio_per_step_gives_the_policy_gradient() -> None:
+    old, advantages = torch.randn(5, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, 1.0, -2.0, -2.0, -2.0])
+    grads = []
+    for steps in (None, torch.tensor([0, 0, 2, 2, 2])):
+        logprobs = old.clone().requires_grad_()
+        ppo_clip(logprobs, old, advantages, 0.2, steps=steps)[0].sum().backward()
+        grads.append(logprobs.grad)
+    torch.testing.assert_close(*grads)
+
+
 def test_ppo_clip_trains_nothing_but_the_policy() -> None:
     new, old, advantages = (torch.zeros(3, requires_grad=True) for _ in range(3))
     ppo_clip(new, old, advantages + 1.0, 0.2)[0].sum().backward()
