@@ -47,7 +47,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "gigpo": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "gigpo", "group": 8}),
     "gigpo-std": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "gigpo-std", "group": 8}),
     "eto": Algorithm(".eto:train", {"group": 8, "lr": 4e-4, "epochs": 1}),
-    "archer": Algorithm(".archer:train", {**_PLAIN, "lam": 0.0, "lr": 2e-4}),
+    "trajectory-dpo": Algorithm(".trajectory_dpo:train", {"group": 8, "lr": 4e-4, "epochs": 1}),
+    "archer-lite": Algorithm(".archer_lite:train", {**_PLAIN, "lam": 0.0, "lr": 2e-4}),
 }
 """Name -> algorithm; add an entry to add one. Algorithms with the same function differ only in their settings."""
 

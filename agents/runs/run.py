@@ -29,6 +29,7 @@ from ..learning.passes import Passes
 from ..learning.schedule import learning_rate, share_done
 from ..models.loading import pick_device
 from ..parallel import processes, sharding
+from ..policies.base import Policy
 from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
 from ..trajectory import Trajectory
@@ -160,10 +161,16 @@ class Run:
         tasks = self.rng.integers(len(suite), size=rollout.episodes // rollout.group)
         return [int(task) for task in tasks for _ in range(rollout.group)]
 
-    def collect(self, envs: Sequence[StepToolEnv], tasks: Sequence[int]) -> list[Trajectory]:
-        """Play one episode of every task with the policy and count its cost. Each process plays its share; all get all episodes, in order."""
+    def collect(self, envs: Sequence[StepToolEnv], tasks: Sequence[int], policy: Policy | None = None) -> list[Trajectory]:
+        """Play one episode of every task and count its cost. Each process plays its share; all get all episodes, in order.
+
+        Args:
+            envs: Environments of one suite.
+            tasks: Indices into the suite.
+            policy: Who plays; by default the policy that learns.
+        """
         with self.lm.whole():
-            trajectories = processes.gather(rollout(self.policy, envs, processes.share(tasks)))
+            trajectories = processes.gather(rollout(policy if policy is not None else self.policy, envs, processes.share(tasks)))
         self.spent["env_steps"] += sum(len(trajectory.steps) for trajectory in trajectories)
         self.spent["model_tokens"] += sum(map(length, trajectories))
         return trajectories

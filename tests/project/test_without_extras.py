@@ -114,7 +114,7 @@ def test_play(bare: Machine) -> None:
     assert json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("algorithm", ["sft", "rft", "step-ppo", "step-ppo-offline", "grpo", "eto", "archer"])  # one per file, and another of step_ppo.py
+@pytest.mark.parametrize("algorithm", ["sft", "rft", "step-ppo", "step-ppo-offline", "grpo", "eto", "archer-lite"])  # one per file, and another of step_ppo.py
 def test_training_names_the_extra(bare: Machine, algorithm: str) -> None:
     says(bare.steptool(*TRAIN, "--algo", algorithm), extra("agents"))
     assert not (bare.folder / "runs").exists(), "a run that cannot begin must leave no folder"

@@ -1,4 +1,4 @@
-"""rft, eto, archer and algorithms of one's own: what they learn from, and that they learn."""
+"""rft, eto, trajectory-dpo, archer-lite and algorithms of one's own: what they learn from, and that they learn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from measured import timeless
 
 from steptool_agents import ALGORITHMS, load_algorithm
 from steptool_agents.algorithms import algorithm_settings
-from steptool_agents.algorithms.archer import Critics, Turns, credit_turns, encode, fit_critics
-from steptool_agents.algorithms.eto import pair_up, prefer
+from steptool_agents.algorithms.archer_lite import Critics, Turns, credit_turns, encode, fit_critics
+from steptool_agents.algorithms.eto import pair_with_expert
 from steptool_agents.algorithms.rft import accepted
+from steptool_agents.algorithms.trajectory_dpo import pair_up
 from steptool_agents.config import Config, Layer, configure
 from steptool_agents.learning.losses import dpo
+from steptool_agents.learning.preference import prefer
 from steptool_agents.runs.checkpoint import load_checkpoint
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.trajectory import Trajectory
-from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env import SUITES
+from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
+from steptool_env.tasks.worlds import Worlds
 from steptool_env.types import Outcome
 
 SMALL = Config.of(suite_options={"level": 1}, demos=8, demo_batch=4, updates=2, episodes=4, group=2, eval_episodes=2, eval_width=2, max_steps=3)
@@ -43,7 +47,34 @@ def test_what_is_imitated() -> None:
     assert accepted([failed, ended((5,), 0.0, masked_end=True)]) == []
 
 
-# ---------------------------------------------------------------- eto
+# ---------------------------------------------------------------- eto, trajectory-dpo
+def test_failures_are_paired_with_the_expert() -> None:
+    expert = {"t": ended((1,), 1.0), "u": ended((2,), 1.0, task="u")}
+    made = [ended((6,), 0.0), ended((5,), 1.0), ended((7,), 0.5), ended((8,), 0.0, task="v"), ended((9,), 0.0, masked_end=True), ended((4,), 0.0, task="u")]
+    assert pair_with_expert(made, expert, 4) == [(expert["t"], made[0]), (expert["t"], made[2]), (expert["u"], made[5])]
+    assert pair_with_expert(made, expert, 1) == [(expert["t"], made[0]), (expert["u"], made[5])]
+    assert pair_with_expert(made, {}, 4) == []
+
+
+def test_the_expert_costs_what_it_plays(tmp_path: Path) -> None:
+    config = SMALL.replace(**{**algorithm_settings("eto"), "group": 2}, algo="eto", updates=1)
+    own = load_algorithm("trajectory-dpo")(config.replace(algo="trajectory-dpo"), tmp_path / "own")
+    expert = load_algorithm("eto")(config, tmp_path / "expert")
+    (line,) = read_metrics(tmp_path / "expert")
+    assert line["pairs"] > 0  # after so short a warm start every episode fails
+    assert expert["env_steps"] > own["env_steps"]  # the same episodes, and the expert's
+
+
+def test_eto_needs_an_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsolved(Worlds):
+        has_solution = False
+
+    monkeypatch.setitem(SUITES, "unsolved", Unsolved)
+    config = SMALL.replace(**{**algorithm_settings("eto"), "group": 2}, algo="eto", suite="unsolved", demos=0)
+    with pytest.raises(NotSupported, match="eto needs an expert, and suite 'worlds' knows no solutions"):
+        load_algorithm("eto")(config, tmp_path / "run")
+
+
 def test_pairs_are_of_one_task() -> None:
     made = [ended((5,), 1.0), ended((6,), 0.0), ended((7,), 0.0), ended((5,), 1.0, task="u"), ended((8,), 0.0, task="v")]
     pairs = pair_up([*made, ended((9,), 0.0, masked_end=True)], 4, np.random.default_rng(0))
@@ -136,7 +167,7 @@ def test_the_buffer_forgets_the_oldest() -> None:
 
 
 # ---------------------------------------------------------------- all of them
-@pytest.mark.parametrize("name", ["rft", "eto", "archer"])
+@pytest.mark.parametrize("name", ["rft", "eto", "trajectory-dpo", "archer-lite"])
 def test_a_short_run_and_one_that_resumes_are_the_same(name: str, tmp_path: Path) -> None:
     config = SMALL.replace(**{**algorithm_settings(name), "group": 2}, algo=name)
     report = load_algorithm(name)(config, tmp_path / "whole")

@@ -122,9 +122,9 @@ tiny = Config.of(**{tiny!r})
 load_algorithm("step-ppo")(tiny, out / "whole")
 load_algorithm("step-ppo")(tiny.replace(sharded=True), out / "sharded")
 data = out / "whole" / "trajectories.jsonl"
-for algo in ("rft", "eto", "archer", "step-ppo-offline"):
+for algo in ("rft", "eto", "archer-lite", "step-ppo-offline"):
     settings = {{**algorithm_settings(algo), **{tiny!r}, "algo": algo, "data": str(data), "updates": 1, "episodes": 8, "group": 4, "sharded": True}}
-    settings["algo_options"] = {{"warmup": 0}} if algo == "archer" else {{}}
+    settings["algo_options"] = {{"warmup": 0}} if algo == "archer-lite" else {{}}
     load_algorithm(algo)(Config.of(**settings), out / algo)
 """
 
@@ -169,7 +169,7 @@ def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
         if name.startswith("model."):
             # Adam divides by the gradient's size: where that is next to nothing, rounding decides on a step.
             assert (found[name] - one).norm() <= 1e-3 * one.norm(), name
-    for algo in ("rft", "eto", "archer", "step-ppo-offline"):
+    for algo in ("rft", "eto", "archer-lite", "step-ppo-offline"):
         assert len(read_metrics(tmp_path / algo)) == 1
 
 

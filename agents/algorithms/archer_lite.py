@@ -1,4 +1,4 @@
-"""``archer``: an off-policy critic over turns, and a policy gradient over tokens.
+"""``archer-lite``: an off-policy critic over turns, and a policy gradient over tokens.
 
 Twin critics learn from a replay buffer what a call is worth, Q(s, a), and what a state is worth, V(s); the policy gives each
 token of a call the advantage Q - V of that call. Source: Zhou et al., "ArCHer: Training Language Model Agents via
@@ -9,7 +9,8 @@ Hierarchical Multi-Turn RL" (arXiv 2402.19446), sections 3.2 and 3.3:
     A(s, a) = min_i Q_i(s, a) - min_i V_i(s)
 
 The critics are small heads on the hidden states of the policy after its warm start. These never change, so the states in
-the buffer stay valid. What it leaves out: an encoder of the critics' own, actions sampled anew in old states.
+the buffer stay valid. What makes it "lite" beside the authors' code: there the critics are an encoder of their own (RoBERTa), warmed up
+for 20 × 50 epochs, the buffer holds 100,000 turns, actions are sampled anew in old states, and advantages are not whitened.
 
 ``algo_options``: ``"critic_lr"`` (1e-3), ``"critic_passes"`` (10) over the buffer per update, ``"tau"`` (0.1), the rate of the soft
 updates of the targets, ``"capacity"`` (4096) steps of the buffer, ``"warmup"`` (2) updates in which only the critics learn.
