@@ -1,14 +1,18 @@
-"""Reading what was passed to ``step``: a dict, a ``ToolCall`` or anything else becomes an ``Action``. Total: it never raises."""
+"""Reading what was passed to ``step``: a dict, a ``ToolCall`` or anything else becomes an ``Action``.
+
+Total: it never raises, whatever the methods of what was passed do (``foreign.py`` says what about Ctrl-C).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps, loads
+from steptool_env.foreign import is_a, kind_of, message_of, shown
+from steptool_env.jsontext import MAX_CHARS, MAX_DEPTH, clean, depth_fault, dumps, loads
 from steptool_env.types import Action, Malformed, ToolCall, Unanswered
 
-__all__ = ["as_action", "read", "short"]
+__all__ = ["as_action", "plain_call", "read"]
 
 _EXPECTED = 'expected {"name": str, "arguments": {...}}'
 _KEYS = ("name", "arguments")
@@ -24,65 +28,92 @@ def as_action(action: Any) -> Action:
 
 def read(action: Any) -> tuple[Action, str]:
     """Return the action and its text for the transcript. Total, like ``as_action``."""
+    try:
+        return _read(action)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # a method of the action
+        return _malformed(shown(action), f"{_EXPECTED}, got {kind_of(action)} that cannot be read: {_why(fault)}")
+
+
+def _read(action: Any) -> tuple[Action, str]:
     name: Any
     arguments: Any
     if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
         name, arguments = action["name"], action["arguments"]
-    elif isinstance(action, Malformed):
-        malformed, text = _malformed(str(action.text), str(action.reason))
-        return (Unanswered(malformed.text, malformed.reason) if isinstance(action, Unanswered) else malformed), text
-    elif isinstance(action, ToolCall):
+    elif is_a(action, Malformed):
+        malformed, text = _malformed(_text(action.text), _text(action.reason))
+        return (Unanswered(malformed.text, malformed.reason) if is_a(action, Unanswered) else malformed), text
+    elif is_a(action, ToolCall):
         name, arguments = action.name, action.arguments
-    elif isinstance(action, Mapping):
-        try:
-            name, arguments = action.get("name"), action.get("arguments", {})
-            extra = [key for key in action if key not in _KEYS]
-        except Exception as fault:  # a foreign mapping may do anything
-            return _malformed(short(action), f"{_EXPECTED}, got a mapping that cannot be read: {type(fault).__name__}")
+    elif is_a(action, Mapping):
+        name, arguments = action.get("name"), action.get("arguments", {})
+        extra = [key for key, _ in zip((key for key in action if key not in _KEYS), range(50), strict=False)]
         if extra:
-            return _malformed(short(action), f"{_EXPECTED}, got further keys {short(extra)}")
+            return _malformed(shown(action), f"{_EXPECTED}, got further keys {shown(extra)}")
     else:
-        return _malformed(short(action), f"{_EXPECTED}, got {type(action).__name__}")
-    if not isinstance(name, str):
-        return _malformed(short(action), f"{_EXPECTED}, got a name of type {type(name).__name__}")
-    if type(arguments) is not dict and not isinstance(arguments, Mapping):
-        return _malformed(short(action), f"{_EXPECTED}, got arguments {short(arguments)}")
+        return _malformed(shown(action), f"{_EXPECTED}, got {kind_of(action)}")
+    if type(name) is not str:
+        if not is_a(name, str):
+            return _malformed(shown(action), f"{_EXPECTED}, got a name of type {kind_of(name)}")
+        name = _text(name)
+    if type(arguments) is not dict:
+        if not is_a(arguments, Mapping):
+            return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
+        arguments = _plain(arguments)
+    for key in arguments:
+        if not is_a(key, str):
+            return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
     try:
-        for key in arguments:
-            if not isinstance(key, str):
-                return _malformed(short(action), f"{_EXPECTED}, got arguments {short(arguments)}")
-        flat = type(name) is str and type(arguments) is dict
         # Not ToolCall.as_dict: there is no call yet, and a copy of what is about to be copied would be one too many.
-        text = dumps({"name": name, "arguments": arguments if type(arguments) is dict else dict(arguments)})
-        if flat and text.isascii():
-            for key, value in arguments.items():
-                if type(value) is not str or type(key) is not str:
-                    break
-            else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
-                return ToolCall(name, dict(arguments)), text
-        text = clean(text)
-        if deep := depth_fault(text, MAX_DEPTH + 2):
-            return _malformed(short(action), f"the arguments are no JSON that tools take: {deep}")
-        return ToolCall(**loads(text)), text
+        text = dumps({"name": name, "arguments": arguments})
     except RecursionError:
-        return _malformed(short(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
-    except Exception as fault:  # TypeError and ValueError of the encoder, and whatever a foreign mapping raises
-        return _malformed(short(action), f"the arguments are not JSON: {_message(fault)}")
+        return _malformed(shown(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # TypeError and ValueError of the encoder, and whatever a foreign value raises
+        return _malformed(shown(action), f"the arguments are not JSON: {_why(fault)}")
+    if len(text) > MAX_CHARS:
+        return _malformed(shown(action), f"the arguments take {len(text)} characters; {MAX_CHARS} are allowed")
+    if text.isascii():
+        for key, value in arguments.items():
+            if type(value) is not str or type(key) is not str:
+                break
+        else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
+            return ToolCall(name, dict(arguments)), text
+    text = clean(text)
+    if deep := depth_fault(text, MAX_DEPTH + 2):
+        return _malformed(shown(action), f"the arguments are no JSON that tools take: {deep}")
+    return ToolCall(**loads(text)), text
 
 
-def short(value: Any) -> str:
-    """Return ``repr(value)``, at most 200 characters; never raises."""
+def plain_call(call: Any) -> tuple[str, dict[str, Any] | None]:
+    """Return name and arguments of a call in classes of their own, for whoever is given one that did not come through ``read``.
+
+    The arguments are None if they are no mapping or cannot be read; a name that is no text becomes one that no tool has. Never raises.
+    """
+    name, arguments = "", None
     try:
-        return repr(value)[:200]
-    except Exception:  # a foreign __repr__ may do anything
-        return f"<{type(value).__name__}>"
+        name = _text(call.name) if is_a(call.name, str) else f"<{kind_of(call.name)}>"
+        arguments = _plain(call.arguments) if is_a(call.arguments, Mapping) else None
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a method of the call
+        name = name or f"<{kind_of(call)}>"
+    return name, arguments
 
 
-def _message(fault: Exception) -> str:
-    try:
-        return str(fault)[:200]
-    except Exception:
-        return type(fault).__name__
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: arguments[key] for key in arguments}
+
+
+def _text(value: Any) -> str:
+    """Return a text as a ``str`` of its own class, and anything else as ``str`` writes it."""
+    return str.__str__(value) if is_a(value, str) else str.__str__(str(value))
+
+
+def _why(fault: BaseException) -> str:
+    return (message_of(fault) if is_a(fault, (TypeError, ValueError)) else "") or kind_of(fault)
 
 
 def _malformed(text: str, reason: str) -> tuple[Malformed, str]:

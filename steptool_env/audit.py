@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
 from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper
-from steptool_env.scripted import HACKS, ScriptedPolicy, noisy_oracle, oracle
+from steptool_env.scripted import HACKS, NoisyOracle, ScriptedPolicy, oracle
 from steptool_env.tasks import TaskSuite, make_suite
 from steptool_env.types import Transition
 
@@ -128,7 +128,7 @@ def audit(
         raise InvalidArgument(f"episodes must be at least 1, got {episodes!r}")
     reward_shaper = make_shaper(shaper, **(shaper_options or {}))
     players: dict[str, tuple[str, ScriptedPolicy]] = {"oracle": ("oracle", oracle)}
-    players |= {f"noisy oracle {noise:.0%}": ("noisy oracle", noisy_oracle(noise)) for noise in NOISE}
+    players |= {f"noisy oracle {noise:.0%}": ("noisy oracle", NoisyOracle(noise)) for noise in NOISE}
     players |= {name: ("hack", policy) for name, policy in HACKS.items()}
     for name, policy in (policies or {}).items():
         if name in players:

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from steptool_env.actions import as_action, read, short
+from steptool_env.actions import as_action, read
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
+from steptool_env.foreign import shown
 from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
+from steptool_env.types import ERRORS, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
@@ -136,6 +137,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         offered = toolkit.schemas
         result = ToolResult(f"Error: {call.reason}", call.error) if isinstance(call, Malformed) else toolkit.execute(call)
         error = result.error
+        if error not in ERRORS:
+            raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
         reply = Message("tool", result.content)
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
@@ -257,7 +260,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         try:
             parts = {str(name): value if type(value) is float else float(value) for name, value in returned.items()}
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
-            raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {short(returned)}: {fault}") from fault
+            raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {shown(returned)}: {fault}") from fault
         total = sum(parts.values(), 0.0)
         if not math.isfinite(total):
             for name, value in parts.items():

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import json.encoder
+import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "clean", "depth_fault", "dumps", "dumps_ascii", "dumps_loose", "loads"]
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "clean", "depth_fault", "dumps", "dumps_ascii", "dumps_loose", "loads"]
 
 MAX_DEPTH = 64
 """How deep arguments and results may be nested. Far beyond any schema, and far below what makes readers recurse too deeply."""
+MAX_CHARS = 1_000_000
+"""How many characters a call may take as JSON: more than a model writes. Longer ones are refused before anybody looks into them."""
 
 _SCAN: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 
@@ -53,20 +57,15 @@ def depth_fault(text: str, limit: int = MAX_DEPTH) -> str:
     """Return what is wrong with the nesting of a JSON text, or ``""``. Linear, and almost free for flat values."""
     if text.count("{") + text.count("[") <= limit:
         return ""
-    depth, quoted, escaped = 0, False, False
-    for char in text:
-        if quoted:
-            quoted = escaped or char != '"'
-            escaped = char == "\\" and not escaped
-        elif char == '"':
-            quoted = True
-        elif char in "{[":
-            depth += 1
-            if depth > limit:
-                return f"it is nested more than {limit} levels deep"
-        elif char in "}]":
-            depth -= 1
-    return ""
+    # Without strings and all that is no bracket, each byte is a step down or up: 1 or -1 as a signed number.
+    steps = _STRING.sub(b"", text.encode("utf-8", "replace")).translate(_STEPS, _NO_BRACKETS)
+    deepest = max(itertools.accumulate(memoryview(steps).cast("b")), default=0)
+    return f"it is nested more than {limit} levels deep" if deepest > limit else ""
+
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
+_STEPS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
 
 
 def clean(text: str) -> str:

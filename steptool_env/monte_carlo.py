@@ -12,7 +12,7 @@ import numpy as np
 
 from steptool_env.env import Snapshot, StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
-from steptool_env.scripted import ScriptedPolicy, noisy_oracle
+from steptool_env.scripted import NoisyOracle, ScriptedPolicy
 from steptool_env.tasks import TaskSuite, make_suite
 from steptool_env.types import Transition
 
@@ -54,7 +54,7 @@ class MonteCarlo:
         if not isinstance(rollouts, int) or rollouts < 1:
             raise InvalidArgument(f"rollouts must be a positive integer, got {rollouts!r}")
         self.rollouts, self.beta, self.seed, self.max_steps = rollouts, beta, seed, max_steps
-        self.policy = policy or noisy_oracle(0.3)
+        self.policy = policy or NoisyOracle(0.3)
         self.suite = None if suite is None else make_suite(suite)
 
     def bind(self, suite: TaskSuite, max_steps: int | None) -> Self:

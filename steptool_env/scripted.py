@@ -7,6 +7,7 @@ environment knows, including what is hidden from agents: it exists to test rewar
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from steptool_env.spaces import ToolCallSpace
 from steptool_env.tasks import Episode
 from steptool_env.types import ToolCall
 
-__all__ = ["HACKS", "ScriptedPolicy", "noisy_oracle", "oracle", "random_caller"]
+__all__ = ["HACKS", "NoisyOracle", "ScriptedPolicy", "oracle", "random_caller"]
 
 ScriptedPolicy: TypeAlias = Callable[[StepToolEnv, np.random.Generator], ToolCall]
 
@@ -31,13 +32,14 @@ def oracle(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     return solution[0] if solution else ToolCall("finish", {"answer": "", "give_up": True})
 
 
-def noisy_oracle(noise: float) -> ScriptedPolicy:
-    """Return an oracle that makes a random valid call with this probability instead."""
+@dataclass(frozen=True)
+class NoisyOracle:
+    """An oracle that makes a random valid call with this probability instead."""
 
-    def noisy(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
-        return random_caller(env, rng) if rng.random() < noise else oracle(env, rng)
+    noise: float
 
-    return noisy
+    def __call__(self, env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
+        return random_caller(env, rng) if rng.random() < self.noise else oracle(env, rng)
 
 
 def random_caller(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils.shared_memory import create_shared_memory
 
 from steptool_env.errors import InvalidArgument
+from steptool_env.foreign import is_a
 from steptool_env.types import Malformed, Message, ToolCall
 
 __all__ = ["TextSpace", "ToolCallSpace", "observation_space"]
@@ -35,7 +36,7 @@ class TextSpace(spaces.Space[str]):
         return _random_text(self.np_random)
 
     def contains(self, x: Any) -> bool:
-        return isinstance(x, str)
+        return is_a(x, str)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
@@ -121,15 +122,20 @@ class ToolCallSpace(spaces.Space[dict[str, Any]]):
         return {"name": name, "arguments": draw.arguments()}
 
     def contains(self, x: Any) -> bool:
-        if isinstance(x, ToolCall | Malformed):
+        if is_a(x, (ToolCall, Malformed)):
             return True
-        return (
-            isinstance(x, Mapping)
-            and set(x) == {"name", "arguments"}
-            and isinstance(x["name"], str)
-            and isinstance(x["arguments"], Mapping)
-            and all(isinstance(key, str) for key in x["arguments"])
-        )
+        try:
+            return (
+                is_a(x, Mapping)
+                and set(x) == {"name", "arguments"}
+                and is_a(x["name"], str)
+                and is_a(x["arguments"], Mapping)
+                and all(is_a(key, str) for key in x["arguments"])
+            )
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a foreign mapping may do anything
+            return False
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)

@@ -7,6 +7,7 @@ package of its agents is stood in for while its suites are loaded.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import functools
@@ -25,6 +26,7 @@ from typing import Any
 from steptool_env.errors import MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
 from steptool_env.tasks.listed import Listed, check_split, in_split
+from steptool_env.tools.recording import canonical
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
 from steptool_env.types import Outcome, Task, ToolCall, ToolResult
@@ -55,10 +57,11 @@ class _DojoToolkit(Toolkit):
 
     state: _World
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         if call.name != "finish":
-            self.state.calls.append((call.name, copy.deepcopy(dict(call.arguments))))
-        return super().execute(call)
+            with contextlib.suppress(ValueError):  # no JSON: what follows says so
+                self.state.calls.append((call.name, json.loads(canonical(call.arguments))))
+        return super().answer(call)
 
 
 class AgentDojo(Listed):
@@ -193,9 +196,13 @@ def _environment(category: str) -> Any:
 
 @functools.cache
 def _tools(category: str) -> tuple[Tool, ...]:
-    runtime = _module("functions_runtime").FunctionsRuntime(_suite(category).tools)
     functions = _suite(category).tools
-    return tuple(Tool(function.name, function.description, _parameters(function), _Function(runtime, function.name), stateful=True) for function in functions)
+    return tuple(Tool(function.name, function.description, _parameters(function), _Function(category, function.name), stateful=True) for function in functions)
+
+
+@functools.cache
+def _runtime(category: str) -> Any:
+    return _module("functions_runtime").FunctionsRuntime(_suite(category).tools)
 
 
 def _parameters(function: Any) -> dict[str, Any]:
@@ -207,13 +214,13 @@ def _parameters(function: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Function:
-    """One function of the package as the function of a tool."""
+    """One function of the package as the function of a tool; by name, because the package's own classes cannot be pickled."""
 
-    runtime: Any
+    category: str
     name: str
 
     def __call__(self, state: _World, /, **arguments: Any) -> ToolResult:
-        result, error = self.runtime.run_function(state.now, self.name, copy.deepcopy(arguments))
+        result, error = _runtime(self.category).run_function(state.now, self.name, copy.deepcopy(arguments))
         if error is not None:
             return ToolResult(error, "bad_arguments" if error.startswith("ValidationError") else "tool_failed")
         return ToolResult(_module("agent_pipeline.tool_execution").tool_result_to_str(result))

@@ -89,16 +89,16 @@ class _BfclToolkit(Toolkit):
         super().restore(state)
         self.offer()
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         state = self.state
         if call.name == "finish":
-            return super().execute(call)
+            return super().answer(call)
         limit = self.script.limits[len(state.verdicts)]
         if state.calls >= limit:
             state.overrun = True
             return ToolResult(f"Error: the {limit} calls of this turn are used up; nothing but finish is executed.", "over_budget")
         state.calls += 1
-        return super().execute(call)
+        return super().answer(call)
 
 
 def make_bfcl(category: str = "base", split: str = "train") -> TaskSuite:

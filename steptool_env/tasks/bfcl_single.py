@@ -78,15 +78,15 @@ class _LoggingToolkit(Toolkit):
         super().__init__(request.tools.values(), _Calls(open=list(range(len(request.answers)))))
         self.request = request
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         if call.name == "finish":
-            return super().execute(call)
+            return super().answer(call)
         state, request = self.state, self.request
         state.made.append((call.name, dict(call.arguments)))
         match = next((index for index in state.open if _matches(request, index, call)), None)
         if match is None:
             state.stray = True
-            return super().execute(call)
+            return super().answer(call)
         state.open.remove(match)
         return ToolResult("Noted.")  # also where the official answer does not fit the official schema, as in a handful of tasks
 

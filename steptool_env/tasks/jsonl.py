@@ -50,7 +50,7 @@ class _ChecklistToolkit(WrappedToolkit):
         self.open = Counter((call.name, canonical(call.arguments)) for call in calls)
         """The calls that are still to be made."""
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         result = self.inner.execute(call)
         if not result.error and call.name != "finish" and self.open[key := (call.name, canonical(call.arguments))] > 0:
             self.open[key] -= 1

@@ -65,8 +65,8 @@ class _ApiToolkit(Toolkit):
         for name, api in query.apis.items():
             self._tools[name] = replace(query.tools[name], function=functools.partial(_ask, backend, api), waits=not isinstance(backend, CacheFolder))
 
-    def execute(self, call: ToolCall) -> ToolResult:
-        result = super().execute(call)
+    def answer(self, call: ToolCall) -> ToolResult:
+        result = super().answer(call)
         if result.error not in ("unknown_tool", "bad_arguments") and call.name != "finish":
             self.state.names.add(call.name)
         return result
@@ -109,6 +109,7 @@ class Toolbench(Listed):
         subsets = SUBSETS if subset == "all" else (subset,)
         if not (folder or os.environ.get("STEPTOOL_TOOLBENCH")) or not any((where / f"{subset}.json").is_file() for subset in subsets):
             raise MissingExtra("suite 'toolbench'", "StableToolBench", _GET)
+        self._made_of = (str(where), subset, split, server, cache, max_steps)
         self.backend: VirtualBackend = _Documented()
         if server is not None:
             host = urllib.parse.urlsplit(server).hostname or ""
@@ -117,6 +118,9 @@ class Toolbench(Listed):
             self.backend = CacheFolder(cache)
         tasks = [task for subset in subsets if (where / f"{subset}.json").is_file() for task in _read(where / f"{subset}.json", subset, max_steps)]
         super().__init__(task for task in tasks if in_split(zlib.crc32(task.id.encode()), split))
+
+    def __reduce__(self) -> tuple[type[Toolbench], tuple[Any, ...]]:
+        return type(self), self._made_of  # not the backend: it may hold connections
 
     def toolkit(self, task: Task) -> Toolkit:
         query: _Query = task.data

@@ -20,9 +20,9 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from steptool_env.errors import InvalidArgument, MissingExtra
+from steptool_env.errors import InvalidArgument, MissingExtra, NotSupported
 
 __all__ = ["Answer", "Exchange", "Failure", "Request", "read_secret"]
 
@@ -134,6 +134,9 @@ class Exchange:
         self._client = httpx2.Client(transport=Transport(concurrency, admit, proxy), timeout=timeout, follow_redirects=False, trust_env=False)
         self._close = weakref.finalize(self, self._client.close)
         self._lock, self._slots = threading.Lock(), threading.BoundedSemaphore(concurrency)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotSupported(f"what asks {self.name} holds open connections and keys, and cannot be pickled or copied; make another from the same arguments")
 
     def close(self) -> None:
         """Close the connections."""

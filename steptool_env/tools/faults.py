@@ -66,8 +66,8 @@ class FaultyToolkit(WrappedToolkit):
         """How many failures were injected in this episode, by tool."""
         return self.faults.injected
 
-    def execute(self, call: ToolCall) -> ToolResult:
-        if call.name == "finish" or not isinstance(call.name, str) or call.name not in self.inner:
+    def answer(self, call: ToolCall) -> ToolResult:
+        if call.name == "finish" or call.name not in self.inner:
             return self.inner.execute(call)  # a tool that does not exist cannot fail: that is the model's mistake
         if self.latency:
             time.sleep(self.latency)
@@ -82,7 +82,7 @@ class FaultyToolkit(WrappedToolkit):
     def _fails(self, call: ToolCall) -> bool:
         try:
             key = f"{call.name}{canonical(call.arguments)}"
-        except (TypeError, ValueError, RecursionError):
+        except ValueError:
             return False  # it would not have reached the tool anyway
         times = self.faults.times[key] = self.faults.times.get(key, 0) + 1
         return random.Random(f"{self.seed}/{times}/{key}").random() < self.rate

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.foreign import kind_of, message_of
 from steptool_env.jsontext import dumps_ascii
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
@@ -27,8 +28,13 @@ __all__ = ["Recorder", "Recording", "ReplayToolkit", "canonical", "read_recordin
 
 
 def canonical(arguments: Mapping[str, Any]) -> str:
-    """Return arguments as a text that is the same whatever the order of the keys; raises ``ValueError`` or ``TypeError`` if they are not JSON."""
-    return json.dumps(dict(arguments), sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """Return arguments as a text that is the same whatever the order of the keys; raises ``ValueError`` if they are not JSON."""
+    try:
+        return json.dumps(dict(arguments), sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # what the encoder says of a value, or a method of the value does
+        raise ValueError(f"the arguments are not JSON: {message_of(fault) or kind_of(fault)}") from None
 
 
 class Recorder(WrappedToolkit):
@@ -46,14 +52,14 @@ class Recorder(WrappedToolkit):
         self._recorded = ""
         self._record_tools()
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         result = self.inner.execute(call)
         if self.schemas != self._recorded:
             self._record_tools()
         if call.name != "finish" and result.error != "unavailable":
             try:
                 key = canonical(call.arguments)
-            except (TypeError, ValueError, RecursionError):
+            except ValueError:
                 return result  # no JSON: replaying it would be answered in the same way
             _append(self.path, {"episode": self.episode, "name": call.name, "arguments": json.loads(key), "content": result.content, "error": result.error})
         return result
@@ -153,13 +159,13 @@ class ReplayToolkit(Toolkit):
         super().__init__([*offered, FINISH], _ReplayCounts())
         self.recording, self.episode = recording, episode
 
-    def execute(self, call: ToolCall) -> ToolResult:
-        if call.name == "finish" or not isinstance(call.name, str) or call.name not in self:
-            return super().execute(call)
+    def answer(self, call: ToolCall) -> ToolResult:
+        if call.name == "finish" or call.name not in self:
+            return super().answer(call)
         try:
             key = (call.name, canonical(call.arguments))
-        except (TypeError, ValueError, RecursionError):
-            return super().execute(call)  # no JSON: says so
+        except ValueError:
+            return super().answer(call)  # no JSON: says so
         found = self.recording.results.get((self.episode, *key)) or self.recording.anywhere.get(key)
         if found:
             times = self.state.times.get(key, 0)

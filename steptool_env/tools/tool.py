@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, get_type_hints, overload
 
 import jsonschema_rs
@@ -16,6 +18,8 @@ from pydantic import Field as PydanticField
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
 from steptool_env.errors import InvalidArgument
+from steptool_env.foreign import kind_of, message_of
+from steptool_env.tools.checking import faults_of
 
 __all__ = ["BadArguments", "Tool", "tool"]
 
@@ -72,6 +76,14 @@ class Tool:
         except (TypeError, ValueError, RecursionError) as fault:
             raise InvalidArgument(f"tool {self.name!r}: parameters must be a valid JSON schema: {str(fault).splitlines()[0]}") from fault
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # A decorated function is not found under its name any more: the tool is. So the tool is what is looked up again.
+        made_of = getattr(self.function, "function", self.function)
+        module, name = getattr(made_of, "__module__", None), getattr(made_of, "__qualname__", None)
+        if module in sys.modules and module != "__main__" and _named(module, str(name)) is self:  # cloudpickle takes along what is defined in __main__
+            return _named, (module, name)
+        return _rebuild, (type(self), {field.name: getattr(self, field.name) for field in fields(self)})
+
     @functools.cached_property
     def schema(self) -> Mapping[str, Any]:
         """The function schema that models read: ``{"type": "function", "function": {...}}``."""
@@ -88,24 +100,12 @@ class Tool:
 
     def check(self, arguments: Mapping[str, Any]) -> str:
         """Return what is wrong with the arguments, in words, or ``""`` if they fit the schema."""
-        validator = _validator(self._parameters_json)
         try:
-            plain = arguments if type(arguments) is dict else dict(arguments)
-            if validator.is_valid(plain):
-                return ""
-            faults = []
-            for error in validator.iter_errors(plain):
-                path = ".".join(str(part) for part in error.instance_path)
-                message = _shortened(error.message)
-                faults.append(f"{path}: {message}" if path else message)
-            return "; ".join(faults[:3])
-        except (TypeError, ValueError, OverflowError, RecursionError) as fault:
-            return f"the arguments are not JSON: {_shortened(str(fault))}"
-
-
-def _shortened(message: str) -> str:
-    # A fault quotes the value; the part that says what is wrong with it comes at the end.
-    return message if len(message) <= 300 else f"{message[:100]} … {message[-200:]}"
+            return "; ".join(faults_of(_validator(self._parameters_json), arguments if type(arguments) is dict else dict(arguments)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # what the validator says of a value, or a method of the value does
+            return f"the arguments are not JSON: {message_of(fault, 300) or kind_of(fault)}"
 
 
 @overload
@@ -141,6 +141,18 @@ def tool(
     return _from_function(function, name, timeout)
 
 
+def _named(module: str, name: str) -> Any:
+    """Return what a module has under this name; None if it has nothing."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _rebuild(kind: type[Tool], values: Mapping[str, Any]) -> Tool:
+    return kind(**values)
+
+
 def _from_function(function: Callable[..., Any], name: str | None, timeout: float | None) -> Tool:
     title = getattr(function, "__name__", None)
     if title is None or not callable(function):
@@ -154,7 +166,7 @@ def _from_function(function: Callable[..., Any], name: str | None, timeout: floa
     parameters = list(inspect.signature(function).parameters.values())
     stateful = bool(parameters) and parameters[0].name == "state"
     summary, about = _docstring(inspect.getdoc(function) or "")
-    fields: dict[str, Any] = {}
+    settings_of: dict[str, Any] = {}
     for position, parameter in enumerate(parameters[stateful:]):
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise InvalidArgument(f"tool {title!r}: parameter {parameter.name!r} cannot be passed by name; tools take named arguments only")
@@ -163,13 +175,13 @@ def _from_function(function: Callable[..., Any], name: str | None, timeout: floa
         default = ... if parameter.default is parameter.empty else parameter.default
         # Under an alias, a parameter may have any name, also one that pydantic keeps for itself, such as "schema".
         settings = PydanticField(default, alias=parameter.name, description=about.get(parameter.name))
-        fields[f"p{position}"] = (hints[parameter.name], settings)
+        settings_of[f"p{position}"] = (hints[parameter.name], settings)
     try:
-        model = create_model(title, __config__=ConfigDict(extra="forbid"), **fields)
+        model = create_model(title, __config__=ConfigDict(extra="forbid"), **settings_of)
         schema = _without_titles(model.model_json_schema())
     except (PydanticUserError, PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as fault:
         raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
-    plain = all(any(hint is json_type for json_type in _AS_IS) for hint, _ in fields.values())
+    plain = all(any(hint is json_type for json_type in _AS_IS) for hint, _ in settings_of.values())
     return Tool(
         name=title if name is None else name,
         description=summary,
@@ -193,8 +205,8 @@ class _Converting:
             values = self.model.model_validate(arguments)
         except ValidationError as fault:
             raise BadArguments("; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()[:3])) from fault
-        fields = type(values).model_fields
-        return self.function(*state, **{str(fields[key].alias): getattr(values, key) for key in values.model_fields_set})
+        declared = type(values).model_fields
+        return self.function(*state, **{str(declared[key].alias): getattr(values, key) for key in values.model_fields_set})
 
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:

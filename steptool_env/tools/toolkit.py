@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from steptool_env.actions import plain_call
 from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
+from steptool_env.foreign import is_a, kind_of, message_of, shown
 from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps_loose
 from steptool_env.tools.tool import BadArguments, Tool, tool
-from steptool_env.types import ToolCall, ToolResult
+from steptool_env.types import ERRORS, ToolCall, ToolResult
 
 __all__ = ["FINISH", "Toolkit"]
 
@@ -30,6 +32,10 @@ def finish(answer: str, give_up: bool = False) -> str:
 
 FINISH: Tool = finish
 """The tool that ends an episode; every toolkit has it, or a tool of its own with the same name."""
+
+
+_MOST = 500
+"""Characters of an exception's message that a model reads."""
 
 
 class Toolkit(Mapping[str, Tool]):
@@ -81,11 +87,19 @@ class Toolkit(Mapping[str, Tool]):
 
         Only Ctrl-C goes through. A call that timed out is left behind in its thread, where it may still act on the state.
         """
-        tool = self._tools.get(call.name) if isinstance(call.name, str) else None
+        if type(call) is not ToolCall or type(call.name) is not str or type(call.arguments) is not dict:
+            name, arguments = plain_call(call)
+            if arguments is None and name in self:
+                return self._bad_arguments(self[name], "the arguments are no JSON object")
+            call = ToolCall(name, arguments or {})
+        return self.answer(call)
+
+    def answer(self, call: ToolCall) -> ToolResult:
+        """Do what ``execute`` says for a call whose name is a ``str`` and whose arguments are a ``dict``: what subclasses change."""
+        tool = self._tools.get(call.name)
         if tool is None:
-            name = str(call.name)[:200]
-            offered = ", ".join(self._tools)
-            return ToolResult(f"Error: there is no tool {name!r}.{did_you_mean(name, self._tools)} Tools on offer: {offered}.", "unknown_tool")
+            name, offered = call.name[:200], ", ".join(self._tools)
+            return ToolResult(clean(f"Error: there is no tool {name!r}.{did_you_mean(name, self._tools)} Tools on offer: {offered}."), "unknown_tool")
         if fault := tool.check(call.arguments):
             return self._bad_arguments(tool, fault)
         error = ""
@@ -96,21 +110,13 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(self.state, **call.arguments)
             else:
                 value = tool.function(**call.arguments)
-            if isinstance(value, ToolResult):
-                error, value = value.error, value.content
-            text = str.__str__(value) if isinstance(value, str) else _as_text(value)
+            if is_a(value, ToolResult):
+                error, value = _kind(value.error), value.content
+            text = str.__str__(value) if is_a(value, str) else _as_text(value, self.max_result_chars)
         except KeyboardInterrupt:
             raise
-        except Unavailable as problem:
-            text, error = f"Error: {call.name} is unavailable: {_message(problem)}", "unavailable"
-        except TimeoutError as problem:
-            text, error = f"Error: {call.name} timed out: {_message(problem)}", "timeout"
-        except BadArguments as problem:
-            return self._bad_arguments(tool, _message(problem))
-        except _NoResult as problem:
-            text, error = f"Error: {call.name} failed: {problem}", "tool_failed"
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
-            text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_message(problem)}", "tool_failed"
+            return self._failed(call, problem)
         if len(text) > self.max_result_chars:
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
         return ToolResult(clean(text), error)
@@ -119,6 +125,17 @@ class Toolkit(Mapping[str, Tool]):
         """Return whether a call of this tool may take long, doing nothing: many of them had better run at the same time."""
         tool = self.get(name)
         return tool is not None and (tool.waits or tool.timeout is not None)
+
+    def _failed(self, call: ToolCall, problem: BaseException) -> ToolResult:
+        if is_a(problem, BadArguments):
+            return self._bad_arguments(self[call.name], message_of(problem, _MOST))
+        if is_a(problem, Unavailable):
+            what, error = "is unavailable", "unavailable"
+        elif is_a(problem, TimeoutError):
+            what, error = "timed out", "timeout"
+        else:
+            what, error = "failed" if is_a(problem, _NoResult) else f"failed: {kind_of(problem)}", "tool_failed"
+        return ToolResult(clean(f"Error: {call.name} {what}: {message_of(problem, _MOST)}"[: self.max_result_chars]), error)
 
     def _bad_arguments(self, tool: Tool, fault: str) -> ToolResult:
         # Short, because a model reads it at every such mistake; the full schema stands among the tools on offer.
@@ -136,25 +153,25 @@ class Toolkit(Mapping[str, Tool]):
         self.state = copy.deepcopy(state)
 
 
-def _message(problem: BaseException) -> str:
-    try:
-        return str(problem)[:500]
-    except Exception:  # a foreign __str__ may do anything
-        return ""
-
-
 class _NoResult(Exception):
     """What a tool returned cannot be shown to a model."""
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, bytes | bytearray | memoryview):
+def _kind(error: Any) -> str:
+    if is_a(error, str) and (kind := str.__str__(error)) in ERRORS:
+        return kind
+    raise _NoResult(f"it returned a ToolResult whose error is {shown(error)}; the kinds are {', '.join(ERRORS[1:])}")
+
+
+def _as_text(value: Any, limit: int) -> str:
+    """Return what a tool returned as text; what stands beyond ``limit`` characters is cut later, and not looked into."""
+    if is_a(value, (bytes, bytearray, memoryview)):
         raise _NoResult(f"it returned {len(bytes(value))} bytes of binary data; tools return text or JSON")
     try:
         text = dumps_loose(value)
     except RecursionError:
         raise _NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
-    if fault := depth_fault(text):
+    if fault := depth_fault(text[:limit]):
         raise _NoResult(f"it returned a value that cannot be shown: {fault}")
     return text
 

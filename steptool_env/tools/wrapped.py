@@ -47,7 +47,7 @@ class WrappedToolkit(Toolkit):
     def parameters(self) -> Any:
         return self.inner.parameters
 
-    def execute(self, call: ToolCall) -> ToolResult:
+    def answer(self, call: ToolCall) -> ToolResult:
         return self.inner.execute(call)
 
     def may_wait(self, name: str) -> bool:

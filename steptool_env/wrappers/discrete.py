@@ -15,6 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from steptool_env.errors import InvalidArgument
+from steptool_env.foreign import is_a, kind_of
 from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
 from steptool_env.tools.tool import Tool
@@ -154,9 +155,11 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
     def _convert_action(self, action: Any) -> Any:
         self._pending = None
         try:
-            number = operator.index(action.item() if isinstance(action, np.ndarray) and action.size == 1 else action)
-        except TypeError:
-            return Malformed(f"<{type(action).__name__}>", f"expected an action from 0 to {len(self._calls) - 1}, got {type(action).__name__}")
+            number = operator.index(action.item() if is_a(action, np.ndarray) and action.size == 1 else action)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # TypeError, and whatever a foreign number raises
+            return Malformed(f"<{kind_of(action)}>", f"expected an action from 0 to {len(self._calls) - 1}, got {kind_of(action)}")
         if not 0 <= number < len(self._calls):
             got = str(number) if abs(number) < 10**18 else "a huge number"  # str() refuses thousands of digits
             return Malformed(got, f"expected an action from 0 to {len(self._calls) - 1}, got {got}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from steptool_env.foreign import is_a, kind_of
 from steptool_env.formats import CallFormat, make_format, read
 from steptool_env.rewards import RewardShaper
 from steptool_env.spaces import TextSpace, ToolCallSpace, observation_space
@@ -75,9 +76,9 @@ class StepToolTextEnv(OtherForm[Observation, str]):
         return self.call_format.instructions([tool.schema for tool in toolkit.values()])
 
     def _convert_action(self, action: Any) -> Any:
-        if not isinstance(action, str):
+        if not is_a(action, str):
             self._reasoning, self._further = "", 0
-            return Malformed(f"<{type(action).__name__}>", f"expected the text of a reply, got {type(action).__name__}")
+            return Malformed(f"<{kind_of(action)}>", f"expected the text of a reply, got {kind_of(action)}")
         reading = read(self.call_format, str.__str__(action))
         self._reasoning, self._further = reading.reasoning, reading.further
         return reading.action

@@ -390,7 +390,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "type": ({"name": "add", "arguments": {"amount": "1"}}, "bad_arguments"),
     "surrogate": ({"name": "add", "arguments": {"amount": "\ud800"}}, "bad_arguments"),
     "too much": ({"name": "add", "arguments": {"amount": 1, "\0": None}}, "bad_arguments"),
-    "megabytes": ({"name": "add", "arguments": {"amount": "x" * 3_000_000}}, "bad_arguments"),
+    "megabytes": ({"name": "add", "arguments": {"amount": "x" * 900_000}}, "bad_arguments"),
+    "more megabytes": ({"name": "add", "arguments": {"amount": "x" * 3_000_000}}, "malformed"),
     "fails": (FAIL, "tool_failed"),
 }
 

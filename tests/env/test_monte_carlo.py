@@ -10,7 +10,7 @@ from steptool_env import StepToolEnv, ToolCall, make_shaper, make_suite
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.monte_carlo import MonteCarlo, success_rate
 from steptool_env.rewards import label
-from steptool_env.scripted import noisy_oracle, oracle, random_caller
+from steptool_env.scripted import NoisyOracle, oracle, random_caller
 from steptool_env.types import Transition
 
 
@@ -51,7 +51,7 @@ def test_contributions_sum_to_the_verdict_less_the_first_value_whatever_the_deto
     assert isinstance(shaper, MonteCarlo)
     for task in range(6):
         starts = set()
-        for policy in (oracle, noisy_oracle(0.5), random_caller):
+        for policy in (oracle, NoisyOracle(0.5), random_caller):
             env.reset(options={"task": task})
             ended = False
             while not ended:
@@ -78,7 +78,7 @@ def test_the_same_seed_estimates_the_same_and_the_episode_goes_on_as_if_nothing_
     rng = np.random.default_rng(1)
     env.reset(options={"task": 3})
     for _ in range(3):
-        env.step(noisy_oracle(0.5)(env, rng))
+        env.step(NoisyOracle(0.5)(env, rng))
     before = env.snapshot()
     assert env.episode is not None
     first, again = (label(env.shaper, [list(env.episode)]) for _ in range(2))

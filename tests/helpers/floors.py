@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 
 ENVIRONMENT: list[set[str]] = [
-    {"jsontext", "errors", "types"},
+    {"jsontext", "errors", "foreign", "types"},
     {"spaces", "actions", "rendering", "files"},
     {"tools"},
     {"formats"},

@@ -20,7 +20,7 @@ from steptool_agents.trajectory import Trajectory, in_hindsight, read_jsonl, rel
 from steptool_env import SHAPERS, RewardShaper, StepToolEnv, TaskSuite, make_shaper, make_suite
 from steptool_env.errors import MissingExtra
 from steptool_env.rewards import Clip, Gate, Normalize, Schedule, WeightedSum
-from steptool_env.scripted import noisy_oracle
+from steptool_env.scripted import NoisyOracle
 
 CHEAP = sorted(set(SHAPERS) - {"monte-carlo", "paper-judge"})
 
@@ -64,7 +64,7 @@ def check(trajectory: Trajectory) -> None:
 def test_every_step_of_every_suite(name: str, shaper: RewardShaper, clip: bool, noise: float, task: int, seed: int) -> None:
     env = StepToolEnv(suite(name), Clip(shaper, -0.5, 0.5) if clip else shaper, max_steps=8)
     env.reset(options={"task": task})
-    policy, rng, keys, ended = noisy_oracle(noise), np.random.default_rng(seed), None, False
+    policy, rng, keys, ended = NoisyOracle(noise), np.random.default_rng(seed), None, False
     while not ended:
         _, reward, terminated, truncated, info = env.step(policy(env, rng))
         ended = terminated or truncated
