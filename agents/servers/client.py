@@ -141,7 +141,7 @@ class ChatClient:
         if path is not None and (message := _cached(path)) is not None:
             try:
                 return read(message)
-            except ValueError:
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
                 pass  # written by another version, or damaged: the request is sent again, and the entry overwritten
 
         def parse(answer: Answer) -> T:
@@ -186,7 +186,7 @@ def _message(content: bytes) -> Mapping[str, Any]:
 def _cached(path: Path) -> Mapping[str, Any] | None:
     try:
         message = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return message if isinstance(message, dict) else None
 

@@ -151,8 +151,8 @@ class Exchange:
 
         Args:
             request: What to send.
-            read: Turns an answer into the result. ``ValueError``, ``LookupError``, ``TypeError`` and ``RecursionError`` say that
-                the answer is nonsense: it is asked for again. It may raise a ``Failure`` of its own.
+            read: Turns an answer into the result. ``ValueError``, ``LookupError``, ``TypeError``, ``ArithmeticError`` and
+                ``RecursionError`` say that the answer is nonsense: it is asked for again. It may raise a ``Failure`` of its own.
             harmless: Whether sending the request twice does no harm; if not, it is sent again only after failures in which the
                 server cannot have acted on it.
 
@@ -164,7 +164,7 @@ class Exchange:
             answer = self.once(request)
             try:
                 return read(answer)
-            except (LookupError, TypeError, ValueError, RecursionError) as fault:
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as fault:
                 raise Failure("nonsense", f"the answer makes no sense: {fault}") from None
 
         return self.persist(attempt, harmless=harmless)
@@ -217,7 +217,8 @@ class Exchange:
         shown = {name.lower(): self.scrub(value) for name, value in fields.items()}
         answer = Answer(status, shown, content, len(received) > self.max_bytes, fields.get("Location"))
         if status in self._passing:
-            raise Failure(f"http {status}", f"HTTP status {status}: {answer.text[:200]}", _retry_after(fields.get("Retry-After")), acted=status not in (429, 503))
+            wait = _retry_after(fields.get("Retry-After"))
+            raise Failure(f"http {status}", f"HTTP status {status}: {answer.text[:200]}", wait, acted=status not in (429, 503))
         return answer
 
     def hide(self, values: Iterable[str]) -> None:

@@ -27,8 +27,8 @@ __all__ = ["MARK", "Secrets", "read_secret"]
 
 MARK = b"***"
 """What stands where a secret stood."""
-_RECODED = 4
-"""Shorter secrets are not looked for as hexadecimal digits or base64: too many innocent texts hold them."""
+_SHORTEST = 4
+"""Shorter values are not looked for: they protect nothing, and too many innocent texts hold them."""
 _LONGEST = 96
 """Most bytes that the forms of one character take."""
 _BEGIN = 24
@@ -65,12 +65,12 @@ class Secrets:
     """A set of secrets, and a search for all of them. Immutable.
 
     Args:
-        values: The secrets as they are sent; empty ones count for nothing. The scheme before a key (``Bearer``, ``Basic``, ``Token``)
+        values: The secrets as they are sent; those of less than four characters are none. The scheme before a key (``Bearer``, ``Basic``, ``Token``)
             is no secret. Of ``Basic``, what is sent, the user with the password, and the password are.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self.values = tuple(dict.fromkeys(part for value in values for part in _parts(value) if part))
+        self.values = tuple(dict.fromkeys(part for value in values for part in _parts(value) if len(part) >= _SHORTEST))
         self.longest = max((len(value.encode()) * _LONGEST for value in self.values), default=0)
         """Most bytes that one of them takes, in whatever form."""
         self._forms = [form for value in self.values for form in _forms(value)]
@@ -145,14 +145,13 @@ def _forms(secret: str) -> Iterator[_Form]:
     runs = re.findall(r"\\+|[^\\]", secret)  # how many backslashes stand for one is known only of all that stand together
     plain = "".join((secret[0].lower(), secret[0].upper(), "+" * (secret[0] == " "))).encode()
     yield _form(plain + _ESCAPES, [_backslashes(len(run)) if run[0] == "\\" else _character(run) for run in runs])
-    if len(data) >= _RECODED:
-        pairs = [f"{byte:02x}" for byte in data]
-        yield _form((pairs[0][0] + pairs[0][0].upper()).encode(), [_digits(pairs[0]), *(rb"[ :,-]?" + _digits(pair) for pair in pairs[1:])])
-        for offset in range(3):
-            choices = list(_base64(data, offset))[offset > 0 :]
-            patterns = [_letter(choice) for choice in choices]
-            escaped = b"-_" + _ESCAPES if set(choices[0]) & set(b"+/") else b""
-            yield _form(choices[0] + escaped, [patterns[0], *(_BREAK + pattern for pattern in patterns[1:])], lead=offset > 0)
+    pairs = [f"{byte:02x}" for byte in data]
+    yield _form((pairs[0][0] + pairs[0][0].upper()).encode(), [_digits(pairs[0]), *(rb"[ :,-]?" + _digits(pair) for pair in pairs[1:])])
+    for offset in range(3):
+        choices = list(_base64(data, offset))[offset > 0 :]
+        patterns = [_letter(choice) for choice in choices]
+        escaped = b"-_" + _ESCAPES if set(choices[0]) & set(b"+/") else b""
+        yield _form(choices[0] + escaped, [patterns[0], *(_BREAK + pattern for pattern in patterns[1:])], lead=offset > 0)
 
 
 def _form(first: bytes, characters: Sequence[bytes], lead: bool = False) -> _Form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import random
@@ -18,7 +19,7 @@ from steptool_env.errors import InvalidArgument
 from steptool_env.tools.secrets import Secrets, read_secret
 
 KEY = "sk-Proj/4f+Kq_9=Zx.71&~w%2BtR"
-KEYS = (KEY, "K3y+/=&<>\"'`", "0123456789abcdef", "p@ss\\word\\\\x", "sk_" + "Ab9-" * 250, "ünïcode-kéy", "a", "ab1")
+KEYS = (KEY, "K3y+/=&<>\"'`", "0123456789abcdef", "p@ss\\word\\\\x", "sk_" + "Ab9-" * 250, "ünïcode-kéy", "ab1-")
 
 
 def json_unicode(text: str) -> str:
@@ -44,8 +45,8 @@ FORMS: dict[str, Callable[[str], list[str]]] = {
     "json": lambda key: [json.dumps(key), json.dumps(key).replace("/", "\\/"), json_unicode(key), json_unicode(key).upper().replace("\\U", "\\u")],
     "json twice": lambda key: [json.dumps(json.dumps(key).replace("/", "\\/")), json.dumps(json_unicode(key)), json.dumps(json.dumps(json_unicode(key)))],
     "javascript": lambda key: ["".join(f"\\u{{{ord(char):x}}}" for char in key), "".join(f"\\x{ord(char):02x}" for char in key)],
-    "address": lambda key: [urllib.parse.quote(key, safe=""), urllib.parse.quote_plus(key), percent(key), percent(key).upper(), urllib.parse.quote(percent(key))],
-    "html": lambda key: [html.escape(key), "".join(f"&#{ord(char)};" for char in key), "".join(f"&#x{ord(char):04X};" for char in key), html.escape(html.escape(key))],
+    "address": lambda key: [urllib.parse.quote(key, safe=""), percent(key), percent(key).upper(), urllib.parse.quote(percent(key))],
+    "html": lambda key: [html.escape(html.escape(key)), "".join(f"&#{ord(char)};" for char in key), "".join(f"&#x{ord(char):04X};" for char in key)],
     "address in json": lambda key: [json_unicode("%").join(percent(key).split("%")), urllib.parse.quote(json_unicode(key))],
     "hexadecimal": lambda key: [key.encode().hex(), key.encode().hex().upper(), key.encode().hex(":"), key.encode().hex(" ")],
     "base64": base64s,
@@ -61,10 +62,8 @@ def readable(text: str) -> set[str]:
         for one in new:
             made |= {html.unescape(one), urllib.parse.unquote(one)}
             for escaped in (one, '"' + one.strip('"') + '"', '"' + one.replace("\n", "\\n").replace('"', '\\"') + '"'):
-                try:
+                with contextlib.suppress(ValueError):
                     made.add(str(json.loads(escaped)))
-                except ValueError:
-                    pass
         new = made - found if len(found) < 100 else set()
     return found
 
@@ -96,8 +95,6 @@ def leaks(text: str, key: str) -> bool:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key[:8])
 def test_every_form_of_a_key_is_found(key: str, form: str) -> None:
-    if form in ("hexadecimal", "base64") and len(key) < 4:
-        pytest.skip("too short to be looked for so")
     secrets = Secrets([f"Bearer {key}"])
     for echo in FORMS[form](key):
         for text in (echo, f"you sent {echo}, and that is wrong", f"=={echo}{echo}=="):
@@ -146,7 +143,7 @@ OTHER = Secrets(["Bearer sk-abcdefgh-0123456789"])
 @given(st.text(max_size=200))
 def test_what_holds_no_key_stays_as_it_is(text: str) -> None:
     assert OTHER.scrub(text) == text
-    assert Secrets().scrub(text) == Secrets(["", "Bearer "]).scrub(text) == text
+    assert Secrets().scrub(text) == Secrets(["", "Bearer ", "k", "Token abc"]).scrub(text) == text
 
 
 def test_json_stays_json() -> None:
