@@ -3,8 +3,8 @@
 With native tool calls the server's own template writes the tools and parses the call; with a call format, both are done here.
 Log-probabilities and token ids are kept where the server sends them; training needs both.
 
-An episode whose request is given up ends with a masked step (``Unanswered``) and is counted; the others go on. The model is not
-penalized.
+An episode whose request is given up, be it that the server's tokens cannot have been sampled, ends with a masked step
+(``Unanswered``) and is counted; the others go on. The model is not penalized.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from steptool_env.formats import CallFormat, make_format
 from steptool_env.types import Action, Malformed, Message, Observation, ToolCall, Unanswered
 
 from ..servers.client import ChatClient, Failure
+from ..servers.sampled import sampled_tokens
 from ..trajectory import Generation
-from ..trajectory.messages import as_tool_calls, earlier_call, read_tool_call
+from ..trajectory.messages import LONGEST, as_tool_calls, earlier_call, read_tool_call
 
 __all__ = ["ChatCompletionsPolicy"]
 
@@ -96,8 +97,10 @@ class ChatCompletionsPolicy:
         text = message.get("content") or ""
         if not isinstance(text, str):
             raise ValueError(f"the content must be a text, got {text!r:.80}")
+        if len(text) > LONGEST:  # before anything looks at it
+            return Generation(text[:2000], Malformed(text[:2000], f"the answer is longer than {LONGEST} characters"))
         action = read_tool_call(message) if self.call_format is None else self._parse(text)
-        ids, logprobs = served_tokens(message)
+        ids, logprobs = served_tokens(message, self.settings["max_tokens"]) if self.settings.get("logprobs") else ((), ())
         if isinstance(action, ToolCall) and self.call_format is None:
             text = action.as_json()
         return Generation(text, action, (), ids, logprobs)
@@ -115,13 +118,15 @@ def _unanswered(failure: Failure) -> Generation:
     return Generation("", Unanswered("", f"the model server did not answer: {failure}"))
 
 
-def served_tokens(message: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return token ids and log-probabilities where the server sent both, one for each token; else nothing."""
-    ids = message.get("token_ids")
-    entries = (message.get("logprobs") or {}).get("content") if isinstance(message.get("logprobs"), dict) else None
+def served_tokens(message: Mapping[str, Any], max_tokens: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return token ids and log-probabilities where the server sent both, one for each token; else nothing.
+
+    Raises:
+        ValueError: They cannot have been sampled: see ``sampled_tokens``.
+    """
+    ids, logprobs = message.get("token_ids"), message.get("logprobs")
+    entries = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(ids, list) or not isinstance(entries, list) or len(ids) != len(entries):
         return (), ()
-    try:
-        return tuple(int(token) for token in ids), tuple(float(entry["logprob"]) for entry in entries)
-    except (KeyError, TypeError, ValueError):
-        return (), ()
+    checked = sampled_tokens(ids, [entry["logprob"] if isinstance(entry, dict) else entry for entry in entries], max_tokens)
+    return tuple(checked[0]), tuple(checked[1])

@@ -7,8 +7,8 @@ requests, and an episode stays with its server. Every ``forget`` hands the weigh
 It is made for vLLM, which needs ``--logprobs-mode processed_logprobs`` if the temperature is not 1, because the policy is the softmax
 at that temperature. Servers have no value head: ``Generation.value`` is 0, so only algorithms without a critic fit.
 
-An episode whose server does not answer ends with a masked step (``Unanswered``); the server gets no more requests until it has
-taken new weights. The model is not penalized.
+An episode whose server does not answer, or answers what no model can have sampled (``servers.sampled``), ends with a masked step
+(``Unanswered``); the server gets no more requests until it has taken new weights. The model is not penalized.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ..chat.prompts import make_prompts
 from ..chat.reading import Reading, end_tokens
 from ..models.language_model import LanguageModel
 from ..servers.client import ChatClient, Failure
+from ..servers.sampled import NO_TOKEN_IDS, sampled
 from ..servers.weights import HandOver
 from ..trajectory import Generation
 from .transcripts import Transcripts
@@ -79,7 +80,8 @@ class ServedPolicy:
         """Draws one seed per episode, in the order in which they begin."""
         self.profiler = lm.profiler
         self.unanswered = 0
-        """Episodes cut short because their server did not answer."""
+        """Episodes cut short because their server did not answer, or not what can have been sampled."""
+        self._answered = False
         self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
         self._model, self._live = "", list[ChatClient]()
@@ -110,7 +112,11 @@ class ServedPolicy:
         self.update += 1
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
-        """Sample one action per observation; see ``Policy``."""
+        """Sample one action per observation; see ``Policy``.
+
+        Raises:
+            NotSupported: The first answer of all holds no token ids: the server, or how it was started, is a wrong setting.
+        """
         for observation, env in zip(observations, envs, strict=True):
             self.submit(observation, env)
         generations: dict[int, Generation] = {}
@@ -181,7 +187,7 @@ class ServedPolicy:
     def _complete(self, server: ChatClient, request: Mapping[str, Any]) -> tuple[list[int], list[float]] | Failure:
         if server in self._dead:  # every episode would wait for it
             return Failure("given up", f"{server!r} did not answer before")
-        answer = server.post("/v1/completions", request, lambda content: sampled(content, self.max_new_tokens))
+        answer = server.post("/v1/completions", request, lambda content: sampled(content, self.max_new_tokens, self.lm.vocabulary))
         if isinstance(answer, Failure):
             self._dead.add(server)
         return answer
@@ -190,27 +196,14 @@ class ServedPolicy:
         transcript = self._transcripts[key]
         context = tuple(transcript.context)
         if isinstance(answer, Failure):
+            if answer.kind == NO_TOKEN_IDS and not self._answered:  # a wrong server, or one that must be started otherwise
+                raise NotSupported(str(answer))
             self.unanswered += 1
             return Generation("", Unanswered("", f"the model server did not answer: {answer}"), context)
+        self._answered = True
         ids, logprobs = answer
         text, action, ended = self.reading.action(ids)
         transcript.record(ids, ended=ended)
         self._episodes[key].ids += ids
         self.profiler.count("generate", len(context) + len(ids))
         return Generation(text, action, context, tuple(ids), tuple(logprobs))
-
-
-def sampled(content: Mapping[str, Any], max_tokens: int) -> tuple[list[int], list[float]]:
-    """Return the sampled token ids and their log-probabilities from a completion.
-
-    Raises:
-        ValueError: There are no tokens, more than ``max_tokens``, or not as many log-probabilities.
-        NotSupported: The server sends no token ids at all, so a retry is useless.
-    """
-    choice = content["choices"][0]
-    if "token_ids" not in choice:
-        raise NotSupported("the server sends no token ids (return_token_ids): nothing can be learned from its answers")
-    ids, logprobs = choice["token_ids"], (choice.get("logprobs") or {}).get("token_logprobs")
-    if not isinstance(ids, list) or not isinstance(logprobs, list) or not 0 < len(ids) == len(logprobs) <= max_tokens:
-        raise ValueError("expected as many log-probabilities as token ids, and at least one")
-    return [int(token) for token in ids], [float(logprob) for logprob in logprobs]

@@ -4,8 +4,8 @@
 with backoff. This module adds the endpoint's address and key, the meaning of answers, and a cache on disk keyed by the canonical
 request. What it leaves out: streaming, calling tools, several endpoints.
 
-The key comes from an environment variable. It is sent in a header and nowhere else: it is removed from error
-messages and cached answers, so that not even a server that echoes it can put it into a log or a file.
+The key comes from an environment variable. It is sent in a header and nowhere else: the exchange erases it from whatever comes
+back, so that a server that echoes it cannot put it into a log or a file, unless in a form that ``Secrets`` does not know.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from steptool_env.errors import InvalidArgument
 from steptool_env.files import write_text
-from steptool_env.tools.exchange import Answer, Exchange, Failure, Request, read_secret
+from steptool_env.tools.exchange import Answer, Exchange, Failure, Request
+from steptool_env.tools.secrets import read_secret
 
 __all__ = ["ChatClient", "Failure"]
 
@@ -124,7 +125,7 @@ class ChatClient:
         """
 
         def parse(answer: Answer) -> T:
-            text = self._content(answer).decode("utf-8", "replace")
+            text = self._content(answer).text
             try:
                 content = json.loads(text)
             except (ValueError, RecursionError):
@@ -140,11 +141,11 @@ class ChatClient:
         if path is not None and (message := _cached(path)) is not None:
             try:
                 return read(message)
-            except ValueError:
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
                 pass  # written by another version, or damaged: the request is sent again, and the entry overwritten
 
         def parse(answer: Answer) -> T:
-            message = _message(self._content(answer))
+            message = _message(self._content(answer).content)
             value = read(message)
             if path is not None:
                 self._store(path, message)
@@ -152,21 +153,19 @@ class ChatClient:
 
         return self._exchange.send(Request("POST", self.url, dict(body)), parse)
 
-    def _content(self, answer: Answer) -> bytes:
-        """Return the body of an answer with status 200."""
+    def _content(self, answer: Answer) -> Answer:
+        """Return the answer if its status is 200 and it is complete."""
         if answer.status != 200:
-            text = self._exchange.text(answer)[:200]
-            raise Failure(f"http {answer.status}", f"HTTP status {answer.status}: {text}", final=True)
+            raise Failure(f"http {answer.status}", f"HTTP status {answer.status}: {answer.text[:200]}", final=True)
         if answer.truncated:
             raise ValueError(f"it is longer than {_MOST_BYTES} bytes")
-        return answer.content
+        return answer
 
     # ---------------------------------------------------------------- parts
     def _store(self, path: Path, message: Mapping[str, Any]) -> None:
-        text = self._exchange.scrub(json.dumps(message, sort_keys=True))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+            write_text(path, json.dumps(message, sort_keys=True))
         except OSError:  # a full disk costs a second request later, not the run
             self._exchange.count("not cached")
 
@@ -187,7 +186,7 @@ def _message(content: bytes) -> Mapping[str, Any]:
 def _cached(path: Path) -> Mapping[str, Any] | None:
     try:
         message = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return message if isinstance(message, dict) else None
 

@@ -156,8 +156,9 @@ def _judgment(message: Mapping[str, Any], calls: int) -> Judgment:
     except (LookupError, TypeError, RecursionError) as fault:
         raise ValueError(f"the grades are not there: {type(fault).__name__}: {fault}") from None
     for name, grades in (("succeed_tool_calling", succeeded), ("contribution_to_final_answer", contributions)):
-        if not isinstance(grades, list) or not all(isinstance(grade, int | float) for grade in grades):
-            raise ValueError(f"{name} must be a list of numbers, got {grades!r:.80}")
+        # Compared before they become floats, which an integer of 400 digits cannot; NaN is in no range, and true is no number.
+        if not isinstance(grades, list) or not all(type(grade) in (int, float) and CONTRIBUTIONS[0] <= grade <= CONTRIBUTIONS[1] for grade in grades):
+            raise ValueError(f"{name} must be a list of numbers from {CONTRIBUTIONS[0]:g} to {CONTRIBUTIONS[1]:g}, got {grades!r:.80}")
         if len(grades) != calls:
             raise ValueError(f"{name} must have one entry for each of the {calls} calls, got {len(grades)}")
     return Judgment(tuple(map(float, succeeded)), tuple(map(float, contributions)), str(status))

@@ -9,7 +9,11 @@ from typing import Any
 from steptool_env.jsontext import MAX_DEPTH, depth_fault
 from steptool_env.types import Action, Malformed, Message, ToolCall
 
-__all__ = ["as_tool_calls", "earlier_call", "read_tool_call"]
+__all__ = ["LONGEST", "as_tool_calls", "earlier_call", "read_tool_call"]
+
+LONGEST = 250_000
+"""Most characters of an answer that are read as an action. Far beyond what a model can say in one turn; a server can send megabytes, and
+every later step would carry them along."""
 
 
 def as_tool_calls(messages: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -44,25 +48,29 @@ def read_tool_call(message: Mapping[str, Any]) -> Action:
     """Return the first native tool call of an assistant message, or ``Malformed`` if there is none or it is broken."""
     calls = message.get("tool_calls") or []
     if not calls:
-        return Malformed(str(message.get("content") or ""), "no tool was called")
+        return Malformed(_short(message.get("content") or ""), "no tool was called")
     try:
         function = calls[0]["function"]
-        arguments = function["arguments"]
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments or "{}")
+        name, arguments = function["name"], function["arguments"]
+        if not isinstance(name, str):
+            raise ValueError("its name is no text")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        if len(name) + len(text) > LONGEST:
+            raise ValueError(f"it is longer than {LONGEST} characters")
+        if fault := depth_fault(text, MAX_DEPTH + 1):
+            raise ValueError(fault)
+        arguments = json.loads(text or "{}")
         if not isinstance(arguments, dict):
             raise ValueError("the arguments are no object")
-        if fault := depth_fault(json.dumps(arguments), MAX_DEPTH + 1):
-            raise ValueError(fault)
-        return ToolCall(str(function["name"]), arguments)
+        return ToolCall(name, arguments)
     except (KeyError, TypeError, ValueError, RecursionError) as fault:
         return Malformed(_short(calls), f"the tool call is broken: {fault}")
 
 
 def _short(calls: Any) -> str:
-    """Return the beginning of tool calls as text, whatever they hold."""
+    """Return the beginning of tool calls, or of a text, as text, whatever they hold."""
     try:
-        return json.dumps(calls, ensure_ascii=False)[:2000]
+        return (calls if isinstance(calls, str) else json.dumps(calls, ensure_ascii=False))[:2000]
     except RecursionError:
         return "(calls that are nested too deeply)"
 

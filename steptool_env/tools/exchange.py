@@ -1,30 +1,31 @@
 """``Exchange``: sends requests and keeps going when the server misbehaves; below ``HttpClient`` and the agents' chat client.
 
 One shared set of connections, a bounded number of attempts in flight, a time limit on the whole of an attempt, a limit on the
-bytes of an answer, retries with back-off, and secrets that are sent in headers and erased from the texts of failures.
+bytes of an answer, retries with back-off, and secrets: whatever a server sends back passes here, and is handed on without them.
 
 What it leaves to its callers: which addresses may be called, redirects, what an answer means.
 """
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import logging
 import math
-import os
 import random
-import re
 import threading
 import time
+import urllib.parse
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from steptool_env.errors import InvalidArgument, MissingExtra, NotSupported
+from steptool_env.tools.secrets import Secrets
 
-__all__ = ["Answer", "Exchange", "Failure", "Request", "read_secret"]
+__all__ = ["Answer", "Exchange", "Failure", "Request"]
 
 T = TypeVar("T")
 
@@ -62,14 +63,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """What came back, without the secrets."""
 
     status: int
     headers: Mapping[str, str]
+    """In lower case."""
     content: bytes
-    """The decompressed body; a little more than ``max_bytes`` of it if it is longer."""
+    """The decompressed body; ``max_bytes`` of it if it is longer."""
     truncated: bool
     """Whether the body is longer than ``max_bytes``."""
+    location: str | None = None
+    """The header ``Location``, as the server sent it: to go there, not to be shown, for it may hold a secret."""
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.content.decode("utf-8", "replace")
 
 
 class Exchange:
@@ -85,7 +94,7 @@ class Exchange:
         concurrency: Most attempts in flight.
         max_bytes: A longer body is cut.
         passing: Transient HTTP statuses, which fail an attempt; all others are answers.
-        secrets: Header name -> value, sent with every request; one that is empty is not.
+        secrets: Header name -> value, sent with every request; one that is empty is not. ``hide`` takes further ones.
         admit: Called with a host and each address it resolves to before a connection is made; raises if it must not be.
         proxy: Address of the proxy to go through; None goes straight.
 
@@ -127,9 +136,7 @@ class Exchange:
         """How often an attempt failed, by kind; ``"given up"`` counts requests."""
         self._passing = frozenset(passing)
         self._headers = {header: value for header, value in secrets.items() if value}
-        # The scheme before a key is no secret; what comes back may hold the key without it.
-        self._secrets = sorted({re.sub(r"(?i)^(bearer|basic|token)\s+", "", value) for value in self._headers.values()}, key=len, reverse=True)
-        self._slack = max(map(len, self._secrets), default=0)  # read beyond max_bytes, so that a cut cannot leave half a secret
+        self._secrets = Secrets([*self._headers.values(), *_password(proxy)])
         self._core, self._httpx, self._within, self._expired = httpcore2, httpx2, within, expired
         self._client = httpx2.Client(transport=Transport(concurrency, admit, proxy), timeout=timeout, follow_redirects=False, trust_env=False)
         self._close = weakref.finalize(self, self._client.close)
@@ -147,8 +154,8 @@ class Exchange:
 
         Args:
             request: What to send.
-            read: Turns an answer into the result. ``ValueError``, ``LookupError``, ``TypeError`` and ``RecursionError`` say that
-                the answer is nonsense: it is asked for again. It may raise a ``Failure`` of its own.
+            read: Turns an answer into the result. ``ValueError``, ``LookupError``, ``TypeError``, ``ArithmeticError`` and
+                ``RecursionError`` say that the answer is nonsense: it is asked for again. It may raise a ``Failure`` of its own.
             harmless: Whether sending the request twice does no harm; if not, it is sent again only after failures in which the
                 server cannot have acted on it.
 
@@ -160,7 +167,7 @@ class Exchange:
             answer = self.once(request)
             try:
                 return read(answer)
-            except (LookupError, TypeError, ValueError, RecursionError) as fault:
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as fault:
                 raise Failure("nonsense", f"the answer makes no sense: {fault}") from None
 
         return self.persist(attempt, harmless=harmless)
@@ -186,18 +193,18 @@ class Exchange:
         """Send a request once, within what is left of the attempt's time, and return what came back; raises ``Failure``."""
         core, httpx, received = self._core, self._httpx, bytearray()
         late = f"no complete answer within {self.timeout:g} s"
-        headers = {**request.headers, **self._headers}
+        headers, secrets = {**request.headers, **self._headers}, self._secrets
         try:
             with self._client.stream(request.method.upper(), request.url, params=request.params, json=request.json, headers=headers) as response:
                 status, fields = response.status_code, response.headers
                 if "," in fields.get("Content-Encoding", ""):
                     # A few bytes, packed several times, can be unpacked for hours without one byte of result.
-                    raise Failure("nonsense", f"the answer is compressed more than once: {fields['Content-Encoding'][:80]}")
+                    raise Failure("nonsense", f"the answer is compressed more than once: {self.scrub(fields['Content-Encoding'])[:80]}")
                 for chunk in response.iter_bytes():
                     received += chunk
                     if self._expired():
                         raise Failure("timeout", late)
-                    if len(received) > self.max_bytes + self._slack:
+                    if len(received) > self.max_bytes + secrets.longest:
                         break
         except core.TimeoutException as fault:
             acted = not isinstance(fault, (core.ConnectTimeout, core.PoolTimeout))
@@ -208,26 +215,23 @@ class Exchange:
             raise Failure("connection", f"{type(fault).__name__}: {fault}", acted=not isinstance(fault, (core.ConnectError, core.ProxyError))) from None
         except httpx.DecodingError as fault:
             raise Failure("nonsense", f"the answer cannot be decompressed: {fault}") from None
-        content = bytes(received)
+        # Of what lies beyond max_bytes the beginning was read: a cut must not leave half a secret.
+        content = secrets.erase(bytes(received), self.max_bytes)[: self.max_bytes]
+        shown = {name.lower(): self.scrub(value) for name, value in fields.items()}
+        answer = Answer(status, shown, content, len(received) > self.max_bytes, fields.get("Location"))
         if status in self._passing:
-            text = self.scrub(content.decode("utf-8", "replace"))[:200]
-            raise Failure(f"http {status}", f"HTTP status {status}: {text}", _retry_after(fields.get("Retry-After")), acted=status not in (429, 503))
-        return Answer(status, fields, content, len(content) > self.max_bytes)
+            wait = _retry_after(fields.get("Retry-After"))
+            raise Failure(f"http {status}", f"HTTP status {status}: {answer.text[:200]}", wait, acted=status not in (429, 503))
+        return answer
 
-    def text(self, answer: Answer) -> str:
-        """Return the answer's body, at most ``max_bytes`` of it, without the secrets."""
-        content = answer.content
-        for secret in self._secrets:
-            content = content.replace(secret.encode("ascii"), b"***")
-        if answer.truncated:
-            content = content[: min(self.max_bytes, len(content) - self._slack)]
-        return content.decode("utf-8", "replace")
+    def hide(self, values: Iterable[str]) -> None:
+        """Erase these secrets, too, from whatever comes back from now on."""
+        with self._lock:
+            self._secrets = Secrets([*self._secrets.values, *values])
 
     def scrub(self, text: str) -> str:
         """Return the text without the secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.scrub(text)
 
     def count(self, kind: str) -> None:
         """Count a failure; the first of its kind is logged."""
@@ -238,16 +242,13 @@ class Exchange:
             logger.warning("%s: %s (further ones are only counted)", self.name, kind)
 
 
-def read_secret(variable: str, header: str) -> str:
-    """Return what an environment variable holds, to be sent in a header; empty if it is not set.
-
-    Raises:
-        InvalidArgument: A header cannot hold it. The message does not show it.
-    """
-    secret = os.environ.get(variable, "").strip()
-    if not (secret.isascii() and secret.isprintable()):
-        raise InvalidArgument(f"the environment variable {variable} holds characters that the header {header!r} cannot; set it again")
-    return secret
+def _password(proxy: str | None) -> list[str]:
+    """Return the secret that a proxy's address holds, as it is sent."""
+    parts = urllib.parse.urlsplit(proxy or "")
+    if not parts.password:
+        return []
+    pair = f"{urllib.parse.unquote(parts.username or '')}:{urllib.parse.unquote(parts.password)}"
+    return [f"Basic {base64.b64encode(pair.encode()).decode()}"]
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import urllib.parse
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from steptool_env.errors import InvalidArgument, Unavailable
-from steptool_env.tools.exchange import Answer, Exchange, Failure, Request, read_secret
+from steptool_env.tools.exchange import Answer, Exchange, Failure, Request
+from steptool_env.tools.secrets import read_secret
 
 __all__ = ["HttpAnswer", "HttpClient", "NotAllowed"]
 
@@ -62,7 +62,7 @@ class HttpClient:
         concurrency: Most requests in flight.
         max_bytes: A longer body is cut.
         headers: Header name -> name of the environment variable that holds its value (a key, a token). Sent to allowed hosts
-            only, and erased from every text that comes back.
+            only, and erased from every text that comes back, in all forms that ``Secrets`` knows.
 
     Raises:
         MissingExtra: The package httpx2 is not installed.
@@ -109,11 +109,21 @@ class HttpClient:
         """Close the connections."""
         self._exchange.close()
 
+    def hide(self, values: Iterable[str]) -> None:
+        """Erase these secrets, too, from every text that comes back: keys that requests hold elsewhere than in ``headers``."""
+        self._exchange.hide(values)
+
     def check(self, url: str) -> None:
         """Raise ``NotAllowed`` with the reason if this address must not be called, wherever its host's name leads."""
+        try:
+            self._check(url)
+        except NotAllowed as fault:
+            raise NotAllowed(self._exchange.scrub(str(fault))[:500]) from None
+
+    def _check(self, url: str) -> None:
         import httpx2
 
-        shown = self._exchange.scrub(url)[:200]
+        shown = url[:2000]
         try:
             parts = httpx2.URL(url)  # by the rules that send it, so that there is no second reading of an address
         except httpx2.InvalidURL as fault:
@@ -153,20 +163,28 @@ class HttpClient:
         outcome = self._exchange.persist(lambda: self._follow(request), harmless=harmless)
         if isinstance(outcome, Failure):
             raise Unavailable(self._exchange.scrub(f"{request.method} {url.partition('?')[0]}: {outcome}"))
-        return HttpAnswer(outcome.status, self._exchange.text(outcome), outcome.truncated)
+        return HttpAnswer(outcome.status, outcome.text, outcome.truncated)
 
     def _follow(self, request: Request) -> Answer:
         """Send a request and go where it is redirected to; all of it is one attempt."""
         for _ in range(_REDIRECTS + 1):
             self.check(request.url)
             answer = self._exchange.once(request)
-            target = answer.headers.get("Location") if answer.status in (301, 302, 303, 307, 308) else None
-            if target is None:
+            if answer.location is None or answer.status not in (301, 302, 303, 307, 308):
                 return answer
-            request = replace(request, url=urllib.parse.urljoin(request.url, target), params=None)
+            request = replace(request, url=self._target(request.url, answer.location), params=None)
             if answer.status == 303 or (answer.status in (301, 302) and request.method == "POST"):
                 request = replace(request, method="GET", json=None)
         raise NotAllowed(f"more than {_REDIRECTS} redirects")
+
+    def _target(self, url: str, location: str) -> str:
+        """Return where a redirect leads; raises ``NotAllowed`` if that is no address."""
+        import httpx2
+
+        try:
+            return str(httpx2.URL(url).join(location))
+        except (httpx2.InvalidURL, ValueError) as fault:
+            raise NotAllowed(f"redirected to what is no address: {self._exchange.scrub(location)[:200]!r} ({self._exchange.scrub(str(fault))[:200]})") from None
 
 
 def _admit(private: Collection[str], host: str, address: str) -> None:

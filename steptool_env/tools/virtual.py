@@ -94,6 +94,7 @@ class VirtualServer:
         if attempts < 1 or wait < 0:
             raise InvalidArgument(f"attempts must be at least 1 and wait not negative, got {attempts!r} and {wait!r}")
         self.url, self.client, self.key, self.attempts, self.wait = url, client, key, attempts, wait
+        client.hide([key])
 
     def ask(self, api: Api, arguments: Mapping[str, Any]) -> ToolResult:
         # The keys of the server's cache depend on the order of the arguments; sorted, equal calls meet the same entry.

@@ -38,6 +38,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer waits 40 ms between its head and its body
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:

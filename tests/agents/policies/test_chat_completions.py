@@ -125,8 +125,58 @@ def test_broken_calls_are_malformed(function: dict[str, Any] | None) -> None:
     assert isinstance(read_tool_call({"content": "hi"} if function is None else {"tool_calls": [{"function": function}]}), Malformed)
 
 
+MUCH = 300_000
+LONG: dict[str, str] = {
+    "400 nested calls around it": '[{"function":{"name":"a","arguments":{"x":' * 400 + json.dumps("y" * MUCH) + "}}}]" * 400,
+    "20 nested calls around brackets": '[{"function":{"name":"a","arguments":{"x":' * 20 + json.dumps("{[" * (MUCH // 2)) + "}}}]" * 20,
+    "empty lists": '[{"function":{"name":"a","arguments":{"x":[' + "[]," * (MUCH // 3) + "1]}}}]",
+    "brackets in a text": json.dumps([{"function": {"name": "a", "arguments": json.dumps({"x": "{[" * (MUCH // 2)})}}]),
+    "the name": json.dumps([{"function": {"name": "a" * MUCH, "arguments": "{}"}}]),
+    "a name that is a list": '[{"function":{"name":[' + "[]," * (MUCH // 3) + '1],"arguments":"{}"}}]',
+    "many calls": "[" + '{"function":{"name":7,"arguments":{}}},' * (MUCH // 40) + "1]",
+    "the content": "",
+}
+
+
+@pytest.mark.parametrize("form", [None, "openai", "pythonic"])
+def test_megabytes_are_not_looked_at_and_not_carried_along(form: str | None) -> None:
+    suite, said = make_suite("jsonl", split="all"), [""]
+    with serving(lambda request: (200, {}, said[0])) as here:
+        client = ChatClient(f"http://{here}/v1", attempts=1)
+        for kind, calls in LONG.items():
+            if form and kind != "the content":
+                continue
+            text = "{[" * (MUCH // 2) if not calls else None
+            said[0] = f'{{"choices": [{{"message": {{"content": {json.dumps(text)}, "tool_calls": {calls or "null"}}}}}]}}'
+            _, (trajectory,) = evaluate(ChatCompletionsPolicy(client, "m", call_format=form), suite, range(1), width=1)
+            for step in trajectory.steps:
+                assert isinstance(step.transition.action, Malformed), kind
+                assert len(step.transition.action.text) + len(step.generation.text) + len(step.transition.result.content) < 5000, kind
+        client.close()
+
+
 def test_tokens_only_where_both_are_served() -> None:
     entries = {"content": [{"logprob": -1.0}]}
-    assert served_tokens({"token_ids": [7], "logprobs": entries}) == ((7,), (-1.0,))
-    for message in ({}, {"token_ids": [7]}, {"logprobs": entries}, {"token_ids": [7, 8], "logprobs": entries}, {"token_ids": ["x"], "logprobs": entries}):
-        assert served_tokens(message) == ((), ())
+    assert served_tokens({"token_ids": [7], "logprobs": entries}, 1) == ((7,), (-1.0,))
+    for message in ({}, {"token_ids": [7]}, {"logprobs": entries}, {"token_ids": [7, 8], "logprobs": entries}):
+        assert served_tokens(message, 9) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("ids", "logprobs"),
+    [("[7.0]", "[-1]"), ("[-7]", "[-1]"), ("[true]", "[-1]"), ('["7"]', "[-1]"), ("[7]", "[NaN]"), ("[7]", "[0.5]"), ("[7]", "[-Infinity]"), ("[7]", "[null]"),
+     ("[7]", "[-9999.0]"), ("[7]", "[%s]" % ("9" * 400)), (f"{[7] * 513}", f"{[-1] * 513}")],
+)  # fmt: skip
+def test_tokens_that_cannot_have_been_sampled_are_an_infrastructure_fault(ids: str, logprobs: str) -> None:
+    entries = ", ".join(f'{{"logprob": {logprob}}}' for logprob in logprobs.strip("[]").split(","))
+    call = json.dumps([{"function": {"name": "finish", "arguments": '{"answer": "1"}'}}])
+    answer = f'{{"choices": [{{"message": {{"tool_calls": {call}}}, "token_ids": {ids}, "logprobs": {{"content": [{entries}]}}}}]}}'
+    with serving(lambda request: (200, {}, answer)) as here:
+        client = ChatClient(f"http://{here}/v1", attempts=2, backoff=0.0)
+        policy = ChatCompletionsPolicy(client, "m", logprobs=True)
+        report, trajectories = evaluate(policy, make_suite("jsonl", split="all"), range(2), width=2)
+        assert (report.masked, policy.unanswered, client.failures["nonsense"]) == (2, 2, 4)
+        assert all(isinstance(one.steps[-1].transition.action, Unanswered) and not one.steps[-1].generation.token_ids for one in trajectories)
+        policy = ChatCompletionsPolicy(client, "m")  # whoever does not ask for them does not look at them
+        assert evaluate(policy, make_suite("jsonl", split="all"), range(2), width=2)[0].masked == 0
+        client.close()

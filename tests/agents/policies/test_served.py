@@ -7,28 +7,35 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from lms import language_model
+from gradients import CONFIG, gradients, same
+from lms import language_model, passes
 from peft import LoraConfig, PeftModel, get_peft_model
 from servers import Reply, Request, serving
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from steptool_agents.algorithms.step_ppo import train
 from steptool_agents.config import Config
+from steptool_agents.learning.advantages import assign_credit
 from steptool_agents.learning.batches import collate
 from steptool_agents.learning.losses import action_logprobs
+from steptool_agents.learning.optimizer import policy_optimizer
+from steptool_agents.learning.policy_gradient import improve
 from steptool_agents.models.export import export_model
 from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.loading import load_model
-from steptool_agents.policies.served import ServedPolicy, sampled
+from steptool_agents.policies.served import ServedPolicy
 from steptool_agents.rollouts.collect import rollout
 from steptool_agents.rollouts.evaluate import summarize
 from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.servers.client import ChatClient
+from steptool_agents.servers.sampled import sampled
 from steptool_agents.servers.weights import HandOver
 from steptool_agents.trajectory import read_jsonl, write_jsonl
 from steptool_env import StepToolEnv, Unanswered, make_suite
@@ -214,15 +221,118 @@ def test_weights_appear_whole(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "tokenizer.json").is_file()
 
 
-def test_answers_that_cannot_be_learnt_from() -> None:
-    good = {"token_ids": [5, 6], "logprobs": {"token_logprobs": [-1.0, -2.0]}}
-    assert sampled({"choices": [good]}, 2) == ([5, 6], [-1.0, -2.0])
-    for bad in ({**good, "token_ids": []}, {**good, "token_ids": [5]}, {**good, "logprobs": None}):
-        with pytest.raises(ValueError, match="log-probabilities"):
-            sampled({"choices": [bad]}, 2)
-    with pytest.raises(ValueError, match="log-probabilities"):
-        sampled({"choices": [good]}, 1)
-    with pytest.raises(NotSupported, match="return_token_ids"):
-        sampled({"choices": [{"text": "hi"}]}, 2)
+V = len(language_model().tokenizer)
+NAN, INF = float("nan"), float("inf")
+
+
+def completion(ids: Any, logprobs: Any) -> str:
+    return json.dumps({"choices": [{"text": "", "token_ids": ids, "logprobs": {"token_logprobs": logprobs}}]})
+
+
+NONSENSE: dict[str, str] = {
+    "NaN": completion([5, 6], [-1.0, NAN]),
+    "infinite": completion([5, 6], [-1.0, INF]),
+    "minus infinity": completion([5, 6], [-1.0, -INF]),
+    "what vLLM writes for it": completion([5, 6], [-1.0, -9999.0]),
+    "positive": completion([5, 6], [-1.0, 0.01]),
+    "a log-probability of 400 digits": completion([5, 6], [-1.0, -(10**400)]),
+    "a log-probability as text": completion([5, 6], [-1.0, "-1.0"]),
+    "a log-probability that is true": completion([5, 6], [-1.0, False]),
+    "no log-probability": completion([5, 6], [-1.0, None]),
+    "fewer log-probabilities": completion([5, 6], [-1.0]),
+    "more log-probabilities": completion([5], [-1.0, -1.0]),
+    "no list of them": completion([5, 6], {"0": -1.0}),
+    "texts instead of lists": completion("56", "ab"),
+    "outside of the vocabulary": completion([5, V], [-1.0, -1.0]),
+    "far outside": completion([5, 2**70], [-1.0, -1.0]),
+    "negative id": completion([5, -1], [-1.0, -1.0]),
+    "an id that is true": completion([5, True], [-1.0, -1.0]),
+    "an id with a point": completion([5, 6.0], [-1.0, -1.0]),
+    "an id as text": completion([5, "6"], [-1.0, -1.0]),
+    "an id of 400 digits": completion([5, 10**400], [-1.0, -1.0]),
+    "more tokens than asked for": completion([5] * 5, [-1.0] * 5),
+    "no tokens": completion([], []),
+    "no token ids": json.dumps({"choices": [{"text": "hi", "logprobs": {"token_logprobs": [-1.0]}}]}),
+    "no log-probabilities at all": json.dumps({"choices": [{"token_ids": [5]}]}),
+    "log-probabilities that are a list": json.dumps({"choices": [{"token_ids": [5], "logprobs": [-1.0]}]}),
+    "log-probabilities that are a text": json.dumps({"choices": [{"token_ids": [5], "logprobs": "-1.0"}]}),
+    "no choices": json.dumps({"choices": []}),
+    "a choice that is none": json.dumps({"choices": [7]}),
+    "choices that are an object": json.dumps({"choices": {"a": 1}}),
+    "a list": "[]",
+    "null": "null",
+    "a text": "all is well",
+    "nothing": "",
+    "no JSON": '{"choices": [',
+    "deep": "[" * 50_000,
+}
+
+
+class Nonsense(Server):
+    """Says one nonsense after another once it is asked to."""
+
+    said: str | None = None
+
+    def completions(self, body: dict[str, Any]) -> Reply:
+        return (200, {}, self.said) if self.said is not None else super().completions(body)
+
+
+def test_a_server_that_answers_nonsense_is_masked_counted_and_left_alone(tmp_path: Path) -> None:
+    lm, server = model(2), Nonsense()
+    with serving(server) as at:
+        client = ChatClient(f"http://{at}/v1", attempts=2, backoff=0.0)
+        policy = ServedPolicy(lm, HandOver([client], tmp_path, "m"), max_new_tokens=4)
+        policy.forget()
+        assert not any(one.masked.any() for one in rollout(policy, envs(1), [0]))
+        before = policy.unanswered
+        for kind, said in NONSENSE.items():
+            server.said = said
+            policy.forget()  # as after an update; it is tried again
+            asked = server.asked.count("/v1/completions")
+            trajectories = rollout(policy, envs(1), [0, 1, 2])
+            assert [one.masked.tolist() for one in trajectories] == [[True]] * 3, kind
+            assert [one.rewards.tolist() for one in trajectories] == [[0.0]] * 3, kind
+            assert all(isinstance(one.steps[0].transition.action, Unanswered) and not one.steps[0].generation.token_ids for one in trajectories), kind
+            assert policy.unanswered - before == 3, kind
+            assert server.asked.count("/v1/completions") - asked == (1 if kind == "no token ids" else 2), kind  # one request, and no more of the others
+            before = policy.unanswered
+        assert summarize(trajectories).masked == 3
+        server.said = None
+        policy.forget()
+        assert not any(one.masked.any() for one in rollout(policy, envs(1), [0]))
+        assert client.failures["given up"] == len(NONSENSE)
+        client.close()
+
+
+def test_a_learning_step_does_not_see_the_nonsense(tmp_path: Path) -> None:
+    lm, server = model(2), Nonsense()
+    with serving(server) as at:
+        client = ChatClient(f"http://{at}/v1", attempts=1, backoff=0.0)
+        policy = ServedPolicy(lm, HandOver([client], tmp_path, "m"), max_new_tokens=4)
+        good = rollout(policy, envs(2), [0, 0, 1, 1])
+        server.said = NONSENSE["NaN"]
+        bad = rollout(policy, envs(2), [2, 2])
+        client.close()
+    assert [one.masked.tolist() for one in good + bad] == [[False] * len(one.steps) for one in good] + [[True]] * 2
+    paid = [replace(one, steps=tuple(replace(step, parts={"solved": float(number)}) for step in one.steps)) for number, one in enumerate(good)]
+    without = gradients(lm, assign_credit(paid, 1.0, 0.95))
+    same(gradients(lm, assign_credit([*paid[:2], *bad, *paid[2:]], 1.0, 0.95)), without)
+    assert without[1] and all(bool(one.isfinite().all()) for one in without[1].values())
+    assert any(bool(one.any()) for one in without[1].values())
+    assert improve(passes(lm, CONFIG), policy_optimizer(lm, 1e-3), assign_credit(bad, 1.0, 0.95), CONFIG.learning, np.random.default_rng(0), {}) == {}
+
+
+def test_what_rounding_makes_positive_is_0_and_what_a_server_cannot_send_at_all_is_a_wrong_setting(tmp_path: Path) -> None:
+    assert sampled(json.loads(completion([5, V - 1], [1e-6, -2])), 2, V) == ([5, V - 1], [0.0, -2.0])
+    with pytest.raises(ValueError, match="log-probabilities of sampled tokens"):
+        sampled(json.loads(completion([5, 6], [1e-4, -2])), 2, V)
+    server = Nonsense()
+    server.said = NONSENSE["no token ids"]
+    with serving(server) as at:
+        client = ChatClient(f"http://{at}/v1", attempts=2, backoff=0.0)
+        policy = ServedPolicy(model(2), HandOver([client], tmp_path, "m"), max_new_tokens=4)
+        with pytest.raises(NotSupported, match="return_token_ids"):
+            rollout(policy, envs(1), [0])
+        client.close()
     with pytest.raises(InvalidArgument, match="0 servers"):
         HandOver([], "x", "m")

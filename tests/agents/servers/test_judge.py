@@ -83,6 +83,16 @@ def test_grades_in_the_text_of_an_answer_are_read_too() -> None:
 
 
 # ---------------------------------------------------------------- faults that pass
+ODD = ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "true", "false", "null", '"1"', "[1]", "{}", "-0.5", "5.0001"]
+"""Numbers of a judge, as JSON or what passes for it."""
+
+
+def judged(contribution: str = "5", succeeded: str = "1", status: str = '"Solved"') -> bytes:
+    """A judgment of two calls that holds these texts as they are."""
+    report = f'{{"succeed_tool_calling": [1, {succeeded}], "contribution_to_final_answer": [5, {contribution}], "final_answer_status": {status}}}'
+    return json.dumps({"choices": [{"message": {"role": "assistant", "content": report}}]}).encode()
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
@@ -106,6 +116,9 @@ def test_grades_in_the_text_of_an_answer_are_read_too() -> None:
         (grade(contribution=float("nan")), "nonsense"),
         (grade(succeeded=2), "nonsense"),
         (grade(status="Great"), "nonsense"),
+        *((says(judged(contribution=number)), "nonsense") for number in ODD),
+        *((says(judged(succeeded=number)), "nonsense") for number in ODD),
+        *((says(judged(status=status)), "nonsense") for status in ("null", "true", "1e400", "[" * 900 + "]" * 900, "{}", "9" * 400)),
     ],
 )
 def test_a_passing_fault_is_asked_again(fault: Any, kind: str) -> None:
@@ -246,7 +259,7 @@ def test_neither_failures_nor_nonsense_are_cached(tmp_path: Path) -> None:
     assert "grade_steps" in file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"content": "{}"}', b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"content": "{}"}', b"\xff", b"[" * 100_000, b'{"tool_calls": [%s]}' % (b"9" * 400)])
 def test_a_damaged_entry_is_asked_again_and_mended(tmp_path: Path, damage: bytes) -> None:
     with serving(grade(1, 5), grade(1, 0)) as server:
         label(judge(server, cache=tmp_path), [episode()])

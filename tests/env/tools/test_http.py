@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from servers import Reply, Request, serving
+from servers import Reply, Request, serving, talking
 
 from steptool_env.errors import InvalidArgument, Unavailable
 from steptool_env.tools.http import HttpClient, NotAllowed
@@ -87,6 +87,41 @@ def test_redirects_are_checked_as_well() -> None:
                 http.send("GET", f"http://{here}/ring")
         with serving(reply) as here, client(here, other) as http:
             assert http.send("GET", f"http://{here}/out").text == "secret"
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1", "//[::1", "http://[", "http://[v1.x]/", "http://a:b:c/", "http://127.0.0.1:99999999/", "http://a b/", "http://\xff/", "http://%zz/",
+     "http://xn--/", "\x01", "::::", "javascript:alert(1)",
+     "file:///etc/passwd", "http://" + "a" * 300, "/" + "a" * 70_000, "http://0x7f.1/", "/\\[", "", "?", "http:"],
+)  # fmt: skip
+def test_a_redirect_to_anything_is_followed_or_refused(location: str) -> None:
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1")
+    with talking(lambda connection: connection.sendall(head)) as here, client("127.0.0.1", attempts=1) as http:
+        with pytest.raises((NotAllowed, Unavailable)) as refused:  # the last few lead to where they come from, for ever
+            http.send("GET", f"http://{here}/")
+        assert len(str(refused.value)) <= 600
+
+
+def test_a_redirect_may_carry_a_key_but_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_KEY", "s3cret-Key.of-mine")
+    paths: list[str] = []
+
+    def reply(request: Request) -> Reply:
+        paths.append(request.path)
+        if request.path.startswith("/?key="):
+            return 307, {"Location": f"/there{request.path[1:]}"}, ""
+        if request.path.startswith("/there"):
+            return 200, {}, "arrived"
+        return 302, {"Location": request.path[1:].replace("KEY", "s3cret-Key.of-mine")}, ""
+
+    with serving(reply) as here, client(here, headers={"X-Key": "SHOP_KEY"}, attempts=1) as http:
+        assert http.send("GET", f"http://{here}/?key=s3cret-Key.of-mine").text == "arrived"
+        assert paths[-1] == "/there?key=s3cret-Key.of-mine"
+        for location in ("http://KEY.evil.test/", "http://evil.test/KEY", "ftp://KEY/", "http://[KEY", "http://evil.test:KEY/", "http://KEY@evil.test/"):
+            with pytest.raises((NotAllowed, Unavailable)) as refused:
+                http.send("GET", f"http://{here}/{location}")
+            assert "s3cret-k" not in str(refused.value).lower()
 
 
 def test_long_answers_are_cut() -> None:
