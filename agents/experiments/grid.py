@@ -14,8 +14,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from steptool_env.tasks import TaskSuite, make_suite
 
 from ..algorithms import ALGORITHMS, algorithm_settings
 from ..config import CHAINS, Config, Layer, configure
+from ..runs.lock import WriterLock
 
 __all__ = [
     "METHODS",
@@ -179,7 +181,8 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
     """Run every cell that is not finished; return the folders of those that failed, whose ``log.txt`` says why.
 
-    The supervised cells come first: the others of their seed begin with the same warm start and take it from them.
+    The supervised cells come first: the others of their seed begin with the same warm start and take it from them. The cells end with
+    this process, also when it is killed.
 
     Args:
         spec: The grid; it must match the one that the folder already holds, if any.
@@ -188,11 +191,26 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
         on_cell: Called with method, seed and ``"done"``, ``"failed"`` or ``"was done"``.
 
     Raises:
-        CheckpointError: ``out`` holds another grid.
+        CheckpointError: ``out`` holds another grid, or another process is writing it.
     """
     for method in spec.methods:  # mistakes show before anything is written
         spec.config(method, 0)
-    out.mkdir(parents=True, exist_ok=True)
+    with WriterLock(out), _pipe() as alive:
+        return _run_cells(spec, out, processes, on_cell or (lambda *_: None), alive)
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """Give the end of a pipe that reaches its end of file when this process ends, however it does."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(write)
+        os.close(read)
+
+
+def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, int, str], None], alive: int) -> list[Path]:
     if (out / "spec.json").exists():
         if asdict(read_spec(out)) != asdict(spec):
             raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
@@ -207,10 +225,9 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
             with open(folder / "log.txt", "ab") as log:
                 command = [sys.executable, "-m", "steptool_agents.experiments.cells", str(out), cell[0], str(cell[1])]
                 threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+                code = subprocess.run(command, stdin=alive, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
             state = "failed" if code else "done"
-        if on_cell is not None:
-            on_cell(*cell, state)
+        on_cell(*cell, state)
         return folder if state == "failed" else None
 
     failed: list[Path | None] = []

@@ -26,6 +26,7 @@ import numpy as np
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.files import write_json
 
+from ..runs.lock import WriterLock
 from ..trajectory import read_jsonl
 from .grid import METHODS, Spec, cell_folder, evaluations, run_grid
 
@@ -99,7 +100,7 @@ def search_settings(
         on_cell: As for ``run_grid``.
 
     Raises:
-        CheckpointError: A trial failed, or ``out`` holds another search.
+        CheckpointError: A trial failed, or ``out`` holds another search, or another process is writing it.
     """
     chosen = {name: dict(options) for name, options in (METHODS if methods is None else methods).items()}
     searched = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
@@ -113,11 +114,12 @@ def search_settings(
     )
     run = {"processes": processes, "on_cell": on_cell}
     supervised, others = ({name: options for name, options in chosen.items() if (options.get("algo") == "sft") is is_sft} for is_sft in (True, False))
-    found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
-    cells = tuned(found, supervised)  # so that the grid fits the warm start once
-    base = replace(base, settings={**base.settings, **_warm_start(found)})
-    found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
-    write_json(out / "settings.json", found)
+    with WriterLock(out):
+        found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
+        cells = tuned(found, supervised)  # so that the grid fits the warm start once
+        base = replace(base, settings={**base.settings, **_warm_start(found)})
+        found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
+        write_json(out / "settings.json", found)
     return found
 
 

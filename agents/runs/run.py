@@ -45,6 +45,7 @@ from .checkpoint import (
     unprefixed,
 )
 from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
+from .lock import WriterLock
 from .policies import evaluated_policy, training_model, training_policy
 from .resuming import check_resumed
 from .trackers import Metrics, tracker_names
@@ -66,15 +67,28 @@ class Run:
         console: Where progress is shown; None shows none.
 
     Raises:
-        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
+        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt, or another
+            process is writing it.
         InvalidArgument: A setting differs from the resumed run's and must not.
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
         processes.start(cpu=pick_device(config.model.device, config.model.name).type == "cpu")
-        if processes.is_main():
-            claim_run(out, resume)
-        processes.wait()
+        self._lock: WriterLock | None = None
+        try:
+            if processes.is_main():
+                if out.exists() or resume:
+                    claim_run(out, resume)  # a folder that is not for this run stays untouched, lock and all
+                self._lock = WriterLock(out)
+                claim_run(out, resume)  # again: another process may have been faster
+            processes.wait()
+            self._prepare(config, out, resume, console)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _prepare(self, config: Config, out: Path, resume: bool, console: Console | None) -> None:
+        """Make everything that the run needs; mistakes in the settings surface here, before anything is written."""
         self.out, self.resume, self.config = out, resume, config
         if resume:
             check_resumed(read_config(out), config, out)
@@ -84,7 +98,6 @@ class Run:
         self.state: dict[str, Any] = {}
         """The state besides tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
-        # Errors in the settings surface here, before anything is written.
         tracker_names(config.run.report_to)
         self.shaper = _shaper(config)
         try:
@@ -124,8 +137,15 @@ class Run:
 
     def __exit__(self, *_: Any) -> None:
         self.progress.stop()
-        if self.metrics is not None:
-            self.metrics.close()
+        try:
+            if self.metrics is not None:
+                self.metrics.close()
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def name(self) -> str:
