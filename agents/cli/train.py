@@ -85,7 +85,7 @@ def train(
         if from_ is not None:
             from ..runs.folder import start_from
 
-            start_from(from_, out)
+            start_from(from_, out, settings)
         if not json_:
             _print_settings(console, settings, sources)
     algorithm = load_algorithm(settings.learning.algo)

@@ -52,7 +52,7 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
         candidate = spec.config(method, config.run.seed)
         supervised = candidate.learning.algo == "sft" != config.learning.algo
         if supervised and _warm_start_key(candidate) == _warm_start_key(config):
-            copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run)
+            copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run, config)
 
 
 def _warm_start_key(config: Config) -> tuple[Any, ...]:

@@ -33,7 +33,6 @@ from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
 from ..trajectory import Trajectory
 from .checkpoint import (
-    claim_run,
     flatten_optimizer,
     list_checkpoints,
     load_checkpoint,
@@ -44,10 +43,20 @@ from .checkpoint import (
     set_rng_state,
     unprefixed,
 )
-from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
-from .lock import WriterLock
+from .folder import (
+    check_belongs,
+    has_warm_start,
+    load_weights,
+    open_folder,
+    read_config,
+    read_warm_loss,
+    read_warm_start,
+    write_config,
+    write_report,
+    write_warm_start,
+)
 from .policies import evaluated_policy, training_model, training_policy
-from .resuming import check_resumed
+from .resuming import check_resumed, identity
 from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
 
@@ -74,13 +83,8 @@ class Run:
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
         processes.start(cpu=pick_device(config.model.device, config.model.name).type == "cpu")
-        self._lock: WriterLock | None = None
+        self._lock = open_folder(out, resume=resume) if processes.is_main() else None
         try:
-            if processes.is_main():
-                if out.exists() or resume:
-                    claim_run(out, resume)  # a folder that is not for this run stays untouched, lock and all
-                self._lock = WriterLock(out)
-                claim_run(out, resume)  # again: another process may have been faster
             processes.wait()
             self._prepare(config, out, resume, console)
         except BaseException:
@@ -137,11 +141,9 @@ class Run:
 
     def __exit__(self, *_: Any) -> None:
         self.progress.stop()
-        try:
-            if self.metrics is not None:
-                self.metrics.close()
-        finally:
-            self._unlock()
+        if self.metrics is not None:
+            self.metrics.close()
+        self._unlock()
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -228,15 +230,19 @@ class Run:
         processes.wait()  # every process must have checked before the main process writes the file
         if done:
             load_weights(self.lm, read_warm_start(self.out, self.config), self.out)
+            loss = read_warm_loss(self.out)
         else:
+            loss = None
             if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
                 suite = self.suite("train", **self.config.warm_start.demo_options)
-                self.state["warm_loss"] = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
+                loss = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
                 self.passes.tokens = 0  # the budget counts from the end of the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():
-                write_warm_start(self.out, weights, self.config)
+                write_warm_start(self.out, weights, self.config, loss)
             processes.wait()
+        if loss is not None:
+            self.state["warm_loss"] = loss
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
 
     # ---------------------------------------------------------------- saving and resuming
@@ -245,6 +251,7 @@ class Run:
         extra: dict[str, Tensor] = {}
         if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
+            check_belongs(state, self.config, self.out)
             load_weights(self.lm, unprefixed("model", tensors), self.out)
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._generators)
@@ -283,7 +290,7 @@ class Run:
             self.out,
             self.update,
             tensors=weights | prefixed("random", random) | prefixed("extra", extra or {}),
-            state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
+            state={"optimizer": optimizer_state, "random": random_state, "run": self.state, "settings": identity(self.config)},
         )
 
     @property
