@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_env.files import write_json
+from steptool_env.sealed import sealing
 from steptool_env.tasks.wrapped import Faulty
 
 from ..algorithms import load_algorithm
@@ -42,7 +43,7 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
             _take_warm_start(spec, out, config, run)
             load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").exists())
         for evaluation in evaluations(spec, folder):
-            if not evaluation.costs.exists():
+            if not evaluation.done:
                 _evaluate(spec, config, run, evaluation)
 
 
@@ -74,8 +75,10 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
     results = search(evaluation.search, {True: policy, False: sampler}, suite, tasks, **options)
     cost = {measure: sum(getattr(result, measure) for result in results) / len(results) for measure in ("calls", "env_steps", "tokens")}
     evaluation.folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(evaluation.episodes, [result.trajectory for result in results])
-    write_json(evaluation.costs, {**cost, "seconds": time.perf_counter() - started})
+    with sealing(evaluation.episodes) as temporary:
+        write_jsonl(temporary, [result.trajectory for result in results])
+    with sealing(evaluation.costs) as temporary:
+        write_json(temporary, {**cost, "seconds": time.perf_counter() - started})
 
 
 def _end_with_parent() -> None:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -21,8 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
-from steptool_env.files import write_json
+from steptool_env.files import parse_json, write_json
+from steptool_env.sealed import sealing, verified
 from steptool_env.tasks import TaskSuite, make_suite
 
 from ..algorithms import ALGORITHMS, algorithm_settings
@@ -133,9 +135,16 @@ def cell_folder(out: Path, method: str, seed: int) -> Path:
 def read_spec(out: Path) -> Spec:
     """Return the spec of a grid's folder; raises ``CheckpointError`` if it holds none."""
     try:
-        return Spec(**json.loads((out / "spec.json").read_text(encoding="utf-8")))
+        record = parse_json(verified(out / "spec.json", "put the original back, or use another folder"))
+        return TypeAdapter(Spec).validate_python(asdict(Spec(**record)))
+    except ValidationError as fault:
+        raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({'; '.join(map(_explain, fault.errors()))})") from fault
     except (OSError, ValueError, TypeError) as fault:
         raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({fault})") from fault
+
+
+def _explain(fault: Any) -> str:
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 class Evaluation(NamedTuple):
@@ -156,6 +165,11 @@ class Evaluation(NamedTuple):
     def costs(self) -> Path:
         """The file with their costs; written last, so that its existence marks the evaluation as complete."""
         return self.folder / f"{self._name}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether the evaluation is complete."""
+        return self.costs.exists() and self.episodes.exists()
 
     @property
     def _name(self) -> str:
@@ -215,7 +229,8 @@ def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, in
         if asdict(read_spec(out)) != asdict(spec):
             raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
     else:
-        write_json(out / "spec.json", asdict(spec))
+        with sealing(out / "spec.json") as temporary:
+            write_json(temporary, asdict(spec))
 
     def run_in_subprocess(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
@@ -240,4 +255,4 @@ def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, in
 
 def finished(spec: Spec, folder: Path) -> bool:
     """Return whether a cell is trained and all its evaluations are done."""
-    return (folder / "run" / "report.json").exists() and all(evaluation.costs.exists() for evaluation in evaluations(spec, folder))
+    return (folder / "run" / "report.json").exists() and all(evaluation.done for evaluation in evaluations(spec, folder))
