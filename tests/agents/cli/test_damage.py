@@ -88,7 +88,7 @@ def test_a_file_of_a_run_is_noticed(run: Any, trained: Path, tmp_path: Path, nam
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     good = (copy / name).read_bytes()
-    for damage in damages(good, 4, seed=1)[:: 3 if name.endswith("tensors") else 1]:
+    for damage in damages(good, 4, seed=1)[::3]:
         if name == "metrics.jsonl" and b"\n" not in damage:
             continue  # as a kill leaves it: the last line is lost, which is said
         (copy / name).write_bytes(damage)
@@ -124,7 +124,7 @@ def test_a_grid(run: Any, tmp_path: Path) -> None:
     assert run("table", "--from", out)[0] == 0, "its own tables are replaced"
     for path in (*records, evaluation.episodes):
         good, seal = path.read_bytes(), path.parent / ".seals" / path.name
-        for number, damage in enumerate(damages(good, 3, seed=2)):
+        for number, damage in enumerate(damages(good, 3, seed=2)[::2]):
             path.write_bytes(damage)
             one_sentence(run("table", "--from", out), path.name)
             if number % 3 == 0:  # and without a seal it is no traceback either
