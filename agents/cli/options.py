@@ -157,8 +157,8 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as fault:
         raise InvalidArgument(f"--config {str(path)!r} is no file of settings: {fault}") from None
     try:
-        if fault := depth_fault(text):
-            raise ValueError(fault)
+        if too_deep := depth_fault(text):
+            raise ValueError(too_deep)
         if path.suffix in (".yaml", ".yml"):
             try:
                 import yaml
