@@ -173,7 +173,7 @@ def train(config: Config, run: Path, console: Console, begin: Path | None = None
     """
     if not (run / "report.json").is_file():
         if begin is not None:
-            copy_warm_start(begin, run)
+            copy_warm_start(begin, run, config)
         load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").is_file(), console=console)
     report: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
     return report

@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 EXTRAS = {
-    **dict.fromkeys(("accelerate", "httpcore2", "httpx2", "matplotlib", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"), "agents"),
+    **dict.fromkeys(("accelerate", "filelock", "httpcore2", "httpx2", "matplotlib", "peft", "safetensors", "tensorboard", "tokenizers"), "agents"),
+    **dict.fromkeys(("torch", "transformers"), "agents"),
     **dict.fromkeys(("sb3_contrib", "stable_baselines3"), "sb3"),
     **dict.fromkeys(("h5py", "minari"), "minari"),
     **dict.fromkeys(("PIL", "moviepy"), "video"),

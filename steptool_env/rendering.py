@@ -119,6 +119,8 @@ def _styled(style: str, line: str) -> Text:
 
 def printable(text: str) -> str:
     """Replace what would control a terminal or cannot be encoded: only line breaks, tabs and spaces of all kinds pass."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else "\ufffd" for char in text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -45,18 +46,47 @@ for _command in (audit, table, play, view, demonstrations, suites):
 
 
 def main() -> None:
-    """Run the command; invalid arguments and missing extras print one line and exit with 2."""
-    if (folder := os.getcwd()) not in sys.path:
-        sys.path.append(folder)  # module:factory may be in the current folder; last, so that its files hide no package
+    """Run the command; invalid arguments, files and disks that fail, and missing extras print one line and exit with 2."""
     try:
-        app()
+        if (folder := os.getcwd()) not in sys.path:
+            sys.path.append(folder)  # module:factory may be in the current folder; last, so that its files hide no package
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk shows here, not when Python ends
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as fault:
-        from steptool_env.errors import StepToolError, missing_extra
-
-        error = missing_extra(f"steptool {sys.argv[1]}", fault) if isinstance(fault, ImportError) and len(sys.argv) > 1 else fault
-        if not isinstance(error, StepToolError):
+        message = _explain(fault)
+        if not message:
             raise
-        print(f"steptool: {error}", file=sys.stderr)
+        from ..show.terminal import sentence
+
+        print(f"steptool: {sentence(message)}", file=sys.stderr)
+        if isinstance(fault, OSError):
+            _drop_output()
         sys.exit(2)
+
+
+def _explain(fault: Exception) -> str:
+    """Return what went wrong in a sentence; empty for a fault of this package's own."""
+    from steptool_env.errors import StepToolError, missing_extra
+
+    error = missing_extra(f"steptool {sys.argv[1]}", fault) if isinstance(fault, ImportError) and len(sys.argv) > 1 else fault
+    if isinstance(error, StepToolError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for this: {error or 'ask for less, such as fewer episodes at a time'}"
+    if isinstance(error, OSError) and not isinstance(error, ImportError):
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        way_out = "; free some space, then go on: what was complete before is still there" if full else ""
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{way_out}"
+    return ""
+
+
+def _drop_output() -> None:
+    """Point the output to nowhere if it cannot be written: Python would complain once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import EpisodeBar, Json, Level, Option, Split, make_console, pairs
+from .options import MOST_SEED, EpisodeBar, Force, Json, Level, Option, Split, check_target, make_console, pairs, print_json
 
 __all__ = ["evaluate"]
 
@@ -25,9 +24,10 @@ def evaluate(
     call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): hermes by default, native calls of a server.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seeds random play and new weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds random play and new weights.")] = 0,
     option: Option = None,
     out: Annotated[Path | None, typer.Option(help="Also write the episodes to this file, for `steptool view`.")] = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Play tasks and report success with a 95 % interval."""
@@ -41,6 +41,8 @@ def evaluate(
 
     if (run is not None) + (policy is not None) + (model is not None) != 1:
         raise InvalidArgument("say what to evaluate with exactly one of --run FOLDER, --policy oracle|random, --model NAME")
+    if out is not None:
+        check_target(out, "--out", force)
     if server is not None and model is None:
         raise InvalidArgument("--server needs --model NAME, the name of the model there")
     options: dict[str, Any] = {}
@@ -97,7 +99,7 @@ def evaluate(
     if samples > 1:
         result |= pass_rates(played)
     if json_:
-        print(json.dumps(result))
+        print_json(result)
         return
     from ..show.tables import table
 
@@ -105,4 +107,4 @@ def evaluate(
     for name in ("pass@k", "pass^k") if samples > 1 else ():
         console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
     if out is not None:
-        console.print(f"Saved {len(played)} episodes; look at them with: steptool view {out}", highlight=False, soft_wrap=True)
+        console.print(f"Saved {len(played)} episodes; look at them with: steptool view {out}", markup=False, highlight=False, soft_wrap=True)

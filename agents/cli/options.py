@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["ConfigFile", "EpisodeBar", "Json", "Level", "Option", "Set", "ShaperOption", "Split", "make_console", "pairs", "read_settings_file"]
+__all__ = [
+    "MOST_SEED",
+    "ConfigFile",
+    "EpisodeBar",
+    "Force",
+    "Json",
+    "Level",
+    "Option",
+    "Set",
+    "ShaperOption",
+    "Split",
+    "check_target",
+    "make_console",
+    "pairs",
+    "print_json",
+    "read_settings_file",
+]
+
+MOST_SEED = 2**63 - 1
+"""The largest seed that all random generators take."""
 
 
 class Split(StrEnum):
@@ -20,6 +40,7 @@ class Split(StrEnum):
     all = "all"
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Level = Annotated[int | None, typer.Option(help="Difficulty, 1 to 5, for suites that have levels.")]
 ConfigFile = Annotated[
@@ -54,11 +75,38 @@ class EpisodeBar:
         self.progress.update(self.task, completed=self.done, description=f"playing, success {self.solved / self.done:.2f}")
 
 
-def make_console(quiet: bool) -> Any:
-    """Return a Rich console; a quiet one prints nothing."""
-    from rich.console import Console
+def make_console(quiet: bool, *, stderr: bool = False) -> Any:
+    """Return a Rich console that escapes what would control the terminal, whatever it is given; a quiet one prints nothing."""
+    from ..show.terminal import SafeConsole
 
-    return Console(quiet=quiet)
+    return SafeConsole(quiet=quiet, stderr=stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line, in ASCII without control characters."""
+    print(json.dumps(value).replace("\x7f", "\\u007f"))
+
+
+def check_target(path: Path, flag: str, force: bool, source: Path | None = None) -> None:
+    """Check that a command may write a file, before it begins; pipes and devices have no content to lose, nor have empty files.
+
+    Args:
+        path: The file.
+        flag: The option that named it, for the message.
+        force: Replace a file that is there.
+        source: The file that the command reads.
+
+    Raises:
+        InvalidArgument: The path is that of a folder, of the source, or of a file that is there and ``force`` is not set.
+    """
+    from steptool_env.errors import InvalidArgument
+
+    if path.is_dir():
+        raise InvalidArgument(f"{flag} takes a file, got the folder {str(path)!r}")
+    if source is not None and path.exists() and path.samefile(source):
+        raise InvalidArgument(f"{flag} {str(path)!r} would overwrite the file that is read; name another file")
+    if path.is_file() and path.stat().st_size and not force:
+        raise InvalidArgument(f"{flag} {str(path)!r} exists; name another file, or use --force to replace it")
 
 
 def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
@@ -72,6 +120,9 @@ def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
         InvalidArgument: An item is not of this form; the message names the flag.
     """
     from steptool_env.errors import InvalidArgument
+    from steptool_env.files import parse_json
+
+    from ..config.parts import bounded
 
     values: dict[str, Any] = {}
     for item in items or ():
@@ -79,9 +130,12 @@ def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
         if not name or not equals:
             raise InvalidArgument(f"{flag} takes NAME=VALUE, got {item!r}")
         try:
-            values[name] = json.loads(value)
-        except ValueError:
+            values[name] = parse_json(value)
+        except ValueError as fault:
+            if value.lstrip()[:1] in ("[", "{") and "too deeply" in str(fault):
+                raise InvalidArgument(f"{flag} {name}: {fault}") from None
             values[name] = value
+        bounded(values[name], f"{flag} {name}")
     return values
 
 
@@ -93,25 +147,36 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         MissingExtra: YAML needs a package that is not installed.
     """
     from steptool_env.errors import InvalidArgument, MissingExtra
+    from steptool_env.files import parse_json
+    from steptool_env.jsontext import depth_fault
 
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise InvalidArgument(f"--config {str(path)!r} cannot be read: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise InvalidArgument(f"--config {str(path)!r} is no file of settings: {fault}") from None
     try:
+        if too_deep := depth_fault(text):
+            raise ValueError(too_deep)
         if path.suffix in (".yaml", ".yml"):
             try:
                 import yaml
             except ImportError as fault:
                 raise MissingExtra(f"--config {path.name}", "pyyaml", "pip install pyyaml") from fault
             try:
+                if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                    raise ValueError("it has an alias (*name), which may make a short text endless")
                 settings = yaml.safe_load(text)
-            except yaml.YAMLError as fault:
+                json.dumps(settings)
+            except RecursionError:
+                raise ValueError("it is nested too deeply") from None
+            except (yaml.YAMLError, TypeError) as fault:  # TypeError: a date, or a key that is a list
                 raise ValueError(fault) from None
         else:
-            settings = json.loads(text)
+            settings = parse_json(text)
         if not isinstance(settings, dict):
-            raise ValueError(f"expected an object of settings, got {settings!r:.80}")
+            raise ValueError(f"expected an object of settings, got {reprlib.repr(settings)}")
     except ValueError as fault:
         raise InvalidArgument(f"--config {str(path)!r} is no file of settings: {fault}") from fault
     settings.pop("format", None)

@@ -119,7 +119,7 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
 def show_task(env: StepToolEnv, console: Console) -> None:
     """Print the request and how many calls it may take."""
     budget = env.max_steps or env.task.max_steps
-    console.print(f"\n[dim]{env.task.id}, at most {budget} calls[/]")
+    console.print(Text(f"\n{env.task.id}, at most {budget} calls", style="dim"))
     console.print(Text(env.task.instruction, style="bold"))
 
 

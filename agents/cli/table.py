@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Json, Set, make_console, pairs
+from .options import Force, Json, Set, make_console, pairs, print_json
 
 __all__ = ["table"]
 
@@ -26,13 +25,20 @@ def table(
     budget: Annotated[int, typer.Option(min=1, help="Calls of the model per task, for every search.")] = 30,
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
     set_: Set = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from steptool_env.rendering import printable
+
     from ..config.config import merged
     from ..experiments.grid import SPLITS, Spec, rows, run_grid
+    from ..experiments.table import as_markdown, build, check_files, write
+    from ..show.terminal import sentence
 
     console = make_console(json_)
+    if not force:
+        check_files(from_ or out)
     failed: list[Path] = []
     if from_ is None:
         importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell
@@ -44,14 +50,19 @@ def table(
         overrides = pairs(set_, "--set")
         splits = SPLITS if merged({}, overrides).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), overrides, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
-        failed = run_grid(spec, out, processes=processes, on_cell=lambda name, seed, state: console.print(f"{name}, seed {seed}: {state}", highlight=False))
-    from ..experiments.table import as_markdown, build, write
 
+        def show(name: str, seed: int, state: str) -> None:
+            console.print(f"{name}, seed {seed}: {state}", markup=False, highlight=False)
+
+        failed = run_grid(spec, out, processes=processes, on_cell=show)
     result = build(from_ or out)
     files = write(result, from_ or out)
-    print(json.dumps(result) if json_ else as_markdown(result))
-    console.print(f"Saved: {', '.join(map(str, files))}")
+    if json_:
+        print_json(result)
+    else:
+        print(printable(as_markdown(result)))
+    console.print(f"Saved: {', '.join(map(str, files))}", markup=False)
     for folder in failed:
-        print(f"steptool: {folder} failed; its log.txt says why", file=sys.stderr)
+        print(f"steptool: {sentence(folder)} failed; its log.txt says why", file=sys.stderr)
     if failed:
         raise typer.Exit(1)

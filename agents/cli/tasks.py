@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Json, Level, Option, ShaperOption, make_console, pairs
+from .options import MOST_SEED, Force, Json, Level, Option, ShaperOption, check_target, make_console, pairs, print_json
 
 __all__ = ["audit", "demonstrations", "play", "suites"]
 
@@ -21,7 +20,7 @@ def audit(
     episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays.")] = 50,
     gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="The discount of the learner, per step.")] = 1.0,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Overrides the tasks' step budgets.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds what the policies draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds what the policies draw.")] = 0,
     option: Option = None,
     json_: Json = False,
 ) -> None:
@@ -43,7 +42,7 @@ def audit(
             **options,
         )
     if json_:
-        print(json.dumps(report.as_dict()))
+        print_json(report.as_dict())
     else:
         from ..show.tables import audit_table
 
@@ -61,24 +60,22 @@ def play(
     split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "train",
     task: Annotated[str | None, typer.Option(help="Index or id of the task; drawn by default.")] = None,
     shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, or module:factory.")] = "steptool",
-    seed: Annotated[int, typer.Option(help="Draws the task.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the task.")] = 0,
     option: Option = None,
     json_: Json = False,
 ) -> None:
     """Solve a task yourself: call its tools, and see what every call earns."""
-    from rich.console import Console
-
     from steptool_env.env import StepToolEnv
 
     from .play import play as play_task
 
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     env = StepToolEnv(suite, shaper, split=split, **options)
-    chosen = int(task) if task is not None and task.isdecimal() else task
-    console = Console(stderr=json_)
+    chosen = int(task) if task is not None and task.isdecimal() and len(task) < 19 else task
+    console = make_console(False, stderr=json_)
     result = play_task(env, chosen, seed, console, lambda: console.input("[bold]> [/]"))
     if json_:
-        print(json.dumps(result))
+        print_json(result)
 
 
 def demonstrations(
@@ -89,8 +86,9 @@ def demonstrations(
     noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability of a random call instead of the right one, at every step.")] = 0.0,
     most_depth: Annotated[int | None, typer.Option(min=1, help="Cover only tasks of at most this depth.")] = None,
     deeper: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the deeper tasks that is covered nevertheless.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seeds the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds the noise.")] = 0,
     option: Option = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Write demonstrations in the conversational form with tool calls that datasets and TRL read."""
@@ -101,15 +99,16 @@ def demonstrations(
     from ..rollouts.demonstrations import demonstrations as demonstrate
     from ..rollouts.demonstrations import write_demonstrations
 
+    check_target(out, "--out", force)
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
     with Progress(console=make_console(json_)) as progress:
         bar = progress.add_task("demonstrating", total=count)
         written = write_demonstrations(lines, out, lambda done: progress.update(bar, completed=done))
     if json_:
-        print(json.dumps({"file": str(out), "episodes": written}))
+        print_json({"file": str(out), "episodes": written})
     else:
-        make_console(False).print(f"{written} episodes written to {out}")
+        make_console(False).print(f"{written} episodes written to {out}", markup=False)
 
 
 def suites(json_: Json = False) -> None:
@@ -120,7 +119,7 @@ def suites(json_: Json = False) -> None:
 
     records = describe()
     if json_:
-        print(json.dumps(records))
+        print_json(records)
         return
     rows = Table()
     for column in ("suite", "tasks", "nothing solves", "license", "about"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import ConfigFile, Json, Level, Option, Set, ShaperOption, make_console, pairs, read_settings_file
+from .options import ConfigFile, Json, Level, Option, Set, ShaperOption, make_console, pairs, print_json, read_settings_file
 
 __all__ = ["train"]
 
@@ -32,6 +32,7 @@ def train(
     from_: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the policy that this run has trained, and its settings where none are given.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files in --out that no run wrote; go on with damaged metrics.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also print where the time of an update went.")] = False,
     option: Option = None,
     config: ConfigFile = None,
@@ -64,6 +65,7 @@ def train(
         Layer("--set", pairs(set_, "--set")),
     ]
     console = make_console(json_)
+    follower = bool(int(os.environ.get("RANK", "0")))
     if resume:
         from ..runs.folder import read_config
 
@@ -74,6 +76,10 @@ def train(
         for layer in layers:
             parts = merged(parts, layer.settings)
         settings = Config.from_dict(parts)
+        if force and not follower:
+            from ..runs.folder import make_way
+
+            make_way(out, resume=True)
     else:
         if from_ is not None:
             from ..runs.folder import read_config
@@ -82,18 +88,22 @@ def train(
         settings, sources = configure(layers, algorithm_settings)
         out = out or default_folder(settings)
         _check_names(settings)
+        if force and not follower:
+            from ..runs.folder import make_way
+
+            make_way(out, resume=False)
         if from_ is not None:
             from ..runs.folder import start_from
 
-            start_from(from_, out)
+            start_from(from_, out, settings)
         if not json_:
             _print_settings(console, settings, sources)
     algorithm = load_algorithm(settings.learning.algo)
     report = algorithm(settings, out, resume=resume, console=console)
-    if int(os.environ.get("RANK", "0")):
+    if follower:
         return  # one of several processes: only the first one prints
     if json_:
-        print(json.dumps(report))
+        print_json(report)
         return
     from ..show.tables import table
 
@@ -104,7 +114,7 @@ def train(
 
         console.print(profile_table(read_metrics(out)))
     curve = ", learning_curve.png" if report["updates"] else ""
-    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}")
+    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}", markup=False)
 
 
 def default_folder(settings: Any) -> Path:

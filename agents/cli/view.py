@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Json, make_console
+from .options import Force, Json, check_target, make_console, print_json
 
 __all__ = ["view"]
 
@@ -23,10 +22,12 @@ def view(
     error: Annotated[str | None, typer.Option(metavar="KIND", help="Only episodes with this error of a tool, such as bad_arguments.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 20,
     html: Annotated[Path | None, typer.Option(help="Write the episodes to this file, as one page for a browser.")] = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Show what a model did, episode by episode or step by step, and what it earned."""
     from steptool_env.errors import CheckpointError, InvalidArgument
+    from steptool_env.sealed import verified
 
     from ..rollouts.evaluate import summarize
     from ..show.episodes import episode_view, find_file, line, overview, select, summary_line
@@ -35,6 +36,12 @@ def view(
     if full and episode is None:
         raise InvalidArgument("--full needs --episode, the index of the one to show whole")
     file = find_file(path)
+    if html is not None:
+        check_target(html, "--html", force, source=file)
+        if not html.parent.is_dir():
+            raise InvalidArgument(f"--html takes a file in a folder that exists, got {str(html)!r}")
+    if file.is_file():  # a pipe is read once
+        verified(file, "delete it: a run writes it again with --resume, a grid with the next steptool table")
     trajectories = read_jsonl(file)
     if not trajectories:
         raise CheckpointError(f"{file} has no episode: it is empty")
@@ -46,11 +53,13 @@ def view(
     lines = [line(index, trajectory) for index, trajectory in chosen.items()]
     report = summarize(list(chosen.values())) if chosen else None
     if html is not None:
-        from ..show.page import page, write_page
+        from steptool_env.files import write_text
 
-        write_page(html, page(str(file), chosen), file)
+        from ..show.page import page
+
+        write_text(html, page(str(file), chosen))
     if json_:
-        print(json.dumps({"file": str(file), "summary": report.as_dict() if report is not None else None, "episodes": lines}))
+        print_json({"file": str(file), "summary": report.as_dict() if report is not None else None, "episodes": lines})
         return
     console = make_console(False)
     about = summary_line(report) if report is not None else f"None of the {len(trajectories)} episodes fits."

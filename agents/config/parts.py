@@ -6,20 +6,40 @@ Every name is in one part only, so that ``lr`` means ``learning.lr``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from steptool_env.errors import InvalidArgument
 
 from .presets import CHAINS
 
-__all__ = ["LearningConfig", "ModelConfig", "Part", "RolloutConfig", "RunConfig", "TaskConfig", "WarmStartConfig"]
+__all__ = ["LearningConfig", "ModelConfig", "Part", "RolloutConfig", "RunConfig", "TaskConfig", "WarmStartConfig", "bounded"]
 
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, Field(ge=0)]
+_MOST = 2**63 - 1
+"""The largest seed that all random generators take, and more than anybody counts."""
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Amount = Annotated[int, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Options = dict[str, Any]
+
+
+def bounded(value: Any, name: str = "an option") -> Any:
+    """Refuse numbers that no suite, shaper or algorithm can count with, wherever they are in the value."""
+    if isinstance(value, int) and abs(value) > _MOST:
+        raise InvalidArgument(f"{name} must be less than 2**63, got a number of {len(str(value))} digits")
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            bounded(entry, str(key))
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            bounded(entry, name)
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(bounded)]
 
 
 class Part(BaseModel):

@@ -47,7 +47,8 @@ def configure(layers: Sequence[Layer], settings_of: Callable[[str], Mapping[str,
         user_settings = merged(user_settings, layer.settings)
     combined = merged(Config().as_dict(), user_settings)
     algo, model, suite = combined["learning"]["algo"], combined["model"]["name"], combined["task"]["suite"]
-    level = user_settings.get("task", {}).get("suite_options", {}).get("level")
+    options = user_settings.get("task", {}).get("suite_options")
+    level = options.get("level") if isinstance(options, Mapping) else None  # of another kind: refused below
     algorithm = dict(settings_of(algo))
     base_layers = [
         Layer(f"algorithm {algo}", algorithm),

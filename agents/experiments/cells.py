@@ -1,13 +1,21 @@
-"""One cell of a grid, in a process of its own: ``python -m steptool_agents.experiments.cells GRID METHOD SEED``."""
+"""One cell of a grid, in a process of its own: ``python -m steptool_agents.experiments.cells GRID METHOD SEED``.
+
+The grid gives its cells a pipe as their input. It ends when the grid does, also by a kill, and the cell ends then: nobody waits for it, and
+the next grid, which goes on with it, must not find it at work.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from steptool_env.files import write_json
+from steptool_env.sealed import sealing
 from steptool_env.tasks.wrapped import Faulty
 
 from ..algorithms import load_algorithm
@@ -15,23 +23,28 @@ from ..config import Config
 from ..rollouts.evaluate import held_out
 from ..rollouts.search import search
 from ..runs.folder import copy_warm_start
+from ..runs.lock import WriterLock
 from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import write_jsonl
 from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of
 
 __all__ = ["run_cell"]
 
+DYING = 60.0
+"""Seconds to wait for the same cell of a grid that was killed a moment ago."""
+
 
 def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
     """Train one cell, or go on with it, and play what has not been played."""
     config, folder = spec.config(method, seed), cell_folder(out, method, seed)
     run = folder / "run"
-    if not (run / "report.json").exists():
-        _take_warm_start(spec, out, config, run)
-        load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").exists())
-    for evaluation in evaluations(spec, folder):
-        if not evaluation.costs.exists():
-            _evaluate(spec, config, run, evaluation)
+    with WriterLock(folder, wait=DYING):
+        if not (run / "report.json").exists():
+            _take_warm_start(spec, out, config, run)
+            load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").exists())
+        for evaluation in evaluations(spec, folder):
+            if not evaluation.done:
+                _evaluate(spec, config, run, evaluation)
 
 
 def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
@@ -40,7 +53,7 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
         candidate = spec.config(method, config.run.seed)
         supervised = candidate.learning.algo == "sft" != config.learning.algo
         if supervised and _warm_start_key(candidate) == _warm_start_key(config):
-            copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run)
+            copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run, config)
 
 
 def _warm_start_key(config: Config) -> tuple[Any, ...]:
@@ -62,11 +75,22 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
     results = search(evaluation.search, {True: policy, False: sampler}, suite, tasks, **options)
     cost = {measure: sum(getattr(result, measure) for result in results) / len(results) for measure in ("calls", "env_steps", "tokens")}
     evaluation.folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(evaluation.episodes, [result.trajectory for result in results])
-    write_json(evaluation.costs, {**cost, "seconds": time.perf_counter() - started})
+    with sealing(evaluation.episodes) as temporary:
+        write_jsonl(temporary, [result.trajectory for result in results])
+    with sealing(evaluation.costs) as temporary:
+        write_json(temporary, {**cost, "seconds": time.perf_counter() - started})
+
+
+def _end_with_parent() -> None:
+    """End this process when the pipe that it was given as its input ends."""
+    os.read(0, 1)  # nobody writes
+    os._exit(1)
 
 
 if __name__ == "__main__":
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
     import torch
 
     torch.set_num_threads(1)

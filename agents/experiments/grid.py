@@ -9,23 +9,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
-from steptool_env.files import write_json
+from steptool_env.files import parse_json, write_json
+from steptool_env.sealed import sealing, verified
 from steptool_env.tasks import TaskSuite, make_suite
 
 from ..algorithms import ALGORITHMS, algorithm_settings
 from ..config import CHAINS, Config, Layer, configure
+from ..runs.lock import WriterLock
 
 __all__ = [
     "METHODS",
@@ -132,9 +136,16 @@ def cell_folder(out: Path, method: str, seed: int) -> Path:
 def read_spec(out: Path) -> Spec:
     """Return the spec of a grid's folder; raises ``CheckpointError`` if it holds none."""
     try:
-        return Spec(**json.loads((out / "spec.json").read_text(encoding="utf-8")))
+        record = parse_json(verified(out / "spec.json", "put the original back, or use another folder"))
+        return TypeAdapter(Spec).validate_python(asdict(Spec(**record)))
+    except ValidationError as fault:
+        raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({'; '.join(map(_explain, fault.errors()))})") from fault
     except (OSError, ValueError, TypeError) as fault:
         raise CheckpointError(f"{out} holds no grid of runs: spec.json cannot be read ({fault})") from fault
+
+
+def _explain(fault: Any) -> str:
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 class Evaluation(NamedTuple):
@@ -155,6 +166,11 @@ class Evaluation(NamedTuple):
     def costs(self) -> Path:
         """The file with their costs; written last, so that its existence marks the evaluation as complete."""
         return self.folder / f"{self._name}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether the evaluation is complete."""
+        return self.costs.exists() and self.episodes.exists()
 
     @property
     def _name(self) -> str:
@@ -180,7 +196,8 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
     """Run every cell that is not finished; return the folders of those that failed, whose ``log.txt`` says why.
 
-    The supervised cells come first: the others of their seed begin with the same warm start and take it from them.
+    The supervised cells come first: the others of their seed begin with the same warm start and take it from them. The cells end with
+    this process, also when it is killed.
 
     Args:
         spec: The grid; it must match the one that the folder already holds, if any.
@@ -189,16 +206,32 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
         on_cell: Called with method, seed and ``"done"``, ``"failed"`` or ``"was done"``.
 
     Raises:
-        CheckpointError: ``out`` holds another grid.
+        CheckpointError: ``out`` holds another grid, or another process is writing it.
     """
     for method in spec.methods:  # mistakes show before anything is written
         spec.config(method, 0)
-    out.mkdir(parents=True, exist_ok=True)
+    with WriterLock(out), _pipe() as alive:
+        return _run_cells(spec, out, processes, on_cell or (lambda *_: None), alive)
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """Give the end of a pipe that reaches its end of file when this process ends, however it does."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(write)
+        os.close(read)
+
+
+def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, int, str], None], alive: int) -> list[Path]:
     if (out / "spec.json").exists():
         if asdict(read_spec(out)) != asdict(spec):
             raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
     else:
-        write_json(out / "spec.json", asdict(spec))
+        with sealing(out / "spec.json") as temporary:
+            write_json(temporary, asdict(spec))
 
     def run_in_subprocess(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
@@ -208,10 +241,9 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
             with open(folder / "log.txt", "ab") as log:
                 command = [sys.executable, "-m", "steptool_agents.experiments.cells", str(out), cell[0], str(cell[1])]
                 threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+                code = subprocess.run(command, stdin=alive, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
             state = "failed" if code else "done"
-        if on_cell is not None:
-            on_cell(*cell, state)
+        on_cell(*cell, state)
         return folder if state == "failed" else None
 
     failed: list[Path | None] = []
@@ -224,4 +256,4 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
 
 def finished(spec: Spec, folder: Path) -> bool:
     """Return whether a cell is trained and all its evaluations are done."""
-    return (folder / "run" / "report.json").exists() and all(evaluation.costs.exists() for evaluation in evaluations(spec, folder))
+    return (folder / "run" / "report.json").exists() and all(evaluation.done for evaluation in evaluations(spec, folder))

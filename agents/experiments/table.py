@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from steptool_env.errors import CheckpointError
+from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.files import write_text
+from steptool_env.sealed import is_sealed, read_sealed, sealing, verified
 
 from ..rollouts.evaluate import contributed, held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
 from ..trajectory import Trajectory, read_jsonl
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
 
-__all__ = ["as_csv", "as_markdown", "build", "write"]
+__all__ = ["as_csv", "as_markdown", "build", "check_files", "write"]
 
+TABLES = ("table.md", "table.csv", "table.json")
+PICTURES = ("horizon.png", "robustness.png")
 REFERENCE_ROW = "StepTool"
 """The method that all others are compared with."""
 MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_oracle", "hallucinated", "repeated")
@@ -42,16 +46,16 @@ def build(out: Path) -> dict[str, Any]:
     missing, rows = [], []
     for method in spec.methods:
         cells = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
-        if not all(evaluation.costs.exists() for cell in cells for evaluation in cell):
+        if not all(evaluation.done for cell in cells for evaluation in cell):
             missing.append(method)
             continue
-        reports = [_read(cell_folder(out, method, seed) / "run" / "report.json") for seed in spec.seeds]
+        reports = [_read(cell_folder(out, method, seed) / "run" / "report.json", "seconds", "env_steps", "model_tokens") for seed in spec.seeds]
         for index, evaluation in enumerate(cells[0]):
-            episodes = [read_jsonl(cell[index].episodes) for cell in cells]
+            episodes = [_episodes(cell[index].episodes) for cell in cells]
             if evaluation.search == "greedy" and evaluation.split == next(iter(spec.splits)):
                 failing[method, evaluation.faults] = episodes
             if not evaluation.faults:
-                costs = [_read(cell[index].costs) for cell in cells]
+                costs = [_read(cell[index].costs, "calls", "env_steps", "tokens", "seconds") for cell in cells]
                 played[method, evaluation.split, evaluation.search] = episodes
                 rows.append(_row(spec, method, evaluation.split, evaluation.search, episodes, reports, costs))
     if not rows:
@@ -176,11 +180,19 @@ def as_csv(table: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
+def check_files(out: Path) -> None:
+    """Raise ``InvalidArgument`` if one of the files that ``write`` writes is there, and is not what it has written."""
+    for name in (*TABLES, *PICTURES):
+        if (out / name).is_file() and not is_sealed(out / name):
+            raise InvalidArgument(f"{out / name} is not what this command wrote, and would be overwritten: move it away, or use --force to replace it")
+
+
 def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.json``, ``horizon.png`` and ``robustness.png``; return their paths."""
-    files = [out / f"table.{kind}" for kind in ("md", "csv", "json")]
+    files = [out / name for name in TABLES]
     for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
-        write_text(path, text)
+        with sealing(path) as temporary:
+            write_text(temporary, text)
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in table["horizon"]]
     robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
     for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
@@ -210,7 +222,8 @@ def _plot(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Pat
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("success")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
-    figure.savefig(path, dpi=130)
+    with sealing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
     pyplot.close(figure)
 
 
@@ -238,5 +251,21 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+_WAY_OUT = "delete it, and the grid makes it again"
+
+
+def _read(path: Path, *numbers: str) -> dict[str, Any]:
+    """Return a file of the grid, verified, with these numbers in it."""
+    record = read_sealed(path, _WAY_OUT)
+    for name in numbers:
+        if type(record.get(name)) not in (int, float) or not abs(record[name]) < 1e18:
+            raise CheckpointError(f"{path} cannot be read: {name!r} must be a number, got {reprlib.repr(record.get(name))}; {_WAY_OUT}")
+    return record
+
+
+def _episodes(path: Path) -> list[Trajectory]:
+    verified(path, _WAY_OUT)
+    episodes = read_jsonl(path)
+    if not episodes:
+        raise CheckpointError(f"{path} has no episode: it is empty; {_WAY_OUT}")
+    return episodes

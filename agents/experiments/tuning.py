@@ -15,7 +15,6 @@ better demonstrations than another.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,10 @@ from typing import Any
 import numpy as np
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
-from steptool_env.files import write_json
+from steptool_env.files import parse_json, write_json
+from steptool_env.sealed import sealing, verified
 
+from ..runs.lock import WriterLock
 from ..trajectory import read_jsonl
 from .grid import METHODS, Spec, cell_folder, evaluations, run_grid
 
@@ -100,7 +101,7 @@ def search_settings(
         on_cell: As for ``run_grid``.
 
     Raises:
-        CheckpointError: A trial failed, or ``out`` holds another search.
+        CheckpointError: A trial failed, or ``out`` holds another search, or another process is writing it.
     """
     chosen = {name: dict(options) for name, options in (METHODS if methods is None else methods).items()}
     searched = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
@@ -114,11 +115,13 @@ def search_settings(
     )
     run = {"processes": processes, "on_cell": on_cell}
     supervised, others = ({name: options for name, options in chosen.items() if (options.get("algo") == "sft") is is_sft} for is_sft in (True, False))
-    found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
-    cells = tuned(found, supervised)  # so that the grid fits the warm start once
-    base = replace(base, settings={**base.settings, **_warm_start(found)})
-    found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
-    write_json(out / "settings.json", found)
+    with WriterLock(out):
+        found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
+        cells = tuned(found, supervised)  # so that the grid fits the warm start once
+        base = replace(base, settings={**base.settings, **_warm_start(found)})
+        found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
+        with sealing(out / "settings.json") as temporary:
+            write_json(temporary, found)
     return found
 
 
@@ -164,7 +167,7 @@ def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) ->
 def read_settings(path: Path) -> dict[str, Any]:
     """Return what a search has written; raises ``CheckpointError`` if it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(verified(path, "run the search again: it only reads what its trials have left"))
         if not (isinstance(found, dict) and all(isinstance(entry["knobs"], dict) for entry in found.values())):
             raise TypeError("it must be an object of methods, each with its knobs")
     except (OSError, ValueError, TypeError, LookupError) as fault:

@@ -1,4 +1,5 @@
-"""A run's folder: its files, and how they are written and read.
+"""A run's folder: its files, and how they are written and read. What is read back is verified: the settings, the metrics, the report and its
+episodes by seals beside them (``steptool_env/sealed.py``), weights by digests within their files.
 
 runs/<name>/config.json              the settings
             metrics.jsonl, events…   metrics of every update, see trackers.py
@@ -16,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor
 
 from steptool_env.errors import CheckpointError
-from steptool_env.files import replacing, write_json
+from steptool_env.files import parse_json, replacing
+from steptool_env.sealed import is_sealed, read_sealed, sealing, verified
 
 from ..config import Config
 from ..config.config import PARTS
@@ -29,14 +31,21 @@ from ..models.language_model import LanguageModel
 from ..parallel import sharding
 from ..show.curve import learning_curve
 from ..trajectory import Trajectory, write_jsonl
-from .checkpoint import CONFIG_FILE, list_checkpoints, load_checkpoint, unprefixed
-from .trackers import read_metrics
+from .checkpoint import CONFIG_FILE, claim_run, list_checkpoints, load_checkpoint, save_tensors, unprefixed
+from .lock import WriterLock
+from .resuming import identity
+from .trackers import read_metrics, repair_metrics
 
 __all__ = [
+    "check_belongs",
     "copy_warm_start",
     "has_warm_start",
     "load_weights",
+    "make_way",
+    "open_folder",
     "read_config",
+    "read_report",
+    "read_warm_loss",
     "read_warm_start",
     "start_from",
     "trained_weights",
@@ -46,6 +55,7 @@ __all__ = [
 ]
 
 WARM_START = "warm_start.safetensors"
+REPORT, TRAJECTORIES, CURVE = RESULTS = ("report.json", "trajectories.jsonl", "learning_curve.png")
 FORMAT = 2
 """Format of ``config.json``; format 1 had no parts."""
 
@@ -55,7 +65,7 @@ def read_config(run: Path) -> Config:
     """Return the settings of a run's folder; raises ``CheckpointError`` if they are missing, broken, or of another version."""
     path = run / CONFIG_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(verified(path, f"put the original back, or begin another run: steptool train --config {path} takes its settings as they are"))
         if not isinstance(record, dict):
             raise TypeError(f"expected an object with the parts {', '.join(PARTS)}, got {type(record).__name__}")
         version = record.pop("format", None)
@@ -67,7 +77,7 @@ def read_config(run: Path) -> Config:
         if version != FORMAT:
             raise ValueError(f"format {version!r}, this package reads {FORMAT}")
         return Config.from_dict(record)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{run} holds no run: it has no {CONFIG_FILE}") from None
     except (ValueError, TypeError, LookupError) as fault:
         raise CheckpointError(f"{path} cannot be read: {fault}") from fault
@@ -75,7 +85,8 @@ def read_config(run: Path) -> Config:
 
 def write_config(run: Path, config: Config) -> None:
     """Write the settings; they replace any that are there."""
-    write_json(run / CONFIG_FILE, {"format": FORMAT, **config.as_dict()})
+    with sealing(run / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **config.as_dict()}, indent=2), encoding="utf-8")
 
 
 # -------------------------------------------------------------------- the weights after the warm start
@@ -87,7 +98,8 @@ def has_warm_start(run: Path) -> bool:
 def warm_start_of(config: Config) -> dict[str, Any]:
     """Return the settings that the result of a warm start depends on, by part and name."""
     names = ("run.seed", "task.suite", "task.suite_options", "task.max_steps", "model.name", "model.call_format", "model.lora_rank")
-    return {name: value for name, value in config.flat().items() if name in names or name.startswith("warm_start.")}
+    settings = {name: value for name, value in config.flat().items() if name in names or name.startswith("warm_start.")}
+    return dict(json.loads(json.dumps(settings)))  # a tuple is a list once it has been written
 
 
 def read_warm_start(run: Path, config: Config | None = None) -> dict[str, Tensor]:
@@ -95,7 +107,7 @@ def read_warm_start(run: Path, config: Config | None = None) -> dict[str, Tensor
 
     Args:
         run: The run's folder.
-        config: The settings that the warm start must belong to, unless it was taken over from another run; None does not ask.
+        config: The settings that the warm start must belong to; None does not ask.
 
     Raises:
         CheckpointError: The run was stopped before its warm start was done, or the file is corrupt, or is that of other settings.
@@ -107,12 +119,12 @@ def read_warm_start(run: Path, config: Config | None = None) -> dict[str, Tensor
         with safetensors.safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        settings = json.loads(about.get("settings", "{}"))
+        if about.get("digest") != _digest(weights, about.get("settings", ""), about.get("loss", "")):
+            raise ValueError("its weights are not those that were written")
+        settings = parse_json(about["settings"])
     except (safetensors.SafetensorError, ValueError) as fault:
-        raise CheckpointError(f"{path} is corrupt: {fault}") from fault
-    if about.get("digest") != _digest(weights):
-        raise CheckpointError(f"{path} is corrupt: its weights are not those that were written; delete it to do the warm start again")
-    if config is not None and settings:
+        raise CheckpointError(f"{path} is corrupt: {fault}; delete it to do the warm start again") from fault
+    if config is not None:
         expected = warm_start_of(config)
         differing = [f"{name} was {settings.get(name)!r} and is {value!r} now" for name, value in expected.items() if settings.get(name) != value]
         if differing:
@@ -120,40 +132,49 @@ def read_warm_start(run: Path, config: Config | None = None) -> dict[str, Tensor
     return weights
 
 
-def write_warm_start(run: Path, weights: Mapping[str, Tensor], config: Config | None = None) -> None:
+def read_warm_loss(run: Path) -> float | None:
+    """Return the loss of the warm start that ``read_warm_start`` has verified; None if it had none, without demonstrations."""
+    with safetensors.safe_open(run / WARM_START, framework="pt") as file:
+        loss = (file.metadata() or {}).get("loss", "")
+    return float(loss) if loss else None
+
+
+def write_warm_start(run: Path, weights: Mapping[str, Tensor], config: Config, loss: float | None = None) -> None:
     """Write the trainable weights after the warm start, whole or not at all.
 
     Args:
         run: The run's folder.
         weights: By name.
-        config: The settings that made them; None for weights that are taken over from another run.
+        config: The settings of this run.
+        loss: The loss that they had at the end; None if they are not fitted to demonstrations.
     """
     plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    about = {"digest": _digest(plain), "settings": json.dumps(warm_start_of(config) if config is not None else {})}
+    settings, value = json.dumps(warm_start_of(config)), "" if loss is None else repr(loss)
     with replacing(run / WARM_START) as temporary:
-        safetensors.torch.save_file(plain, temporary, metadata=about)
+        save_tensors(plain, temporary, {"digest": _digest(plain, settings, value), "settings": settings, "loss": value})
 
 
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of weights: names, types, shapes and bytes."""
-    found = hashlib.sha256()
+def _digest(weights: Mapping[str, Tensor], settings: str, loss: str) -> str:
+    """Return the SHA-256 of weights (names, types, shapes and bytes) and of what is said about them."""
+    found = hashlib.sha256(json.dumps([settings, loss]).encode())
     for name, weight in sorted(weights.items()):
         found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         found.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
-def copy_warm_start(source: Path, run: Path) -> None:
+def copy_warm_start(source: Path, run: Path, config: Config) -> None:
     """Copy the warm start of another run, if that run has one and this one has none yet.
 
     Args:
         source: The other run's folder.
         run: This run's; made if it is missing.
+        config: The settings of this run; a later ``--resume`` asks whether the warm start is theirs.
     """
     if has_warm_start(source) and not has_warm_start(run):
         weights = read_warm_start(source)
-        run.mkdir(parents=True, exist_ok=True)
-        write_warm_start(run, weights)
+        with WriterLock(run):
+            write_warm_start(run, weights, config, read_warm_loss(source))
 
 
 def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]:
@@ -167,16 +188,34 @@ def trained_weights(run: Path, *, warm_start: bool = False) -> dict[str, Tensor]
         CheckpointError: The run has no weights yet, or they are corrupt.
     """
     if warm_start or not list_checkpoints(run):
-        return read_warm_start(run)
-    return unprefixed("model", load_checkpoint(run)[1])
+        return read_warm_start(run, read_config(run))
+    _, tensors, state = load_checkpoint(run)
+    check_belongs(state, read_config(run), run)
+    return unprefixed("model", tensors)
 
 
-def start_from(source: Path, run: Path) -> None:
+def check_belongs(state: Mapping[str, Any], config: Config, run: Path) -> None:
+    """Raise ``CheckpointError`` if a checkpoint is that of a run with other settings.
+
+    Args:
+        state: The checkpoint's, as ``Run.save`` wrote it.
+        config: The settings of this run.
+        run: Its folder, for the error message.
+    """
+    saved, expected = state.get("settings"), identity(config)
+    if not isinstance(saved, dict) or saved == expected:
+        return
+    differing = [f"{name} was {saved.get(name)!r} and is {value!r} here" for name, value in expected.items() if saved.get(name) != value]
+    raise CheckpointError(f"the checkpoints in {run} are those of another run: {', '.join(differing[:3])}; put back its own, or use another folder")
+
+
+def start_from(source: Path, run: Path, config: Config) -> None:
     """Begin a new run with the newest weights of another one as its warm start.
 
     Args:
         source: The other run's folder.
         run: This run's; made if it is missing.
+        config: The settings of this run.
 
     Raises:
         CheckpointError: The other run has no weights, or this one has already begun.
@@ -184,8 +223,8 @@ def start_from(source: Path, run: Path) -> None:
     if has_warm_start(run):
         raise CheckpointError(f"{run} has begun already; name another folder, or use --resume")
     weights = trained_weights(source)
-    run.mkdir(parents=True, exist_ok=True)
-    write_warm_start(run, weights)
+    with WriterLock(run):
+        write_warm_start(run, weights, config)
 
 
 def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) -> None:
@@ -211,6 +250,44 @@ def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) ->
 
 
 # -------------------------------------------------------------------- the report
+def open_folder(run: Path, *, resume: bool) -> WriterLock:
+    """Return the right to write a run's folder, which is made if it is missing.
+
+    Raises:
+        CheckpointError: As ``claim_run``, and ``WriterLock``; or where the run's last files will be lies one that this run has not written.
+    """
+    if run.exists() or resume:
+        claim_run(run, resume)  # a folder that is not for this run stays untouched, lock and all
+    lock = WriterLock(run)
+    try:
+        claim_run(run, resume)  # again: another process may have been faster
+        for name in RESULTS:
+            if (run / name).exists() and not (resume and is_sealed(run / name)):
+                raise CheckpointError(f"{run / name} is not what this run wrote, and would be overwritten: move it away, or use --force to replace it")
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def make_way(run: Path, *, resume: bool) -> None:
+    """Remove what ``open_folder`` refuses to overwrite; of damaged metrics keep the lines that can be read, one for each update."""
+    if not run.is_dir():
+        return
+    claim_run(run, resume)
+    with WriterLock(run):
+        for name in RESULTS:
+            if (run / name).is_file() and not (resume and is_sealed(run / name)):
+                (run / name).unlink()
+        if resume:
+            repair_metrics(run)
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    """Return the report of a run that has ended, verified; raises ``CheckpointError``."""
+    return read_sealed(run / REPORT, f"delete it, and the run writes it again: steptool train --resume --out {run}")
+
+
 def write_report(run: Path, report: Mapping[str, Any], trajectories: Sequence[Trajectory]) -> None:
     """Write ``trajectories.jsonl``, ``report.json`` and, if the run has made updates, ``learning_curve.png``.
 
@@ -219,7 +296,10 @@ def write_report(run: Path, report: Mapping[str, Any], trajectories: Sequence[Tr
         report: As ``Run.finish`` returns it.
         trajectories: The held-out episodes played after training.
     """
-    write_jsonl(run / "trajectories.jsonl", trajectories)
-    write_json(run / "report.json", report)
+    with sealing(run / TRAJECTORIES) as temporary:
+        write_jsonl(temporary, trajectories)
     if report["updates"]:
-        learning_curve(read_metrics(run), dict(report), run / "learning_curve.png")
+        with sealing(run / CURVE) as temporary:
+            learning_curve(read_metrics(run), dict(report), temporary)
+    with sealing(run / REPORT) as temporary:  # the last one: a run with a report is done
+        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")

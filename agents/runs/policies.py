@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from steptool_env.errors import NotSupported
+from steptool_env.errors import InvalidArgument, NotSupported
 
 from ..config import Config
 from ..models.language_model import LanguageModel
@@ -54,9 +54,11 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
         seed: Seed of the sampling.
 
     Raises:
+        InvalidArgument: ``max_new_tokens`` is not less than the model's context.
         NotSupported: There are several training processes, and the settings name servers.
     """
     model, rollout = config.model, config.rollout
+    _check_length(lm, rollout.max_new_tokens)
     common: dict[str, Any] = {"temperature": rollout.temperature, "max_new_tokens": rollout.max_new_tokens, "seed": seed}
     if not rollout.servers:
         budgets = {"token_budget": model.token_budget, "cache_budget": rollout.cache_budget}
@@ -68,6 +70,13 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
     return ServedPolicy(lm, handover, model.call_format, **common)
 
 
+def _check_length(lm: LanguageModel, max_new_tokens: int) -> None:
+    if max_new_tokens >= lm.context:
+        raise InvalidArgument(
+            f"max_new_tokens must leave room for a prompt in the model's context of {lm.context} tokens, got {max_new_tokens}; an action takes some tens"
+        )
+
+
 def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 0.0, seed: int = 0) -> LMPolicy:
     """Return the policy that is evaluated.
 
@@ -76,7 +85,11 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
         config: Uses ``model.call_format``, ``model.token_budget`` and ``rollout.max_new_tokens``.
         temperature: Sampling temperature; 0 is greedy.
         seed: Seed of the sampling.
+
+    Raises:
+        InvalidArgument: ``max_new_tokens`` is not less than the model's context.
     """
+    _check_length(lm, config.rollout.max_new_tokens)
     common: dict[str, Any] = {"max_new_tokens": config.rollout.max_new_tokens, "token_budget": config.model.token_budget}
     return LMPolicy(lm, config.model.call_format, temperature=temperature, seed=seed, **common)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from steptool_env.errors import InvalidArgument
 
 from ..config import Config
 
-__all__ = ["MAY_CHANGE", "check_resumed"]
+__all__ = ["MAY_CHANGE", "check_resumed", "identity"]
 
 MAY_CHANGE = frozenset(
     {
@@ -18,6 +20,11 @@ MAY_CHANGE = frozenset(
     }
 )
 """The length of a run, where it runs, and how much memory it takes. All other settings affect its results."""
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Return what a run's results follow from, as JSON holds it: two runs with the same are the same run."""
+    return dict(json.loads(json.dumps({name: value for name, value in config.flat().items() if name not in MAY_CHANGE})))
 
 
 def check_resumed(saved: Config, requested: Config, out: Path) -> None:

@@ -34,7 +34,6 @@ from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
 from ..trajectory import Trajectory
 from .checkpoint import (
-    claim_run,
     flatten_optimizer,
     list_checkpoints,
     load_checkpoint,
@@ -45,9 +44,20 @@ from .checkpoint import (
     set_rng_state,
     unprefixed,
 )
-from .folder import has_warm_start, load_weights, read_config, read_warm_start, write_config, write_report, write_warm_start
+from .folder import (
+    check_belongs,
+    has_warm_start,
+    load_weights,
+    open_folder,
+    read_config,
+    read_warm_loss,
+    read_warm_start,
+    write_config,
+    write_report,
+    write_warm_start,
+)
 from .policies import evaluated_policy, training_model, training_policy
-from .resuming import check_resumed
+from .resuming import check_resumed, identity
 from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
 
@@ -67,15 +77,23 @@ class Run:
         console: Where progress is shown; None shows none.
 
     Raises:
-        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt.
+        CheckpointError: The folder holds a run and ``resume`` is not set, or the other way round, or its files are corrupt, or another
+            process is writing it.
         InvalidArgument: A setting differs from the resumed run's and must not.
     """
 
     def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
         processes.start(cpu=pick_device(config.model.device, config.model.name).type == "cpu")
-        if processes.is_main():
-            claim_run(out, resume)
-        processes.wait()
+        self._lock = open_folder(out, resume=resume) if processes.is_main() else None
+        try:
+            processes.wait()
+            self._prepare(config, out, resume, console)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _prepare(self, config: Config, out: Path, resume: bool, console: Console | None) -> None:
+        """Make everything that the run needs; mistakes in the settings surface here, before anything is written."""
         self.out, self.resume, self.config = out, resume, config
         if resume:
             check_resumed(read_config(out), config, out)
@@ -85,7 +103,6 @@ class Run:
         self.state: dict[str, Any] = {}
         """The state besides tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
-        # Errors in the settings surface here, before anything is written.
         tracker_names(config.run.report_to)
         self.shaper = _shaper(config)
         try:
@@ -110,12 +127,12 @@ class Run:
             write_config(out, config)
         self.metrics: Metrics | None = None
         self.progress = Progress(
-            TextColumn("{task.description:<11}"),
+            TextColumn("{task.description:<11}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
         )
 
@@ -127,6 +144,11 @@ class Run:
         self.progress.stop()
         if self.metrics is not None:
             self.metrics.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def name(self) -> str:
@@ -215,15 +237,19 @@ class Run:
         processes.wait()  # every process must have checked before the main process writes the file
         if done:
             load_weights(self.lm, read_warm_start(self.out, self.config), self.out)
+            loss = read_warm_loss(self.out)
         else:
+            loss = None
             if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
                 suite = self.suite("train", **self.config.warm_start.demo_options)
-                self.state["warm_loss"] = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
+                loss = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
                 self.passes.tokens = 0  # the budget counts from the end of the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():
-                write_warm_start(self.out, weights, self.config)
+                write_warm_start(self.out, weights, self.config, loss)
             processes.wait()
+        if loss is not None:
+            self.state["warm_loss"] = loss
         self.reference = {name: parameter.detach().clone() for name, parameter in self.lm.trainable().items()}
 
     # ---------------------------------------------------------------- saving and resuming
@@ -232,6 +258,7 @@ class Run:
         extra: dict[str, Tensor] = {}
         if self.resume and list_checkpoints(self.out):
             self.update, tensors, state = load_checkpoint(self.out)
+            check_belongs(state, self.config, self.out)
             load_weights(self.lm, unprefixed("model", tensors), self.out)
             restore_optimizer(optimizer, unprefixed("optimizer", tensors), state["optimizer"])
             set_rng_state(unprefixed("random", tensors), state["random"], self._generators)
@@ -270,7 +297,7 @@ class Run:
             self.out,
             self.update,
             tensors=weights | prefixed("random", random) | prefixed("extra", extra or {}),
-            state={"optimizer": optimizer_state, "random": random_state, "run": self.state},
+            state={"optimizer": optimizer_state, "random": random_state, "run": self.state, "settings": identity(self.config)},
         )
 
     @property

@@ -6,7 +6,9 @@ others that ``accelerate`` knows or that are registered with it (``accelerate.tr
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import numbers
 import os
@@ -16,10 +18,12 @@ from types import TracebackType
 from typing import Any
 
 from steptool_env.errors import EXTRAS, CheckpointError, DataError, InvalidArgument, MissingExtra, UnknownName
-from steptool_env.files import write_bytes
+from steptool_env.files import parse_json, write_bytes
+from steptool_env.sealed import digest_of, is_sealed, verified, write_seal
 
-__all__ = ["METRICS_FILE", "Metrics", "read_metrics", "tracker_names"]
+__all__ = ["METRICS_FILE", "Metrics", "read_metrics", "repair_metrics", "tracker_names"]
 
+logger = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
 _PROJECT = "steptool"
 _PACKAGES = {"aim": "aim<4", "comet_ml": "comet-ml"}
@@ -30,8 +34,9 @@ class Metrics:
     """The log of one run; a context manager. Only the main process writes: in others nothing happens.
 
     Each ``log`` appends one JSON line, ``{"update": …, name: value, …}``, and flushes it, so that
-    a killed process loses at most the line that it was writing. NaN and infinity, which JSON lacks, are stored as null and
-    read back as NaN, so that the log of a diverged run can still be read.
+    a killed process loses at most the line that it was writing, and a machine without power the last one. The lines are sealed:
+    others that are lost, doubled or changed are noticed. NaN and infinity, which JSON lacks, are stored as null and read back as NaN, so
+    that the log of a diverged run can still be read.
 
     A resumed run writes the updates from ``resume_at`` on again. Their old lines and TensorBoard events are dropped first,
     and so is a half-written last line. The other trackers cannot delete entries: there, a resumed run appears as another
@@ -49,8 +54,8 @@ class Metrics:
             other values are written as strings.
 
     Raises:
-        CheckpointError: The folder already holds metrics and ``resume_at`` is None.
-        DataError: A line other than the last is broken.
+        CheckpointError: The folder already holds metrics and ``resume_at`` is None, or its metrics are not those that were logged.
+        DataError: A line other than the last is broken; the message says how to go on with the others.
         UnknownName: There is no such tracker.
         MissingExtra: A tracker's package is not installed.
         InvalidArgument: ``"none"`` or ``"all"`` is combined with other names.
@@ -76,9 +81,17 @@ class Metrics:
         if resume_at is None and path.exists() and path.stat().st_size:
             raise CheckpointError(f"{path} already holds the metrics of a run; resume it or use another name")
         self.folder.mkdir(parents=True, exist_ok=True)
+        content = b""
         if resume_at is not None and path.exists():
-            kept = [line for line, record in _records(path) if record["update"] < resume_at]
-            write_bytes(path, b"".join(line + b"\n" for line in kept))
+            records = _records(path)
+            if faults := _gaps([record["update"] for _, record in records if record["update"] < resume_at], resume_at):
+                logger.warning("%s %s: the run goes on without them, and its curve has a gap", path, faults)
+            content = b"".join(line + b"\n" for line, record in records if record["update"] < resume_at)
+            write_seal(path, digest_of(b"".join(line + b"\n" for line, _ in records)), digest_of(content))
+            write_bytes(path, content)
+        elif resume_at:
+            logger.warning("%s is missing: the run goes on, and the metrics of its first %d updates are lost", path, resume_at)
+        self._digest = hashlib.sha256(content)
         self._file = open(path, "ab")  # noqa: SIM115  # open as long as the log is
         try:
             for name in names:
@@ -106,7 +119,10 @@ class Metrics:
             record[name] = _plain(name, value)
         if not self._main:
             return
-        self._file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
+        line, before = json.dumps(record, allow_nan=False).encode("ascii") + b"\n", self._digest.hexdigest()
+        self._digest.update(line)
+        write_seal(self.folder / METRICS_FILE, before, self._digest.hexdigest())
+        self._file.write(line)
         self._file.flush()
         numeric = {name: value for name, value in record.items() if name != "update" and isinstance(value, (int, float))}
         for tracker in self._trackers if numeric else []:
@@ -144,19 +160,56 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _records(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return every complete line, with its record."""
-    lines = path.read_bytes().split(b"\n")
-    lines.pop()  # a complete line ends in a newline, so this is empty or half a line
+    """Return every complete line, with its record; the lines together are verified."""
+    complete = _complete(path)
     records = []
-    for number, line in enumerate(lines, 1):
+    way_out = f"steptool train --resume --force --out {path.parent} goes on with the lines that can be read"
+    for number, line in enumerate(complete.split(b"\n")[:-1], 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as fault:
-            raise DataError(path, number, f"not a JSON value: {fault}") from fault
+            raise DataError(path, number, f"not a JSON value: {fault}; {way_out}") from fault
         if not isinstance(record, dict) or type(record.get("update")) is not int:
-            raise DataError(path, number, f"expected an object with an integer 'update', got {line[:80]!r}")
+            raise DataError(path, number, f"expected an object with an integer 'update', got {line[:80]!r}; {way_out}")
         records.append((line, record))
+    verified(path, way_out, complete)
     return records
+
+
+def _complete(path: Path) -> bytes:
+    """Return the lines that end in a newline; what follows them was being written when the process was killed."""
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _gaps(updates: list[int], until: int) -> str:
+    """Return in words which of the updates before ``until`` have no line."""
+    missing = sorted(set(range(until)) - set(updates))
+    if not missing:
+        return ""
+    return f"lacks {len(missing)} of {until} updates, {missing[0]} first"
+
+
+def repair_metrics(folder: Path) -> None:
+    """Keep the lines of a damaged log that can be read, the first one of every update in ascending order, and seal them."""
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        return
+    complete = _complete(path)
+    if is_sealed(path, complete):
+        return
+    kept: dict[int, bytes] = {}
+    for line in complete.split(b"\n")[:-1]:
+        try:
+            record = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and type(update := record.get("update")) is int:
+            kept.setdefault(update, line)
+    content = b"".join(kept[update] + b"\n" for update in sorted(kept))
+    logger.warning("%s is repaired: %d lines are kept", path, len(kept))
+    write_seal(path, digest_of(complete), digest_of(content))
+    write_bytes(path, content)
 
 
 def _update(update: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,7 +21,8 @@ def learning_curve(metrics: list[dict[str, Any]], report: dict[str, Any], path: 
         report: The run's report.
         path: The file to write.
     """
-    draw_curve(metrics, report).savefig(path, dpi=130)
+    with rc_context({"text.parse_math": False}):  # a tag of a task may hold dollar signs
+        draw_curve(metrics, report).savefig(path, dpi=130, format="png")
 
 
 def draw_curve(metrics: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
@@ -27,8 +30,8 @@ def draw_curve(metrics: list[dict[str, Any]], report: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(10, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     updates = [line["update"] + 1 for line in metrics]
-    left.plot(updates, [line["success"] for line in metrics], color="#1f77b4", label="success (sampled, training tasks)")
-    left.plot(updates, [line["call_accuracy"] for line in metrics], color="#ff7f0e", label="call accuracy")
+    left.plot(updates, [line.get("success", math.nan) for line in metrics], color="#1f77b4", label="success (sampled, training tasks)")
+    left.plot(updates, [line.get("call_accuracy", math.nan) for line in metrics], color="#ff7f0e", label="call accuracy")
     after, before = report["after"], report["before"]
     evaluations = [(0, before)] if before is not None else []
     for update, evaluation in [*evaluations, (report["updates"], after)]:

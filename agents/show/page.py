@@ -8,10 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 
-from steptool_env.errors import InvalidArgument
-from steptool_env.files import write_text
 from steptool_env.rendering import printable
 from steptool_env.types import Malformed
 
@@ -20,7 +17,7 @@ from ..trajectory import Step, Trajectory
 from .episodes import call_text, conclusion, ending, executed, labels, step_earned, summary_line, total_reward
 from .words import counted
 
-__all__ = ["page", "write_page"]
+__all__ = ["page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --faint: #667; --line: #d8dade; --box: #f4f5f7; --good: #17722f; --bad: #b3261e; }
@@ -82,19 +79,6 @@ def page(title: str, chosen: Mapping[int, Trajectory]) -> str:
 """
 
 
-def write_page(path: Path, text: str, source: Path) -> None:
-    """Write a page.
-
-    Raises:
-        InvalidArgument: The path is that of the trajectories themselves, is a folder, or lies in a folder that does not exist.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        raise InvalidArgument(f"--html takes a file in a folder that exists, got {str(path)!r}")
-    if path.resolve() == source.resolve():
-        raise InvalidArgument(f"--html {str(path)!r} would overwrite the trajectories; name another file")
-    write_text(path, text)
-
-
 def _episode(index: int, trajectory: Trajectory) -> str:
     reward = total_reward(trajectory)
     errors = sum(bool(step.transition.result.error) for step in trajectory.steps)
@@ -136,7 +120,7 @@ def _tokens(step: Step) -> str:
     generation = step.generation
     if not generation.token_ids:
         return ""
-    chances = [math.exp(logprob) for logprob in generation.logprobs]
+    chances = [math.exp(min(logprob, 0.0)) for logprob in generation.logprobs]
     squares = (f'<i style="--doubt:{1 - p:.2f}" title="token {token}: {p:.3f}"></i>' for token, p in zip(generation.token_ids, chances, strict=True))
     return f'<div class="tokens">{"".join(squares)}</div>'
 

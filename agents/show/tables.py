@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from steptool_env.audit import Audit
 
@@ -46,17 +47,18 @@ def table(report: dict[str, Any]) -> Table:
             cells = [success_text(evaluation, tag) for evaluation in evaluations]
             if before is not None and tag in before["by_tag"]:
                 cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
-            view.add_row(f"  success, {tag.replace('=', ' ')}", *cells)
+            view.add_row(Text(f"  success, {tag.replace('=', ' ')}"), *cells)
     return view
 
 
 def audit_table(audit: Audit) -> Table:
     """Return an audit as a Rich table: what each policy earned, from the highest return to the lowest."""
-    view = Table(title=f"shaper {audit.shaper} on {audit.suite}, {max(row.episodes for row in audit.rows)} episodes each", title_justify="left")
+    title = Text(f"shaper {audit.shaper} on {audit.suite}, {max(row.episodes for row in audit.rows)} episodes each")
+    view = Table(title=title, title_justify="left")
     parts = list(dict.fromkeys(name for row in audit.rows for name in row.parts))
     view.add_column("policy")
     for column in ("return", "success", "steps", *parts):
-        view.add_column(column, justify="right")
+        view.add_column(Text(column), justify="right")
     best = next(row.reward for row in audit.rows if row.kind == "oracle")
     for row in audit.rows:
         style = {"oracle": "bold", "noisy oracle": "", "hack": "red" if row.reward > best + 1e-9 else "dim"}[row.kind]
@@ -72,7 +74,7 @@ def profile_table(updates: list[dict[str, Any]]) -> Table:
     for column in ("seconds", "%", "tokens", "tokens/s"):
         view.add_column(column, justify="right")
     for row in rows(updates):
-        view.add_row(*row)
+        view.add_row(*map(Text, row))
     return view
 
 

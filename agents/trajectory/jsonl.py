@@ -18,6 +18,7 @@ from .types import Generation, Step, Trajectory
 __all__ = ["read_jsonl", "write_jsonl"]
 
 T = TypeVar("T")
+_MOST = 2**63
 
 
 def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory], append: bool = False) -> None:
@@ -175,6 +176,8 @@ def _get(record: Mapping[str, Any], key: str, kind: type[T]) -> T:
 
 
 def _check_type(value: Any, kind: type[T], label: str) -> T:
+    if type(value) is int and abs(value) >= _MOST:  # no id, count or reward is; arrays of 64-bit numbers could not hold it
+        raise ValueError(f"{label} must be less than 2**63, got a number of {len(str(value))} digits")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:  # exact: True is not an int
@@ -198,8 +201,9 @@ def _trajectory(value: Any) -> Trajectory:
     _check_fields(raw, "a task", "id", "instruction", "tools", "max_steps", "tags")
     tags = _get(raw, "tags", dict)
     for key, tag in tags.items():
-        if type(tag) not in (str, int):
-            raise ValueError(f"the tag {key!r} must be a string or an integer, got {tag!r:.80}")
+        if type(tag) is not int:
+            _check_type(tag, str, f"the tag {key!r}, unless it is an integer,")
+        _check_type(tag, type(tag), f"the tag {key!r}")
     task = Task(_get(raw, "id", str), _get(raw, "instruction", str), _get_list(raw, "tools", str), _get(raw, "max_steps", int), None, tags)
     steps = tuple(_step(entry, task) for entry in _get_list(record, "steps", dict))
     return Trajectory(steps)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
-from steptool_env.files import replacing, replacing_folder, write_bytes, write_json, write_text
+from steptool_env.files import read_json, replacing, replacing_folder, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -97,6 +100,31 @@ def test_threads_do_not_write_into_one_another(tmp_path: Path) -> None:
         one.join()
     assert seen == [True, True]
     assert names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\nfrom steptool_env.files import replacing, replacing_folder\nfrom pathlib import Path\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "with replacing(here / 'a') as one, replacing_folder(here / 'b') as two:\n    one.write_text('half'); (two / 'half').touch(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    left = names(tmp_path)
+    assert len(left) == 2 and all(name.endswith(".tmp") for name in left)
+    elsewhere = tmp_path / f".c.another-host.{os.getpid()}.1.tmp"
+    elsewhere.touch()  # on a file system that hosts share: nobody here knows whether its process is alive
+    (tmp_path / ".d.tmp").touch()  # not ours
+    write_text(tmp_path / "new", "x")
+    assert names(tmp_path) == [elsewhere.name, ".d.tmp", "new"]
+
+
+def test_every_broken_json_is_a_value_error(tmp_path: Path) -> None:
+    for data in (b"", b"[" * 100_000, b"1" * 5000, b"\xff", b"{", b'{"a": "\x00"}'):
+        (tmp_path / "a").write_bytes(data)
+        with pytest.raises(ValueError):
+            read_json(tmp_path / "a")
+    (tmp_path / "a").write_text('{"a": [1]}')
+    assert read_json(tmp_path / "a") == {"a": [1]}
 
 
 # ---------------------------------------------------------------- folders

@@ -7,6 +7,7 @@ __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 ENVIRONMENT: list[set[str]] = [
     {"jsontext", "errors", "foreign", "types"},
     {"spaces", "actions", "rendering", "files"},
+    {"sealed"},
     {"tools"},
     {"formats"},
     {"tasks"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .files import CONFIG_FILE, claim_run, list_checkpoints, load_checkpoint, prefixed, save_checkpoint, unprefixed
+from .files import CONFIG_FILE, claim_run, list_checkpoints, load_checkpoint, prefixed, save_checkpoint, save_tensors, unprefixed
 from .generators import RandomSource, rng_state, set_rng_state
 from .optimizers import flatten_optimizer, restore_optimizer
 from .plain import JSON
@@ -19,6 +19,7 @@ __all__ = [
     "restore_optimizer",
     "rng_state",
     "save_checkpoint",
+    "save_tensors",
     "set_rng_state",
     "unprefixed",
 ]

@@ -20,15 +20,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.files import read_json
 
 from .plain import JSON, check_json
 
-__all__ = ["CONFIG_FILE", "claim_run", "list_checkpoints", "load_checkpoint", "prefixed", "save_checkpoint", "unprefixed"]
+__all__ = ["CONFIG_FILE", "claim_run", "list_checkpoints", "load_checkpoint", "prefixed", "save_checkpoint", "save_tensors", "unprefixed"]
 
 CONFIG_FILE = "config.json"
 FORMAT, VERSION = "steptool-checkpoint", 1
@@ -99,7 +101,7 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
     temporary = root / f".new-{folder.name}-{os.getpid()}"
     temporary.mkdir()
     try:
-        safetensors.torch.save_file(unique, temporary / TENSORS)
+        save_tensors(unique, temporary / TENSORS)
         (temporary / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         manifest: dict[str, JSON] = {
             "format": FORMAT,
@@ -124,6 +126,14 @@ def save_checkpoint(run: Path, update: int, *, tensors: Mapping[str, Tensor], st
     for old in list_checkpoints(run)[:-keep]:
         _remove(_folder(run, old))
     return folder
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write tensors and what is said about them; raises OSError if the disk is full or not writable."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path, metadata=None if about is None else dict(about))
+    except safetensors.SafetensorError as fault:  # its way to say that a file cannot be written
+        raise OSError(f"{path} cannot be written: {fault}") from fault
 
 
 def load_checkpoint(run: Path, update: int | None = None) -> tuple[int, dict[str, Tensor], dict[str, JSON]]:
@@ -160,7 +170,7 @@ def load_checkpoint(run: Path, update: int | None = None) -> tuple[int, dict[str
                 raise CheckpointError(f"{folder / name} is corrupt: its SHA-256 is not the one in {MANIFEST}")
         try:
             tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / TENSORS)
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            state = read_json(folder / STATE)
             tensors.update({alias: tensors[name] for alias, name in manifest["aliases"].items()})
         except (safetensors.SafetensorError, ValueError, LookupError, AttributeError) as fault:
             raise CheckpointError(f"{folder} cannot be read: {fault}") from fault
@@ -199,7 +209,7 @@ def _manifest(folder: Path, update: int) -> dict[str, JSON]:
     if not path.is_file():
         raise CheckpointError(f"{folder} is no complete checkpoint: {MANIFEST} is missing")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except ValueError as fault:
         raise CheckpointError(f"{path} is corrupt: {fault}") from fault
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

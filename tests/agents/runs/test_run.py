@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,12 @@ from steptool_agents import load_algorithm
 from steptool_agents.algorithms.step_ppo import train
 from steptool_agents.config import Config
 from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
-from steptool_agents.runs.folder import read_config, read_warm_start, write_config, write_warm_start
+from steptool_agents.runs.folder import make_way, read_config, read_warm_start, write_config, write_warm_start
 from steptool_agents.runs.policies import load_policy
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.trajectory import read_jsonl
-from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.errors import CheckpointError, DataError, InvalidArgument, UnknownName
 
 CONFIG = Config.of(
     suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5, kl=0.01
@@ -55,9 +56,8 @@ def same(one: Path, other: Path) -> None:
     assert update == its_update
     assert weights.keys() == its_weights.keys()
     assert all(torch.equal(weight, its_weights[name]) for name, weight in weights.items())
-    assert {name: value for name, value in state["run"].items() if name != "warm_loss"} == {
-        name: value for name, value in its_state["run"].items() if name != "warm_loss"
-    }
+    assert state["run"] == its_state["run"]
+    assert state["run"]["warm_loss"] > 0
     assert (one / "trajectories.jsonl").read_bytes() == (other / "trajectories.jsonl").read_bytes()
 
 
@@ -229,13 +229,46 @@ def test_a_corrupt_warm_start(half: Path) -> None:
         load_policy(half, warm_start=True)
 
 
+def test_a_checkpoint_of_another_run(half: Path, tmp_path: Path) -> None:
+    train(CONFIG.replace(updates=1, eval_episodes=1, lr=0.5), tmp_path / "other")
+    shutil.rmtree(half / "checkpoints")
+    shutil.copytree(tmp_path / "other" / "checkpoints", half / "checkpoints")
+    message = r"the checkpoints in .*half are those of another run: learning\.lr was 0\.5 and is 0\.0003 here"
+    refused(half, message)
+    with pytest.raises(CheckpointError, match=message):
+        load_policy(half)
+
+
+def test_damaged_metrics_are_repaired_on_demand(half: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = half / "metrics.jsonl"
+    good = path.read_bytes()
+    assert good.count(b"\n") == 1
+    for damage in (good + good, good.replace(b'"seconds', b'"sekonds'), b"\xff\n" + good):
+        path.write_bytes(damage)
+        with pytest.raises((CheckpointError, DataError), match=r"metrics\.jsonl.*steptool train --resume --force"):
+            train(CONFIG, half, resume=True)
+        assert path.read_bytes() == damage
+    make_way(half, resume=True)
+    assert path.read_bytes() == good
+    path.write_bytes(b"")
+    make_way(half, resume=True)
+    assert train(CONFIG.replace(updates=2), half, resume=True)["updates"] == 2
+    assert "metrics.jsonl lacks 1 of 1 updates, 0 first: the run goes on without them" in caplog.text
+    assert [line["update"] for line in read_metrics(half)] == [1]
+    path.unlink()
+    train(CONFIG.replace(updates=2, eval_episodes=1), half, resume=True)
+    assert "metrics.jsonl is missing: the run goes on, and the metrics of its first 2 updates are lost" in caplog.text
+
+
 def test_weights_of_another_model(half: Path) -> None:
     settings = json.loads((half / "config.json").read_text())
     settings["model"]["lora_rank"] = 2
     (half / "config.json").write_text(json.dumps(settings))
+    refused(half, r"config\.json is not what was written")
+    (half / ".seals" / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"is the warm start of other settings: model\.lora_rank was 0 and is 2 now"):
         train(read_config(half), half, resume=True)
-    write_warm_start(half, read_warm_start(half))  # as taken over from another run
+    write_warm_start(half, read_warm_start(half), read_config(half))  # as taken over from another run
     with pytest.raises(CheckpointError, match="are not those of this model"):
         train(read_config(half), half, resume=True)
 

@@ -421,9 +421,9 @@ MISTAKES = {
     "task": (["run", "--task", "shalow"], "Did you mean 'shallow'?"),
     "error": (["run", "--error", "timout"], "Did you mean 'timeout'?"),
     "full": (["run", "--full"], "--full needs --episode"),
-    "page over the file": (["run", "--html", "run/trajectories.jsonl"], "would overwrite the trajectories"),
+    "page over the file": (["run", "--html", "run/trajectories.jsonl"], "would overwrite the file that is read"),
     "page in no folder": (["run", "--html", "no/page.html"], "a folder that exists, got 'no/page.html'"),
-    "page on a folder": (["run", "--html", "run"], "got 'run'"),
+    "page on a folder": (["run", "--html", "run"], "got the folder 'run'"),
 }
 
 
