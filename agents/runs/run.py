@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
@@ -57,6 +56,7 @@ from .folder import (
     write_warm_start,
 )
 from .policies import evaluated_policy, training_model, training_policy
+from .progress import progress_bars
 from .resuming import check_resumed, identity
 from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
@@ -126,15 +126,7 @@ class Run:
         if not resume and processes.is_main():
             write_config(out, config)
         self.metrics: Metrics | None = None
-        self.progress = Progress(
-            TextColumn("{task.description:<11}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self.console,
-        )
+        self.progress = progress_bars(self.console)
 
     def __enter__(self) -> Run:
         self.progress.start()
