@@ -76,6 +76,7 @@ def prepare() -> None:
     os.environ.pop("OPENAI_API_KEY", None)  # servers here echo keys: only made-up ones
     import matplotlib.pyplot as plt
     import torch
+
     from steptool_agents.algorithms import ALGORITHMS, load_algorithm
     from steptool_agents.models.loading import load_model
 
@@ -182,7 +183,9 @@ def page(rows: list[dict[str, Any]], wrong: dict[str, dict[str, Any]]) -> str:
         endings, counts = (", ".join(f"{name} {count:,}" for name, count in sorted(row[of].items())) for of in ("endings", "counts"))
         text += f"| {row['part']} | {row['kind']} | {row['cases']:,} | {endings} | {counts} | {row['wrong']} | {row['seconds']:.0f} |\n"
     total = sum(row["cases"] for row in rows)
-    text += f"\nIn all {total:,} cases, {sum(row['wrong'] for row in rows)} of them not as they should be, in {sum(row['seconds'] for row in rows):.0f} s of CPU.\n"
+    text += (
+        f"\nIn all {total:,} cases, {sum(row['wrong'] for row in rows)} of them not as they should be, in {sum(row['seconds'] for row in rows):.0f} s of CPU.\n"
+    )
     for key, record in wrong.items():
         text += f"\n- {key}: {record['ending']}: {' '.join(record['detail'].split())[:500]}"
     return text.rstrip() + "\n"

@@ -140,7 +140,6 @@ def _grid(out: Path) -> None:
 
     from steptool_agents.experiments.cells import run_cell
     from steptool_agents.experiments.grid import Spec, cell_folder, finished
-
     from steptool_env.files import write_json
 
     settings = {name: value for name, value in SETTINGS.items() if name not in ("suite_options", "value_passes")}
@@ -189,9 +188,7 @@ def _sets(settings: dict[str, Any]) -> list[str]:
     return [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
 
 
-def _command(
-    case: Case, work: Path, rng: random.Random, command: Callable[[Path], list[str]], compare: Callable[[Path, Path], list[str]]
-) -> Outcome:
+def _command(case: Case, work: Path, rng: random.Random, command: Callable[[Path], list[str]], compare: Callable[[Path, Path], list[str]]) -> Outcome:
     made = work.parent / f"reference-{case.kind.replace(' ', '-')}"
     made.mkdir(exist_ok=True)
     with open(made / "lock", "w") as lock:

@@ -24,8 +24,18 @@ from campaign_parts.cases import end, fork
 __all__ = ["PHASES", "SETTINGS", "Plan", "attempt", "differences", "draw", "leftovers", "settings_of", "train"]
 
 SETTINGS: dict[str, Any] = {
-    **{"suite_options": {"level": 1}, "demos": 4, "demo_batch": 4, "updates": 2, "episodes": 4, "eval_episodes": 1, "max_steps": 2},
-    **{"minibatches": 2, "epochs": 1, "value_passes": 2, "max_new_tokens": 6, "report_to": "none"},
+    "suite_options": {"level": 1},
+    "demos": 4,
+    "demo_batch": 4,
+    "updates": 2,
+    "episodes": 4,
+    "eval_episodes": 1,
+    "max_steps": 2,
+    "minibatches": 2,
+    "epochs": 1,
+    "value_passes": 2,
+    "max_new_tokens": 6,
+    "report_to": "none",
 }
 """The smallest runs that still have everything: warm start, two updates with two optimizer steps each, checkpoints, evaluations."""
 
