@@ -39,7 +39,7 @@ AS_IT_STANDS = ("trajectories.jsonl", "evaluations/held-out-greedy.jsonl", "eval
 """Files without a checksum: what can be read is taken as it stands."""
 DAMAGES = {"bit": 3, "cut": 2, "empty": 1, "doubled": 1, "another's": 1, "deep": 1, "huge number": 1, "noise": 1, "missing": 1, "folder": 1}
 """Damage -> how often it is drawn."""
-SHORT = ("resumed/tensors.safetensors/bit/0", "resumed/state.json/cut/0", "evaluated/config.json/deep/0", "viewed/trajectories.jsonl/huge number/0")
+SHORT = ("resumed/tensors.safetensors/bit/0", "resumed/state.json/cut/0", "evaluated/manifest.json/cut/0", "viewed/trajectories.jsonl/huge number/0")
 
 
 def cases(seed: int) -> list[Case]:

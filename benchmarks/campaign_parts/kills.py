@@ -30,7 +30,7 @@ ALGORITHMS = ("sft", "rft", "step-ppo", "step-ppo-offline", "ppo-final", "step-r
 EACH = 20
 """Sequences of every algorithm."""
 OTHERS = {"grid": 24, "two processes": 20, "model server": 20, "steptool train": 16, "steptool table": 6}
-SHORT = ("step-ppo/3", "eto/4", "grid/2")
+SHORT = ("step-ppo/11", "eto/2", "archer/3")
 GRID = {"SFT": {"algo": "sft"}, "StepTool": {"algo": "step-ppo"}}
 
 

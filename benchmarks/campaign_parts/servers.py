@@ -31,7 +31,7 @@ SHORT = (
     "a dripped status line/http",
     "endless 100 Continue/chat",
     "gzip in gzip/http",
-    "odd wholes/direct",
+    "schemes/direct",
     "user information/redirected",
     "plainly/http",
     "a cut key/http",
