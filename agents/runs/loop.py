@@ -88,6 +88,7 @@ class Loop:
             run.policy.forget()
             run.lm.profiler.take()
             run.anneal(optimizer)
+            run.seed_update()
             episodes = self._source()
             collected = time.perf_counter()
             self._logged = {}

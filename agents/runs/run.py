@@ -222,6 +222,15 @@ class Run:
         set_training_progress(self.shaper, done)
         set_learning_rate(optimizer, learning_rate(self.config.learning.lr, self.config.learning.lr_end, done))
 
+    def seed_update(self) -> None:
+        """Seed the generators of this update in all processes but the main one, whose generators the checkpoints hold.
+
+        In every update, not only in the first one after resuming: a run that is never stopped must draw the same numbers.
+        """
+        if self.update and not processes.is_main():
+            self.policy.generator.manual_seed(self._sampling_seed + self.update)
+            torch.manual_seed(self._sampling_seed + self.update)
+
     # ---------------------------------------------------------------- warm start
     def warm_start(self) -> None:
         """Fit the model to oracle demonstrations, or load the weights of a warm start that is already done."""
@@ -257,8 +266,6 @@ class Run:
             extra = {name: tensor.to(self.lm.device) for name, tensor in unprefixed("extra", tensors).items()}
             self.state = state["run"]
             load_state(self.shaper, self.state.get("shaper"))
-            if not processes.is_main():  # the checkpoint holds the main process's generator
-                self.policy.generator.manual_seed(self._sampling_seed + self.update)
         processes.wait()
         if not processes.is_main():
             return extra
