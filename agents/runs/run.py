@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, UnknownName
-from steptool_env.rewards import RewardShaper, load_state, make_shaper, set_training_progress, shaper_factory, state_of
+from steptool_env.rewards import load_state, set_training_progress, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from ..config import Config
@@ -58,6 +57,7 @@ from .folder import (
 from .policies import evaluated_policy, training_model, training_policy
 from .progress import progress_bars
 from .resuming import check_resumed, identity
+from .rewards import training_shaper
 from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
 
@@ -104,7 +104,7 @@ class Run:
         """The state besides tensors, as JSON; saved with every checkpoint."""
         self.started = time.perf_counter()
         tracker_names(config.run.report_to)
-        self.shaper = _shaper(config)
+        self.shaper = training_shaper(config)
         try:
             self.suite("train", **config.warm_start.demo_options)
         except InvalidArgument as fault:
@@ -346,10 +346,3 @@ class Run:
         if processes.is_main():
             write_report(self.out, report, trajectories)
         return report
-
-
-def _shaper(config: Config) -> RewardShaper:
-    options = dict(config.task.shaper_options)
-    if "gamma" in inspect.signature(shaper_factory(config.task.shaper)).parameters:
-        options.setdefault("gamma", config.learning.gamma)  # shaping with a discount other than the learner's may change the optimal policy
-    return make_shaper(config.task.shaper, **options)

@@ -26,11 +26,14 @@ from campaign_parts.runs import SETTINGS, attempt, differences, draw, leftovers,
 
 __all__ = ["cases", "run"]
 
-ALGORITHMS = ("sft", "rft", "step-ppo", "step-ppo-offline", "ppo-final", "step-reinforce", "rloo", "grpo", "gigpo", "eto", "archer")
-EACH = 20
+ALGORITHMS = (
+    *("sft", "rft", "step-ppo", "step-ppo-offline", "ppo-final", "turn-ppo", "step-reinforce", "rloo", "grpo", "process-grpo", "mt-grpo"),
+    *("gigpo", "gigpo-std", "eto", "trajectory-dpo", "archer-lite"),
+)
+EACH = 14
 """Sequences of every algorithm."""
 OTHERS = {"grid": 24, "two processes": 20, "model server": 20, "steptool train": 16, "steptool table": 6}
-SHORT = ("step-ppo/11", "eto/2", "archer/3")
+SHORT = ("step-ppo/11", "eto/2", "archer-lite/3")
 GRID = {"SFT": {"algo": "sft"}, "StepTool": {"algo": "step-ppo"}}
 
 

@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
 }
 """The smallest runs that still have everything: warm start, two updates with two optimizer steps each, checkpoints, evaluations."""
 
-GROUPED = ("rloo", "grpo", "gigpo", "eto")
+GROUPED = ("rloo", "grpo", "process-grpo", "mt-grpo", "gigpo", "gigpo-std", "eto", "trajectory-dpo")
 
 _PHASES = {
     "imitate_oracle": "warm start",
@@ -76,9 +76,9 @@ def settings_of(algo: str, seed: int, **changes: Any) -> dict[str, Any]:
     settings = {**SETTINGS, "algo": algo, "seed": seed, **changes}
     if algo in GROUPED:
         settings["group"] = 4
-    if algo in ("step-reinforce", "archer", "ppo-final", *GROUPED):
+    if algo in ("step-reinforce", "archer-lite", "ppo-final", *GROUPED):
         settings.pop("value_passes")  # they have their own
-    if algo == "archer":
+    if algo == "archer-lite":
         settings["algo_options"] = {"warmup": 1}
     return settings
 
