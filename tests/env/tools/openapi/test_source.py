@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,25 +42,29 @@ def local() -> Iterator[OpenApiSource]:
 
 
 def test_schemas_are_derived(local: OpenApiSource) -> None:
-    assert list(local.tools) == ["getItem", "listItems", "placeOrder"]  # upload needs a file
+    assert list(local.tools) == ["getItem", "listItems", "placeOrder"]
+    assert list(local.left_out) == ["upload"]
+    assert "image/png" in local.left_out["upload"]
     assert local.tools["getItem"].parameters["required"] == ["id"]
     listing = local.tools["listItems"].parameters["properties"]
     assert listing == {"most": {"type": "integer", "minimum": 1}, "tag": {"type": "array", "items": {"type": "string"}}}
     order = local.tools["placeOrder"].parameters
     assert order["required"] == ["item"]
     assert order["properties"]["note"] == {"type": ["string", "null"]}
-    assert order["properties"]["parent"]["properties"]["parent"]["type"] == "object"  # a schema that refers to itself ends somewhere
+    assert order["properties"]["parent"] == {"$ref": "#/$defs/Order"}  # it refers to itself
+    assert order["$defs"]["Order"]["properties"] == order["properties"]
 
 
 def test_calls(local: OpenApiSource) -> None:
     toolkit = local.toolkit()
     for name, arguments, error, part in [
         ("getItem", {"id": "a1"}, "", "lamp"),
-        ("getItem", {"id": "../orders"}, "tool_failed", "404"),  # quoted: stays one part of the path
+        ("getItem", {"id": "zz"}, "rejected", "404"),
+        ("getItem", {"id": "../orders"}, "bad_arguments", "lead elsewhere"),
         ("getItem", {}, "bad_arguments", "required"),
-        ("listItems", {"most": 2, "tag": ["a b", "c&d"]}, "", "most=2&tag=a+b&tag=c%26d"),
+        ("listItems", {"most": 2, "tag": ["a b", "c&d"]}, "", "most=2&tag=a%20b&tag=c%26d"),
         ("placeOrder", {"item": "a1", "note": None}, "", '"note": null'),
-        ("placeOrder", {"item": "zz"}, "tool_failed", "422"),
+        ("placeOrder", {"item": "zz"}, "rejected", "422"),
     ]:
         result = toolkit.execute(ToolCall(name, arguments))
         assert result.error == error, result
@@ -87,9 +90,8 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 def test_documents_that_are_none(tmp_path: Path) -> None:
     client = HttpClient(["127.0.0.1"])
-    bad = copy.deepcopy(DOCUMENT)
-    bad["paths"]["/items"]["get"]["parameters"][0] = {"$ref": "http://elsewhere/x"}
-    for document, fault in [({}, "OpenAPI 3"), (DOCUMENT, "server"), (bad, "within the document"), ({"openapi": "3.1.0", "paths": {}}, "no operation")]:
+    empty = {"openapi": "3.1.0", "paths": {}}
+    for document, fault in [({}, "OpenAPI 3"), (DOCUMENT, "server="), ({"swagger": "2.0"}, "swagger2openapi"), (empty, "no operation")]:
         server = None if document is DOCUMENT else "http://127.0.0.1"
         with pytest.raises(InvalidArgument, match=fault):
             OpenApiSource(document, client, server=server)
@@ -101,8 +103,8 @@ def test_documents_that_are_none(tmp_path: Path) -> None:
     path.write_text("{", encoding="utf-8")
     with pytest.raises(DataError):
         read_document(path)
-    outside = OpenApiSource(DOCUMENT, client, server="http://example.com")
-    assert outside.toolkit().execute(ToolCall("getItem", {"id": "a1"})).error == "unavailable"
+    with pytest.raises(InvalidArgument, match="not on the list of allowed hosts"):
+        OpenApiSource(DOCUMENT, client, server="http://example.com")
     client.close()
 
 
