@@ -141,7 +141,9 @@ class Sampler:
             if len(drawn) < schema.get("minProperties", 0) and name not in drawn:
                 drawn[name] = self.value(inner, depth + 1)
         while len(drawn) < schema.get("minProperties", 0) and further is not False:
-            drawn[random_text(self.rng)] = self.value(further, depth + 1)
+            name = random_text(self.rng)
+            named = [inner for pattern, inner in schema.get("patternProperties", {}).items() if _matcher(pattern)(name)]
+            drawn[name] = self.value(named[0] if named else further, depth + 1)
         return drawn
 
     def array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
@@ -180,14 +182,16 @@ class Sampler:
     def matching(self, pattern: str, fits: Callable[[str], bool]) -> str | None:
         """Return a text that matches a pattern and is short, if a few tries find one that fits."""
         draw = _FromPattern(random.Random(int(self.rng.integers(1 << 62))))
+        tail = random_text(self.rng)  # a pattern may say how a text begins and no more
         for spread in (4,) * 10 + (20,) * 20 + (100,) * 10:
             draw.spread = spread
             try:
                 text = draw.xeger(_python(pattern))
             except (re.error, LookupError, TypeError, ValueError, OverflowError, RecursionError):  # a dialect that the library does not know
                 return None
-            if fits(text):
-                return text
+            for drawn in (text + tail, text):
+                if fits(drawn):
+                    return drawn
         return None
 
     def integer(self, schema: Mapping[str, Any]) -> int:

@@ -76,6 +76,7 @@ Reply = tuple[int, dict[str, str], str]
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the answer is written in two parts; the second would wait 40 ms for the first one's receipt
     reply: Callable[[Request], Reply]
 
     def _answer(self) -> None:

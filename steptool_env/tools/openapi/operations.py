@@ -56,7 +56,7 @@ def entries(document: Document, reserved: Collection[str]) -> list[Entry]:
     hooks = document.root.get("webhooks")
     for hook in hooks if isinstance(hooks, Mapping) else ():
         found.append(_left_out("webhook", hook, "it is a webhook: the server calls it", hook))
-    names = distinct([tool_name((str(_get(entry.node, "operationId") or ""), f"{entry.method}_{entry.path}", entry.method)) for entry in found], reserved)
+    names = distinct([tool_name((str(_get(entry.node, "operationId") or ""), f"{entry.method} {entry.path}", entry.method)) for entry in found], reserved)
     return [Entry(name, *[getattr(entry, field) for field in list(Entry.__dataclass_fields__)[1:]]) for name, entry in zip(names, found, strict=True)]
 
 
@@ -177,10 +177,10 @@ class Reader:
     def _add_body(self, body: Body, properties: dict[str, Any], required: list[str]) -> str:
         """Add the body to the arguments: its properties where they can stand beside the others. Return the argument that holds it whole."""
         seen = self.schemas.look(body.schema)
-        inner = seen.get("properties")
+        inner = seen.get("properties") or {}
         closed = seen.get("additionalProperties", False) is False and _FLAT.issuperset(seen)
         named = seen.get("required", [])
-        plain = inner and closed and seen.get("type", "object") == "object" and set(named) <= set(inner)
+        plain = bool(inner) and closed and seen.get("type", "object") == "object" and set(named) <= set(inner)
         if plain and not set(inner) & set(properties) and (body.required or not named):
             properties.update(inner)
             required += named

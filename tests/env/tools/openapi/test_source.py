@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from echoing import echo
 from servers import DOCUMENT, process, serving, shop
 
 from steptool_env import StepToolEnv, ToolCall, Toolkit
@@ -85,6 +86,67 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
             OpenApiSource(DOCUMENT, client, server=f"http://{here}", auth={"key": "SHOP"})
         with pytest.raises(UnknownName, match="key"):
             OpenApiSource(DOCUMENT, client, server=f"http://{here}", auth={"kee": "SHOP"})
+        client.close()
+
+
+def test_all_kinds_of_credentials_are_sent_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    schemes = {
+        "head": {"type": "apiKey", "in": "header", "name": "X-Key"},
+        "ask": {"type": "apiKey", "in": "query", "name": "k&y"},
+        "jar": {"type": "apiKey", "in": "cookie", "name": "sid"},
+        "basic": {"type": "http", "scheme": "Basic"},
+        "token": {"type": "oauth2"},
+        "odd": {"type": "mutualTLS"},
+    }
+    parameters = [{"name": "sid", "in": "cookie", "required": True}, {"name": "q", "in": "query", "schema": {"type": "string"}}]
+    document = {"openapi": "3.0.0", "paths": {"/a": {"get": {"operationId": "it", "parameters": parameters}}}, "components": {"securitySchemes": schemes}}
+    monkeypatch.setenv("ONE", "user:pass word&")
+    with serving(echo) as here:
+        client = HttpClient([here])
+
+        def said(arguments: dict[str, str], *names: str) -> str:
+            source = OpenApiSource(document, client, server=f"http://{here}", auth=dict.fromkeys(names, "ONE"))
+            return source.toolkit().execute(ToolCall("it", arguments)).content
+
+        assert '"/a?q=x&k%26y=' in said({"q": "x"}, "ask")
+        assert '"/a?k%26y=' in said({}, "ask")
+        assert '"x-key": "***"' in said({}, "head")
+        assert '"cookie": "sid=***"' in said({}, "jar")
+        assert '"authorization": "Basic ***"' in said({}, "basic")
+        assert '"authorization": "Bearer ***"' in said({}, "token")
+        with pytest.raises(InvalidArgument, match="mutualTLS"):
+            said({}, "odd")
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "forbidden", "error"),
+    [
+        (400, (), "rejected"),
+        (404, (), "rejected"),
+        (422, (), "rejected"),
+        (401, ["getItem"], "unavailable"),
+        (403, (), "unavailable"),
+        (403, ["getItem"], "rejected"),
+        (403, ["listItems"], "unavailable"),
+        (403, lambda name, text: "yours" in text, "rejected"),
+        (403, lambda name, text: "key" in text, "unavailable"),
+        (415, (), "tool_failed"),
+        (429, (), "transient"),
+        (500, (), "transient"),
+        (501, (), "transient"),
+        (503, (), "unavailable"),
+        (204, (), ""),
+    ],
+    ids=str,
+)
+def test_whose_fault_an_answer_is(status: int, forbidden: Any, error: str) -> None:
+    with serving(lambda request: (status, {}, "" if status == 204 else "that is not yours")) as here:
+        client = HttpClient([here], backoff=0.0, attempts=1)
+        source = OpenApiSource(DOCUMENT, client, server=f"http://{here}", forbidden=forbidden)
+        result = source.toolkit().execute(ToolCall("getItem", {"id": "a1"}))
+        assert result.error == error, result
+        assert status == 204 or f"HTTP status {status}: that is not yours" in result.content
         client.close()
 
 
