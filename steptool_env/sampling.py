@@ -175,21 +175,21 @@ class Sampler:
         fitting = [value for value in self.values if low <= len(value) <= high and (fits is None or fits(value))]
         if fitting and self.rng.random() < 0.9:
             return str(self.pick(fitting))
-        if fits is not None and (found := self.matching(schema["pattern"], lambda text: low <= len(text) <= high and fits(text))) is not None:
+        if fits is not None and (found := self.matching(schema["pattern"], lambda text: low <= len(text) <= high and fits(text), high)) is not None:
             return found
         return (random_text(self.rng) + "x" * low)[:high]
 
-    def matching(self, pattern: str, fits: Callable[[str], bool]) -> str | None:
+    def matching(self, pattern: str, fits: Callable[[str], bool], longest: int) -> str | None:
         """Return a text that matches a pattern and is short, if a few tries find one that fits."""
         draw = _FromPattern(random.Random(int(self.rng.integers(1 << 62))))
         tail = random_text(self.rng)  # a pattern may say how a text begins and no more
-        for spread in (4,) * 10 + (20,) * 20 + (100,) * 10:
+        for spread in (4,) * 10 + (20,) * 10 + (100,) * 20:
             draw.spread = spread
             try:
                 text = draw.xeger(_python(pattern))
             except (re.error, LookupError, TypeError, ValueError, OverflowError, RecursionError):  # a dialect that the library does not know
                 return None
-            for drawn in (text + tail, text):
+            for drawn in (text + tail, text, text[:longest]):
                 if fits(drawn):
                     return drawn
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from steptool_env.tools.openapi.bodies import Body
 from steptool_env.tools.openapi.document import Unusable
-from steptool_env.tools.openapi.styles import Parameter, header, in_path, plain, query, quoted
+from steptool_env.tools.openapi.styles import Parameter, header, in_path, json_text, plain, query, quoted
 from steptool_env.tools.tool import BadArguments
 
 __all__ = ["Operation", "Template"]
@@ -99,6 +99,7 @@ class Operation:
 
     def request(self, arguments: Mapping[str, object]) -> tuple[str, dict[str, str], bytes | None]:
         """Return the address, the headers and the body of a call; raises ``BadArguments``."""
+        json_text(arguments)  # what is no JSON, such as NaN or half of a surrogate pair, has no form anywhere
         in_template: dict[str, tuple[Parameter, object]] = {}
         pairs: list[tuple[str, str]] = []
         headers: dict[str, str] = {}

@@ -120,7 +120,7 @@ def in_path(parameter: Parameter, value: Any) -> str:
     style, explode = parameter.style, parameter.explode
     begin, between, own = {"simple": ("", ",", ""), "label": (".", ".", ""), "matrix": (";", ";", f"{quoted(where)}=")}[style]
     if isinstance(value, Mapping):
-        pairs = [(_of_path(key, where), _of_path(text(item, where), where)) for key, item in value.items() if item is not None]
+        pairs = [(_of_path(text(key, where), where), _of_path(text(item, where), where)) for key, item in value.items() if item is not None]
         parts = [f"{key}={item}" for key, item in pairs] if explode else [item for pair in pairs for item in pair]
         own = "" if explode else own
     elif isinstance(value, list):
@@ -163,7 +163,7 @@ def query(parameter: Parameter, value: Any) -> list[tuple[str, str]]:
     delimiter = _DELIMITERS[parameter.style]
     if parameter.explode or not value:
         if isinstance(value, Mapping):
-            return [(quoted(key), _item(parameter, item, "")) for key, item in value.items() if item is not None]
+            return [(quoted(text(key, where)), _item(parameter, item, "")) for key, item in value.items() if item is not None]
         return [(name, _item(parameter, item, "")) for item in value]
     items = [one for pair in value.items() if pair[1] is not None for one in pair] if isinstance(value, Mapping) else value
     return [(name, delimiter.join(_item(parameter, item, delimiter) for item in items))] if items else []

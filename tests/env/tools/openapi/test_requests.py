@@ -151,6 +151,18 @@ def test_a_path_keeps_its_shape(call: Call, data: st.DataObject) -> None:
         assert sent.body == ""
 
 
+@pytest.mark.parametrize(
+    "value", [{"\ud800": "a"}, {"a": "\ud800"}, ["\ud800"], "\ud800", float("nan"), float("-inf"), 10**5000], ids=lambda value: type(value).__name__
+)
+@pytest.mark.parametrize(
+    ("name", "argument"), [("label", "id"), ("matrix", "id"), ("search", "free"), ("search", "deep"), ("search", "page"), ("search", "X-Note")]
+)
+def test_what_is_no_json_has_no_form_anywhere(call: Call, name: str, argument: str, value: Any) -> None:
+    result = call(DOCUMENT, name, {"id": "a", "q": "b", argument: value} if name == "search" else {argument: value})
+    assert isinstance(result, ToolResult)
+    assert result.error == "bad_arguments"
+
+
 @settings(max_examples=100)
 @given(
     st.fixed_dictionaries(

@@ -120,6 +120,8 @@ def test_values_of_a_form(value: Any, expected: str) -> None:
         ("form", True, {"a": {"b": 1}}),
         ("form", False, [{"a": 1}]),
         ("form", True, "\ud800"),
+        ("form", True, {"\ud800": 1}),
+        ("form", False, {"\ud800": 1}),
         ("form", True, float("nan")),
         ("form", True, float("inf")),
         ("spaceDelimited", False, ["a b"]),
