@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from steptool_env.tools.openapi.bodies import Body
 from steptool_env.tools.openapi.document import Unusable
-from steptool_env.tools.openapi.styles import Parameter, header, in_path, json_text, plain, query, quoted
+from steptool_env.tools.openapi.styles import Parameter, header, in_path, json_text, leads_elsewhere, plain, query, quoted
 from steptool_env.tools.tool import BadArguments
 
 __all__ = ["Operation", "Template"]
@@ -61,8 +61,8 @@ class Template:
         path = "".join(in_path(*values[piece]) if number % 2 else piece for number, piece in enumerate(self.path))
         shape = "".join("{}" if number % 2 else piece for number, piece in enumerate(self.path))
         for part, segment in zip(shape.split("/"), path.split("/"), strict=True):
-            if "{}" in part and segment in ("", ".", ".."):  # made of several values, none of which is a dot segment itself
-                raise BadArguments(f"together the values make the path segment {segment!r}, which leads elsewhere")
+            if "{}" in part and leads_elsewhere(segment):  # together with what stands beside it
+                raise BadArguments(f"{', '.join(values)}: together they make the path segment {segment!r}, which leads elsewhere")
         return path, "".join(_in_query(*values[piece]) if number % 2 else piece for number, piece in enumerate(self.query))
 
 

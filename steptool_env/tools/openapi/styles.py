@@ -19,7 +19,7 @@ from steptool_env.jsontext import dumps
 from steptool_env.tools.openapi.document import Unusable
 from steptool_env.tools.tool import BadArguments
 
-__all__ = ["STYLES", "Parameter", "header", "in_path", "json_text", "plain", "query", "quoted", "text"]
+__all__ = ["STYLES", "Parameter", "header", "in_path", "json_text", "leads_elsewhere", "plain", "query", "quoted", "text"]
 
 STYLES = {
     "path": ("simple", "label", "matrix"),
@@ -140,12 +140,18 @@ def _of_path(value: str, where: str) -> str:
     """Quote a value that must stay one segment of the path, whoever reads it, however often it is decoded."""
     if not value:
         raise BadArguments(f"{where}: a part of the path cannot be empty")
-    decoded = value
-    for _ in range(3):
-        if {".", ".."} & set(re.split(r"[/\\;]", decoded)):
-            raise BadArguments(f"{where}: the path segments '.' and '..' lead elsewhere")
-        decoded = urllib.parse.unquote(decoded)
+    if leads_elsewhere(value):
+        raise BadArguments(f"{where}: the path segments '.' and '..' lead elsewhere")
     return quoted(value)
+
+
+def leads_elsewhere(segment: str) -> bool:
+    """Return whether a segment of a path is a dot segment, or holds one for a server that decodes it (up to three times) before it divides."""
+    for _ in range(4):
+        if {".", ".."} & set(re.split(r"[/\\;]", segment)):
+            return True
+        segment = urllib.parse.unquote(segment)
+    return False
 
 
 # ---------------------------------------------------------------- the query, and forms

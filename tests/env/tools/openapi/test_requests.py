@@ -187,6 +187,9 @@ def test_a_query_keeps_its_other_parameters(call: Call, arguments: dict[str, Any
         return
     assert sent.path.startswith("/base/search/") and sent.path.count("/") == 3
     found = read_query(sent.query)
+    names = [name for name, _ in found]
+    assert found[0] == ("kind", "user")
+    assert all(names.count(name) == (name in ("kind", *arguments)) for name in ("kind", "q", "page", "sort"))
     expected = [("kind", "user"), ("q", arguments["q"])]
     for name, value in arguments.items():
         if name in ("page", "sort"):
@@ -212,8 +215,14 @@ def test_what_would_leave_its_place_is_refused_in_words(call: Call, value: Any) 
 
 def test_values_that_make_a_dot_segment_together_are_refused(call: Call) -> None:
     assert isinstance(call(DOCUMENT, "pair", {"a": "x", "b": "y"}), Sent)
-    for values in ({"a": "..", "b": "y"}, {"a": ".", "b": "."}):
-        result = call(DOCUMENT, "pair", values)
+    for name, values in [
+        ("pair", {"a": "..", "b": "y"}),
+        ("pair", {"a": ".", "b": "."}),
+        ("pair", {"a": "x/", "b": "./y"}),
+        ("label", {"id": "\\x"}),
+        ("label", {"id": "/x"}),
+    ]:
+        result = call(DOCUMENT, name, values)
         assert isinstance(result, ToolResult)
         assert result.error == "bad_arguments"
 
