@@ -59,6 +59,8 @@ class Request:
     params: Mapping[str, Any] | None = None
     """Takes the place of the address's query."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    """The body as it is sent, in place of ``json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,9 @@ class Exchange:
         core, httpx, received = self._core, self._httpx, bytearray()
         late = f"no complete answer within {self.timeout:g} s"
         headers, secrets = {**request.headers, **self._headers}, self._secrets
+        body = {"json": request.json} if request.content is None else {"content": request.content}
         try:
-            with self._client.stream(request.method.upper(), request.url, params=request.params, json=request.json, headers=headers) as response:
+            with self._client.stream(request.method.upper(), request.url, params=request.params, headers=headers, **body) as response:
                 status, fields = response.status_code, response.headers
                 if "," in fields.get("Content-Encoding", ""):
                     # A few bytes, packed several times, can be unpacked for hours without one byte of result.

@@ -3,7 +3,7 @@
 What it guards against: a host that is not on the list, also behind a redirect; a name on the list that resolves to a
 private address, unless that address is allowed as well, looked up anew for every connection; answers without end; a server
 that is slow, drips, or fails for a while. A request that cannot be made good within its attempts raises ``Unavailable``: the
-step is then masked.
+step is then masked. ``fault_of_status`` says whose mistake an HTTP status is.
 """
 
 from __future__ import annotations
@@ -20,17 +20,45 @@ from steptool_env.errors import InvalidArgument, Unavailable
 from steptool_env.tools.exchange import Answer, Exchange, Failure, Request
 from steptool_env.tools.secrets import read_secret
 
-__all__ = ["HttpAnswer", "HttpClient", "NotAllowed"]
+__all__ = ["HttpAnswer", "HttpClient", "NotAllowed", "Passing", "fault_of_status"]
 
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Transient HTTP statuses: the request is sent again."""
 _SAFE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 """Methods that may be sent twice without harm; the others are sent again only if the server cannot have acted on them."""
 _REDIRECTS = 5
+_DOWN = ("http 502", "http 503", "http 504", "timeout", "connection", "cut off", "nonsense")
+"""Kinds of failures that, after all attempts, say that nobody is there; the others come from the server itself."""
+_NOT_ASKED = (405, 406, 411, 415)
+"""The method or the media type is wrong: the document is not the server's, and no argument could mend that."""
 
 
 class NotAllowed(Exception):
     """The address is not one that the user has allowed; never retried."""
+
+
+class Passing(Unavailable):
+    """The server is there, but could not answer this time, and another call may succeed: what it said, or that it was too late.
+
+    Raised for a status such as 429 or 500, and for a request that must not be sent twice and got no answer. A server that does
+    not answer any of the attempts is ``Unavailable`` and no more.
+    """
+
+
+def fault_of_status(status: int) -> str:
+    """Return the kind of error (``steptool_env.ERRORS``) that the status of an HTTP answer is.
+
+    ``""`` below 400; ``"unavailable"`` for 401, 403 and 407, because the model has no say in credentials (who knows that a 403
+    answers what was asked for says so, ``OpenApiSource(forbidden=)``); ``"transient"`` for 408, 425, 429 and from 500 on;
+    ``"tool_failed"`` where the document does not fit the server (405, 406, 411, 415); else ``"rejected"``.
+    """
+    if status < 400:
+        return ""
+    if status in (401, 403, 407):
+        return "unavailable"
+    if status in _PASSING or status >= 500:
+        return "transient"
+    return "tool_failed" if status in _NOT_ASKED else "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +114,8 @@ class HttpClient:
             raise InvalidArgument(f"hosts must list the hosts that may be called, such as ['api.example.com'], got {hosts!r}")
         self.hosts = frozenset(host.lower() for host in hosts)
         # No proxy, whatever the environment says: it would resolve names for us, behind the check.
+        self.headers = frozenset(headers or ())
+        """Names of the headers with secrets that every request gets."""
         self._exchange = Exchange(
             "tools behind HTTP",
             "http",
@@ -141,6 +171,7 @@ class HttpClient:
         *,
         params: Mapping[str, Any] | None = None,
         json: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         again: bool | None = None,
     ) -> HttpAnswer:
@@ -151,18 +182,27 @@ class HttpClient:
             url: The whole address.
             params: Added to the query.
             json: The body, as JSON takes it.
+            content: The body as it is sent, for every other kind; its ``Content-Type`` stands in ``headers``.
             headers: Beside those of the client.
             again: Whether sending it twice does no harm; by default, of GET, PUT and the like only.
 
         Raises:
             NotAllowed: The address, or one that it redirects to, is not allowed.
-            Unavailable: No usable answer within the attempts.
+            Unavailable: No usable answer within the attempts; ``Passing`` if another call may get one.
         """
         harmless = method.upper() in _SAFE if again is None else again
-        request = Request(method.upper(), url, json, params, headers or {})
-        outcome = self._exchange.persist(lambda: self._follow(request), harmless=harmless)
+        request = Request(method.upper(), url, json, params, headers or {}, content)
+        sent = 0
+
+        def attempt() -> Answer:
+            nonlocal sent
+            sent += 1
+            return self._follow(request)
+
+        outcome = self._exchange.persist(attempt, harmless=harmless)
         if isinstance(outcome, Failure):
-            raise Unavailable(self._exchange.scrub(f"{request.method} {url.partition('?')[0]}: {outcome}"))
+            gone = outcome.kind in _DOWN and sent == self._exchange.attempts
+            raise (Unavailable if gone else Passing)(self._exchange.scrub(f"{request.method} {url.partition('?')[0]}: {outcome}"))
         return HttpAnswer(outcome.status, outcome.text, outcome.truncated)
 
     def _follow(self, request: Request) -> Answer:
@@ -174,7 +214,8 @@ class HttpClient:
                 return answer
             request = replace(request, url=self._target(request.url, answer.location), params=None)
             if answer.status == 303 or (answer.status in (301, 302) and request.method == "POST"):
-                request = replace(request, method="GET", json=None)
+                kept = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
+                request = replace(request, method="GET", json=None, content=None, headers=kept)
         raise NotAllowed(f"more than {_REDIRECTS} redirects")
 
     def _target(self, url: str, location: str) -> str:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -37,6 +40,56 @@ def calls(root: dict[str, Any], seed: int = 0, count: int = 20, transcript: tupl
 
 
 # ---------------------------------------------------------------- samples are valid calls
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": "^[A-Z]{2}-\\d{4}$"},
+        {"pattern": "^CR[0-9a-fA-F]{32}$", "minLength": 34, "maxLength": 34},
+        {"pattern": "^[a-z][a-z0-9-]{0,30}[a-z0-9]$", "minLength": 2},
+        {"pattern": "^[a-z]+$", "minLength": 12, "maxLength": 14},
+        {"pattern": "\\."},
+        {"pattern": "^(?:red|green)(?<shade>-dark)?$"},
+        {"pattern": "^[^/]+/[^/]+$"},
+        {"pattern": "^\\p{L}+$"},
+        {"pattern": "^#[0-9A-F]{6}$", "format": "color"},
+        {"pattern": "^2024", "format": "date"},
+        {"pattern": "^https://", "format": "uuid"},
+        {"pattern": "^x{200}$"},
+        {"pattern": "^(?!-)[a-z-]{3,9}$"},
+    ],
+    ids=str,
+)
+def test_samples_match_the_pattern(schema: dict[str, Any]) -> None:
+    drawn = samples({"type": "string", **schema}, transcript=(Message("user", "red GH-1234 a.b"),))
+    assert len(set(drawn)) > 1 or schema["pattern"] == "^x{200}$"
+
+
+def test_samples_of_a_pattern_are_the_same_in_every_process() -> None:
+    program = "from steptool_env import ToolCallSpace; x = {'type': 'string', 'pattern': '^[^a]{20}$'}\n"
+    program += "print(ToolCallSpace({'f': {'type': 'object', 'required': ['x'], 'properties': {'x': x}}}, seed=3).sample())"
+
+    def drawn(hashing: str) -> bytes:
+        return subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": hashing}, capture_output=True, check=True).stdout
+
+    assert drawn("1") == drawn("2")
+
+
+def test_a_pattern_that_nothing_can_be_drawn_from_costs_validity_only() -> None:
+    for pattern in ("[", "^(?=b)a$", "^(a)\\2$"):
+        space = ToolCallSpace({"f": {"type": "object", "required": ["x"], "properties": {"x": {"type": "string", "pattern": pattern}}}}, seed=0)
+        assert isinstance(space.sample()["arguments"]["x"], str)
+
+
+def test_lists_without_a_narrow_bound_stay_short() -> None:
+    assert max(map(len, samples({"type": "array", "items": {"type": "integer"}, "maxItems": 1_000_000}))) < 20
+    assert {len(drawn) for drawn in samples({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "maxItems": 1_000_000})} <= {0, 1, 2}
+
+
+def test_what_all_parts_say_of_a_property_counts() -> None:
+    part = {"type": "object", "properties": {"name": {"type": "string", "minLength": 3, "pattern": "^[a-z]+$"}}, "required": ["name"]}
+    samples({"allOf": [part, {"properties": {"name": {"description": "What it is called."}}}]})
+
+
 NUMBERS = st.integers(-1000, 1000) | st.floats(-1000, 1000).map(lambda x: round(x, 2))
 
 

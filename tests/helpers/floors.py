@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 
 ENVIRONMENT: list[set[str]] = [
-    {"jsontext", "errors", "foreign", "types"},
+    {"jsontext", "errors", "foreign", "types", "sampling"},
     {"spaces", "actions", "rendering", "files"},
     {"sealed"},
     {"tools"},

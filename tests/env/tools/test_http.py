@@ -15,7 +15,7 @@ import pytest
 from servers import Reply, Request, serving, talking
 
 from steptool_env.errors import InvalidArgument, Unavailable
-from steptool_env.tools.http import HttpClient, NotAllowed
+from steptool_env.tools.http import HttpClient, NotAllowed, Passing, fault_of_status
 
 pytest.importorskip("httpx2")
 
@@ -155,6 +155,55 @@ def test_what_passes_is_tried_again_and_what_may_have_acted_is_not() -> None:
                     http.send(method, f"http://{here}/{status}", again=again)
                 assert tries == ["POST"]
                 assert http.failures == {"http 500": 1, "given up": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "attempts", "passing"),
+    [
+        ("GET", 500, 2, True), ("GET", 429, 2, True), ("GET", 408, 2, True),  # the server is there
+        ("GET", 502, 2, False), ("GET", 503, 2, False), ("GET", 504, 2, False),  # nobody behind it, in all attempts
+        ("POST", 500, 2, True), ("POST", 502, 2, True), ("POST", 504, 2, True),  # asked once only
+        ("POST", 503, 2, False), ("POST", 502, 1, False),
+    ],
+)  # fmt: skip
+def test_what_another_call_may_mend_and_what_is_gone(method: str, status: int, attempts: int, passing: bool) -> None:
+    with serving(lambda request: (status, {"Retry-After": "0"}, "too bad")) as here, client(here, attempts=attempts) as http:
+        with pytest.raises(Unavailable, match=f"HTTP status {status}: too bad") as caught:
+            http.send(method, f"http://{here}/")
+        assert isinstance(caught.value, Passing) == passing
+
+
+def test_a_request_that_may_have_acted_and_got_no_answer_is_passing() -> None:
+    with talking(lambda connection: None) as here, client(here, attempts=3) as http:  # closes without an answer
+        for method, passing in [("GET", False), ("POST", True)]:
+            with pytest.raises(Unavailable) as caught:
+                http.send(method, f"http://{here}/")
+            assert isinstance(caught.value, Passing) == passing
+
+
+def test_whose_fault_a_status_is() -> None:
+    kinds: dict[str, list[int]] = {}
+    for status in range(100, 600):
+        kinds.setdefault(fault_of_status(status), []).append(status)
+    assert kinds[""] == list(range(100, 400))
+    assert kinds["unavailable"] == [401, 403, 407]
+    assert kinds["transient"] == [408, 425, 429, *range(500, 600)]
+    assert kinds["tool_failed"] == [405, 406, 411, 415]
+    assert {400, 402, 404, 409, 410, 412, 413, 414, 418, 422, 451} <= set(kinds["rejected"])
+    assert set(kinds) == {"", "unavailable", "transient", "tool_failed", "rejected"}
+
+
+def test_a_body_of_bytes_is_sent_as_it_is_and_not_to_where_a_redirect_asks_for_none() -> None:
+    def reply(request: Request) -> Reply:
+        if request.path == "/303":
+            return 303, {"Location": "/there"}, ""
+        if request.path == "/307":
+            return 307, {"Location": "/there"}, ""
+        return 200, {}, f"{request.method} {request.headers.get('Content-Type')} {request.body}"
+
+    with serving(reply) as here, client(here) as http:
+        for path, expected in [("/", "POST text/plain a=b"), ("/307", "POST text/plain a=b"), ("/303", "GET None ")]:
+            assert http.send("POST", f"http://{here}{path}", content=b"a=b", headers={"Content-Type": "text/plain"}).text == expected
 
 
 def test_statuses_that_do_not_pass_are_answers() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from echoing import echo
 from servers import DOCUMENT, process, serving, shop
 
 from steptool_env import StepToolEnv, ToolCall, Toolkit
@@ -43,25 +43,29 @@ def local() -> Iterator[OpenApiSource]:
 
 
 def test_schemas_are_derived(local: OpenApiSource) -> None:
-    assert list(local.tools) == ["getItem", "listItems", "placeOrder"]  # upload needs a file
+    assert list(local.tools) == ["getItem", "listItems", "placeOrder"]
+    assert list(local.left_out) == ["upload"]
+    assert "image/png" in local.left_out["upload"]
     assert local.tools["getItem"].parameters["required"] == ["id"]
     listing = local.tools["listItems"].parameters["properties"]
     assert listing == {"most": {"type": "integer", "minimum": 1}, "tag": {"type": "array", "items": {"type": "string"}}}
     order = local.tools["placeOrder"].parameters
     assert order["required"] == ["item"]
     assert order["properties"]["note"] == {"type": ["string", "null"]}
-    assert order["properties"]["parent"]["properties"]["parent"]["type"] == "object"  # a schema that refers to itself ends somewhere
+    assert order["properties"]["parent"] == {"$ref": "#/$defs/Order"}  # it refers to itself
+    assert order["$defs"]["Order"]["properties"] == order["properties"]
 
 
 def test_calls(local: OpenApiSource) -> None:
     toolkit = local.toolkit()
     for name, arguments, error, part in [
         ("getItem", {"id": "a1"}, "", "lamp"),
-        ("getItem", {"id": "../orders"}, "tool_failed", "404"),  # quoted: stays one part of the path
+        ("getItem", {"id": "zz"}, "rejected", "404"),
+        ("getItem", {"id": "../orders"}, "bad_arguments", "lead elsewhere"),
         ("getItem", {}, "bad_arguments", "required"),
-        ("listItems", {"most": 2, "tag": ["a b", "c&d"]}, "", "most=2&tag=a+b&tag=c%26d"),
+        ("listItems", {"most": 2, "tag": ["a b", "c&d"]}, "", "most=2&tag=a%20b&tag=c%26d"),
         ("placeOrder", {"item": "a1", "note": None}, "", '"note": null'),
-        ("placeOrder", {"item": "zz"}, "tool_failed", "422"),
+        ("placeOrder", {"item": "zz"}, "rejected", "422"),
     ]:
         result = toolkit.execute(ToolCall(name, arguments))
         assert result.error == error, result
@@ -85,11 +89,71 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         client.close()
 
 
+def test_all_kinds_of_credentials_are_sent_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    schemes = {
+        "head": {"type": "apiKey", "in": "header", "name": "X-Key"},
+        "ask": {"type": "apiKey", "in": "query", "name": "k&y"},
+        "jar": {"type": "apiKey", "in": "cookie", "name": "sid"},
+        "basic": {"type": "http", "scheme": "Basic"},
+        "token": {"type": "oauth2"},
+        "odd": {"type": "mutualTLS"},
+    }
+    parameters = [{"name": "sid", "in": "cookie", "required": True}, {"name": "q", "in": "query", "schema": {"type": "string"}}]
+    document = {"openapi": "3.0.0", "paths": {"/a": {"get": {"operationId": "it", "parameters": parameters}}}, "components": {"securitySchemes": schemes}}
+    monkeypatch.setenv("ONE", "user:pass word&")
+    with serving(echo) as here:
+        client = HttpClient([here])
+
+        def said(arguments: dict[str, str], *names: str) -> str:
+            source = OpenApiSource(document, client, server=f"http://{here}", auth=dict.fromkeys(names, "ONE"))
+            return source.toolkit().execute(ToolCall("it", arguments)).content
+
+        assert '"/a?q=x&k%26y=' in said({"q": "x"}, "ask")
+        assert '"/a?k%26y=' in said({}, "ask")
+        assert '"x-key": "***"' in said({}, "head")
+        assert '"cookie": "sid=***"' in said({}, "jar")
+        assert '"authorization": "Basic ***"' in said({}, "basic")
+        assert '"authorization": "Bearer ***"' in said({}, "token")
+        with pytest.raises(InvalidArgument, match="mutualTLS"):
+            said({}, "odd")
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "forbidden", "error"),
+    [
+        (400, (), "rejected"),
+        (404, (), "rejected"),
+        (422, (), "rejected"),
+        (401, ["getItem"], "unavailable"),
+        (403, (), "unavailable"),
+        (403, ["getItem"], "rejected"),
+        (403, ["listItems"], "unavailable"),
+        (403, lambda name, text: "yours" in text, "rejected"),
+        (403, lambda name, text: "key" in text, "unavailable"),
+        (415, (), "tool_failed"),
+        (429, (), "transient"),
+        (500, (), "transient"),
+        (501, (), "transient"),
+        (503, (), "unavailable"),
+        (204, (), ""),
+    ],
+    ids=str,
+)
+def test_whose_fault_an_answer_is(status: int, forbidden: Any, error: str) -> None:
+    with serving(lambda request: (status, {}, "" if status == 204 else "that is not yours")) as here:
+        client = HttpClient([here], backoff=0.0, attempts=1)
+        source = OpenApiSource(DOCUMENT, client, server=f"http://{here}", forbidden=forbidden)
+        result = source.toolkit().execute(ToolCall("getItem", {"id": "a1"}))
+        assert result.error == error, result
+        assert status == 204 or f"HTTP status {status}: that is not yours" in result.content
+        client.close()
+
+
 def test_documents_that_are_none(tmp_path: Path) -> None:
     client = HttpClient(["127.0.0.1"])
-    bad = copy.deepcopy(DOCUMENT)
-    bad["paths"]["/items"]["get"]["parameters"][0] = {"$ref": "http://elsewhere/x"}
-    for document, fault in [({}, "OpenAPI 3"), (DOCUMENT, "server"), (bad, "within the document"), ({"openapi": "3.1.0", "paths": {}}, "no operation")]:
+    empty = {"openapi": "3.1.0", "paths": {}}
+    for document, fault in [({}, "OpenAPI 3"), (DOCUMENT, "server="), ({"swagger": "2.0"}, "swagger2openapi"), (empty, "no operation")]:
         server = None if document is DOCUMENT else "http://127.0.0.1"
         with pytest.raises(InvalidArgument, match=fault):
             OpenApiSource(document, client, server=server)
@@ -101,8 +165,8 @@ def test_documents_that_are_none(tmp_path: Path) -> None:
     path.write_text("{", encoding="utf-8")
     with pytest.raises(DataError):
         read_document(path)
-    outside = OpenApiSource(DOCUMENT, client, server="http://example.com")
-    assert outside.toolkit().execute(ToolCall("getItem", {"id": "a1"})).error == "unavailable"
+    with pytest.raises(InvalidArgument, match="not on the list of allowed hosts"):
+        OpenApiSource(DOCUMENT, client, server="http://example.com")
     client.close()
 
 
