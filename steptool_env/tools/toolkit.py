@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
-from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps_loose
+from steptool_env.jsontext import clean
+from steptool_env.tools.serialization import NoResult, as_text
 from steptool_env.tools.tool import BadArguments, Tool, tool
 from steptool_env.types import ToolCall, ToolResult
 
@@ -98,7 +99,7 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(**call.arguments)
             if isinstance(value, ToolResult):
                 error, value = value.error, value.content
-            text = str.__str__(value) if isinstance(value, str) else _as_text(value)
+            text = str.__str__(value) if isinstance(value, str) else as_text(value)
         except KeyboardInterrupt:
             raise
         except Unavailable as problem:
@@ -107,7 +108,7 @@ class Toolkit(Mapping[str, Tool]):
             text, error = f"Error: {call.name} timed out: {_message(problem)}", "timeout"
         except BadArguments as problem:
             return self._bad_arguments(tool, _message(problem))
-        except _NoResult as problem:
+        except NoResult as problem:
             text, error = f"Error: {call.name} failed: {problem}", "tool_failed"
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
             text, error = f"Error: {call.name} failed: {type(problem).__name__}: {_message(problem)}", "tool_failed"
@@ -141,22 +142,6 @@ def _message(problem: BaseException) -> str:
         return str(problem)[:500]
     except Exception:  # a foreign __str__ may do anything
         return ""
-
-
-class _NoResult(Exception):
-    """What a tool returned cannot be shown to a model."""
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise _NoResult(f"it returned {len(bytes(value))} bytes of binary data; tools return text or JSON")
-    try:
-        text = dumps_loose(value)
-    except RecursionError:
-        raise _NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
-    if fault := depth_fault(text):
-        raise _NoResult(f"it returned a value that cannot be shown: {fault}")
-    return text
 
 
 _Reply: TypeAlias = "queue.SimpleQueue[tuple[bool, Any]]"
