@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Awaited", "run"]
+__all__ = ["Awaited", "Background", "background", "run"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Awaited:
 
 def run(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
     """Run a coroutine to its end and return its result; raises what it raises, and ``TimeoutError``."""
-    background = _background()
-    if background.thread is threading.current_thread():  # an async tool that calls another one: the loop cannot wait for itself
+    home = background("async")
+    if home.thread is threading.current_thread():  # an async tool that calls another one: the loop cannot wait for itself
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, asyncio.wait_for(coroutine, timeout)).result()
-    waiting = asyncio.run_coroutine_threadsafe(coroutine, background.loop)
+    waiting = asyncio.run_coroutine_threadsafe(coroutine, home.loop)
     try:
         return waiting.result(timeout)
     except BaseException as fault:  # Ctrl-C, too
@@ -50,26 +50,27 @@ def run(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> An
         raise
 
 
-class _Background:
-    """An event loop in a daemon thread."""
+class Background:
+    """An event loop in a daemon thread of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.process = os.getpid()
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="steptool-async")
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True, name=f"steptool-{name}")
         self.thread.start()
 
 
 _lock = threading.Lock()
-_shared: _Background | None = None
+_shared: dict[str, Background] = {}
 
 
-def _background() -> _Background:
-    global _shared
+def background(name: str) -> Background:
+    """Return the loop of this name, the same for all who ask in this process."""
     with _lock:
-        if _shared is None or _shared.process != os.getpid():  # a fork copies the loop, but not its thread
-            _shared = _Background()
-        return _shared
+        found = _shared.get(name)
+        if found is None or found.process != os.getpid():  # a fork copies the loop, but not its thread
+            found = _shared[name] = Background(name)
+        return found
 
 
 def _new_lock() -> None:

@@ -101,9 +101,7 @@ class _Takes:
     """Also if the model did not give it, because its default stands in a ``Field``, which the function does not know."""
 
 
-def _model(
-    title: str, function: Callable[..., Any], code: Any, about: Mapping[str, str]
-) -> tuple[type[BaseModel], dict[str, _Takes], bool, bool]:
+def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[str, str]) -> tuple[type[BaseModel], dict[str, _Takes], bool, bool]:
     """Return a model of the parameters, how its fields are passed on, whether there is a state, and whether values need no conversion."""
     # A class made by a decorator or a metaclass has a signature, and its hints where the attributes stand.
     sources = [inner, code] if isinstance(inner := _unbound(function), type) else [code]
