@@ -115,6 +115,8 @@ class McpSource:
         """A tool's name -> the one under which it is on offer."""
         self.tools: dict[str, Tool] = {}
         """The tools on offer, as of the beginning of the last episode."""
+        self.protocol = ""
+        """The version of the protocol that was agreed on."""
         self._server, self._sse, self._chosen, self._restart = server, transport == "sse", None if tools is None else tuple(tools), restart
         self._reset = ToolCall(reset) if isinstance(reset, str) else reset
         self._connect = mcp_connection.Connection
@@ -212,7 +214,8 @@ class McpSource:
         for name, new in renamed.items():
             if name not in self.renamed:
                 logger.warning("the tool %r of the MCP server is offered as %r", name, new)
-        self.tools, self.left_out, self.renamed = {found[name].name: found[name] for name in names if name in found}, left_out, renamed
+        self.tools = {found[name].name: found[name] for name in names if name in found}
+        self.left_out, self.renamed, self.protocol = left_out, renamed, connection.protocol
 
     def call(self, connection: Connection, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool; raises ``Unavailable``, ``TimeoutError``, or ``RuntimeError`` for what the server's author got wrong."""

@@ -71,6 +71,8 @@ class Connection:
         """Whether no call was given up: the server may still be at work on one."""
         self.listed: list[ListedTool] = []
         """The tools, as of the last listing."""
+        self.protocol = ""
+        """The version of the protocol that was agreed on."""
         self._noise = Noise()
         self._client = mcp.Client(open_transport(self._noise.file), mode="legacy" if legacy else "auto", cache=None)
         self._loop = background("mcp").loop
@@ -95,6 +97,7 @@ class Connection:
                 async with self._client:
                     self._noise.file.close()  # the process has its own; without ours, its end can be noticed
                     await self._list()
+                    self.protocol = self._client.protocol_version
                     scope.deadline = math.inf
                     self._ready.set_result(None)
                     await self._stop.wait()

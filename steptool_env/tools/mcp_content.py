@@ -41,8 +41,8 @@ def _size(base64: str) -> str:
 
 def _said(structured: Any, texts: list[str]) -> bool:
     """Whether the texts are the structured content in words; servers add one to the other for clients that read only one."""
-    # A value that is no object is sent in an object, as "result"; a list often with a text for each item.
-    inner = structured["result"] if isinstance(structured, dict) and set(structured) == {"result"} else structured
+    # A value that is no object is sent in an object, as "result" or by a name of its own; a list often with a text for each item.
+    inner = next(iter(structured.values())) if isinstance(structured, dict) and len(structured) == 1 else structured
     for value in (structured, inner):
         if any(_same(value, text) for text in texts):
             return True

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("mcp", reason="mcp is not installed: pip install 'steptool-env[mcp]'")
+import mcp_keeper
 import mcp_raw
-import mcp_servers
+from mcp.types import CallToolResult, TextContent
 from servers import process
 
 from steptool_env import StepToolEnv, ToolCall, Toolkit
@@ -24,9 +25,10 @@ from steptool_env.errors import InvalidArgument, Unavailable, UnknownName
 from steptool_env.tasks.jsonl import Jsonl
 from steptool_env.tasks.wrapped import WithTools
 from steptool_env.tools.mcp import McpSource
+from steptool_env.tools.mcp_content import content_text
 from steptool_env.tools.recording import Recorder
 
-STDIO = [sys.executable, mcp_servers.__file__, "stdio"]
+STDIO = [sys.executable, mcp_keeper.__file__, "stdio"]
 TASK = {"id": "t", "instruction": "What is 1 + 2?", "answer": "3", "calls": [{"name": "add", "arguments": {"a": 1, "b": 2}}]}
 WORD = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 NOTHING = {"type": "object"}
@@ -133,7 +135,7 @@ def test_a_server_with_an_address_is_killed_and_started_again(transport: str, tm
     tasks.write_text(json.dumps(TASK), encoding="utf-8")
     monkeypatch.setenv("MY_TOKEN", "open-sesame")
     monkeypatch.setenv("OTHER_TOKEN", "open-barley")
-    with process(transport, mcp_servers.__file__, TOKEN="open-sesame") as (running, here):
+    with process(transport, mcp_keeper.__file__, TOKEN="open-sesame") as (running, here):
         url = f"http://{here}/{'mcp' if transport == 'http' else 'sse'}"
         options: dict[str, Any] = {"hosts": [here], "transport": transport, "timeout": 60.0}
         with pytest.raises(Unavailable, match="401"):
@@ -157,7 +159,7 @@ def test_a_server_with_an_address_is_killed_and_started_again(transport: str, tm
         assert (reward, terminated, truncated, info["masked"]) == (0.0, False, True, True)
         env.reset(seed=0)  # the tools are still known, their calls are masked
         assert env.step(env.solution()[0])[4]["masked"]
-    with process(transport, mcp_servers.__file__, TOKEN="open-sesame", PORT=here.rpartition(":")[2]):
+    with process(transport, mcp_keeper.__file__, TOKEN="open-sesame", PORT=here.rpartition(":")[2]):
         env.reset(seed=0)
         for call in env.solution():
             *_, info = env.step(call)
@@ -239,6 +241,26 @@ def test_a_call_that_was_given_up_does_not_reach_into_the_next_episode(raw: Raw)
 
 
 # ---------------------------------------------------------------- servers that do not behave
+@pytest.mark.parametrize(
+    ("texts", "structured", "expected"),
+    [
+        (["3"], {"result": 3}, "3"),
+        (["a", "b"], {"result": ["a", "b"]}, "a\nb"),
+        (["a.txt"], {"content": "a.txt"}, "a.txt"),
+        (['[{"x": 1}]'], {"items": [{"x": 1}]}, '[{"x": 1}]'),
+        (['{"x": 1, "y": 2}'], {"y": 2, "x": 1}, '{"x": 1, "y": 2}'),
+        (["done"], {"x": 1}, 'done\n{"x": 1}'),
+        ([], {"x": 1}, '{"x": 1}'),
+        (["a"], {"result": ["a", "b"]}, 'a\n{"result": ["a", "b"]}'),
+        (["[" * 100_000], {"x": 1}, "[" * 100_000 + '\n{"x": 1}'),
+        (["a"], None, "a"),
+    ],
+)
+def test_structured_content_is_shown_unless_the_text_says_the_same(texts: list[str], structured: Any, expected: str) -> None:
+    result = CallToolResult(content=[TextContent(text=text) for text in texts], structured_content=structured)
+    assert content_text(result) == expected
+
+
 def test_one_bad_tool_is_left_out_and_the_others_are_offered(raw: Raw, caplog: pytest.LogCaptureFixture) -> None:
     schemas = {
         "text": {"type": "string"},
@@ -294,8 +316,8 @@ def test_errors_are_whose_they_are_and_the_server_stays(raw: Raw) -> None:
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_server_that_does_not_start_is_ended_with_its_last_words(raw: Raw, tmp_path: Path, deaf: bool, capfd: pytest.CaptureFixture[str]) -> None:
     mark = tmp_path / "mark"
-    with pytest.raises(Unavailable, match=r"no answer within 2 s; its last words: x+ last words$") as raised:
-        raw({"before": "hang", "deaf": deaf, "mark": str(mark), "noise": 300_000, "garbage": 200}, start_timeout=2.0)
+    with pytest.raises(Unavailable, match=r"no answer within 4 s; its last words: x+ last words$") as raised:
+        raw({"before": "hang", "deaf": deaf, "mark": str(mark), "noise": 300_000, "garbage": 200}, start_timeout=4.0)
     assert len(str(raised.value)) < 2000
     assert gone(int(mark.read_text()))
     printed = capfd.readouterr()

@@ -1,7 +1,7 @@
 """An MCP server for the tests, as a process of its own, that keeps what it is told.
 
-python tests/helpers/mcp_servers.py stdio     speaks over stdin and stdout
-python tests/helpers/mcp_servers.py http      speaks streamable HTTP (or ``sse``, the older transport); prints its port
+python tests/helpers/mcp_keeper.py stdio     speaks over stdin and stdout
+python tests/helpers/mcp_keeper.py http      speaks streamable HTTP (or ``sse``, the older transport); prints its port
 
 The last two take a port of the environment's ``PORT``, and want the token of ``TOKEN``.
 """
