@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +23,20 @@ class Awaited:
     """Calls an async function and waits for its result.
 
     Args:
-        function: An async function, or whatever else returns a coroutine.
+        function: An async function, or whatever else returns something to wait for; another result is returned as it is.
         timeout: Seconds after which the coroutine is canceled, and ``TimeoutError`` raised; None waits for ever.
     """
 
-    function: Callable[..., Coroutine[Any, Any, Any]]
+    function: Callable[..., Any]
     timeout: float | None = None
 
     def __call__(self, /, *positional: Any, **named: Any) -> Any:
-        return run(self.function(*positional, **named), self.timeout)
+        value = self.function(*positional, **named)
+        return run(_wait_for(value), self.timeout) if inspect.isawaitable(value) else value
+
+
+async def _wait_for(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 def run(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:

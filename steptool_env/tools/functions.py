@@ -6,9 +6,9 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -76,7 +76,7 @@ def read_function(function: Callable[..., Any], name: str | None = None, timeout
         parameters = _without_titles(model.model_json_schema())
     except (PydanticUserError, PydanticInvalidForJsonSchema) as fault:
         raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
-    waits = inspect.iscoroutinefunction(code)
+    waits = inspect.iscoroutinefunction(inspect.unwrap(code))  # a decorator may pass a coroutine on
     call = Awaited(function, timeout) if waits else function
     return Signature(name, description, parameters, call if plain else _Converting(call, model, takes), stateful, waits)
 
@@ -90,18 +90,18 @@ def _bound(function: Any) -> set[str]:
 
 
 # ---------------------------------------------------------------- parameters
-@dataclass(frozen=True)
-class _Takes:
+class _Takes(NamedTuple):
     """How one field of the model is passed on."""
 
+    field: str
     name: str
     """Of the parameter."""
     by_position: bool
     always: bool
-    """Also if the model did not give it, because its default stands in a ``Field``, which the function does not know."""
+    """Also if the model did not give it: it has no default, or one in a ``Field``, which the function does not know."""
 
 
-def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[str, str]) -> tuple[type[BaseModel], dict[str, _Takes], bool, bool]:
+def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[str, str]) -> tuple[type[BaseModel], list[_Takes], bool, bool]:
     """Return a model of the parameters, how its fields are passed on, whether there is a state, and whether values need no conversion."""
     # A class made by a decorator or a metaclass has a signature, and its hints where the attributes stand.
     sources = [inner, code] if isinstance(inner := _unbound(function), type) else [code]
@@ -116,7 +116,7 @@ def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[s
     stateful = bool(parameters) and parameters[0].name == "state"
     bound = _bound(function)
     fields: dict[str, Any] = {}
-    takes: dict[str, _Takes] = {}
+    takes: list[_Takes] = []
     plain = True
     for position, parameter in enumerate(parameters[stateful:]):
         if parameter.name in bound:
@@ -127,9 +127,10 @@ def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[s
             raise InvalidArgument(f"tool {title!r}: parameter {parameter.name!r} has no type hint; the schema is made from the hints")
         hint, default = hints[parameter.name], parameter.default
         in_field = isinstance(default, FieldInfo)
-        takes[f"p{position}"] = _Takes(parameter.name, parameter.kind is parameter.POSITIONAL_ONLY, in_field or default is parameter.empty)
-        plain &= any(hint is json_type for json_type in _AS_IS) and not in_field and parameter.kind is not parameter.POSITIONAL_ONLY
-        fields[f"p{position}"] = _field(parameter.name, hint, ... if default is parameter.empty else default, about.get(parameter.name))
+        by_position = parameter.kind is parameter.POSITIONAL_ONLY
+        takes.append(_Takes(field := f"p{position}", parameter.name, by_position, in_field or default is parameter.empty))
+        plain &= any(hint is json_type for json_type in _AS_IS) and not in_field and not by_position
+        fields[field] = _field(parameter.name, hint, ... if default is parameter.empty else default, about.get(parameter.name))
     try:
         model = create_model(title, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
     except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as fault:
@@ -150,26 +151,22 @@ def _field(name: str, hint: Any, default: Any, about: str | None) -> Any:
     return annotated if default is ... and in_annotation else (annotated, default)
 
 
-@dataclass(frozen=True)
 class _Converting:
     """Turns JSON into what the hints ask for (dates, enums, models) before the call."""
 
-    function: Callable[..., Any]
-    model: type[BaseModel]
-    takes: Mapping[str, _Takes]
+    def __init__(self, function: Callable[..., Any], model: type[BaseModel], takes: Sequence[_Takes]) -> None:
+        self.function, self.model = function, model
+        self.positional = [take.field for take in takes if take.by_position]
+        self.named = [(take.field, take.name, take.always) for take in takes if not take.by_position]
 
     def __call__(self, /, *state: Any, **arguments: Any) -> Any:
         try:
             values = self.model.model_validate(arguments)
         except ValidationError as fault:
             raise BadArguments("; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()[:3])) from fault
-        positional = [getattr(values, field) for field, take in self.takes.items() if take.by_position]
-        named = {
-            take.name: getattr(values, field)
-            for field, take in self.takes.items()
-            if not take.by_position and (take.always or field in values.model_fields_set)
-        }
-        return self.function(*state, *positional, **named)
+        of, given = vars(values), values.model_fields_set
+        named = {name: of[field] for field, name, always in self.named if always or field in given}
+        return self.function(*state, *(of[field] for field in self.positional), **named)
 
 
 # ---------------------------------------------------------------- texts

@@ -8,6 +8,7 @@ calls have left in the server along: the episode cannot go on, and its step is `
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -20,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from steptool_env.errors import InvalidArgument, MissingExtra, Unavailable, UnknownName
+from steptool_env.jsontext import dumps
 from steptool_env.tools.exchange import read_secret
 from steptool_env.tools.functions import LEGAL_NAME
 from steptool_env.tools.tool import Tool
@@ -122,6 +124,7 @@ class McpSource:
         self._connect = mcp_connection.Connection
         self._slots = threading.BoundedSemaphore(concurrency)
         self._lock = threading.Lock()
+        self._closed = False
         self._free: list[Connection] = []
         """Sessions that no episode has: of a ``restart``, those that were never used; without ``reset`` and ``restart``, the one of all."""
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -142,14 +145,22 @@ class McpSource:
         return Toolkit([*(replace(tool, function=_Call(episode, tool.function.name)) for tool in self.tools.values()), FINISH])  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """End all sessions, and the processes that were started for them."""
+        """End all sessions, and the processes that were started for them; calls are ``unavailable`` from now on."""
+        self._closed = True
         ending = list(self._all)
         _close(ending)
         for connection in ending:
             connection.wait(10)
 
     # ---------------------------------------------------------------- sessions
+    @property
+    def apart(self) -> tuple[list[Connection], bool] | None:
+        """If each episode has a session of its own: where it goes at the end, and whether only if it was not used."""
+        return (self._free, self._restart) if self._restart or self._reset is not None else None
+
     def _new(self) -> Connection:
+        if self._closed:
+            raise Unavailable("this source of tools was closed")
         try:
             connection = self._connect(self._open_transport, legacy=self._sse, start_timeout=self.start_timeout)
         except Unavailable as fault:
@@ -159,7 +170,7 @@ class McpSource:
 
     def take(self) -> Connection:
         """Return the session of an episode that begins; raises ``Unavailable``."""
-        if self._restart or self._reset is not None:
+        if self.apart:
             while True:
                 with self._lock:
                     connection = self._free.pop() if self._free else None
@@ -193,7 +204,7 @@ class McpSource:
     # ---------------------------------------------------------------- tools
     def _check_names(self, connection: Connection) -> None:
         """Raise if a name that the user gave is none of the server's, or one whose tool cannot be offered."""
-        found, faults, _ = _read(connection.listed)
+        found, faults, _ = _read(connection.listed, self._scrub)
         for name in (*(self._chosen or ()), *(() if self._reset is None else (self._reset.name,))):
             if name not in found:
                 if name in faults:
@@ -203,7 +214,7 @@ class McpSource:
             raise InvalidArgument(f"reset={self._reset.name!r}: wrong arguments: {fault}; pass ToolCall(name, arguments)")
 
     def _offer(self, connection: Connection) -> None:
-        found, faults, renamed = _read(connection.listed)
+        found, faults, renamed = _read(connection.listed, self._scrub)
         names = self._chosen if self._chosen is not None else [name for name in found if self._reset is None or name != self._reset.name]
         left_out = {name: fault for name, fault in faults.items() if self._chosen is None or name in self._chosen}
         left_out |= {name: "the server does not list it any more" for name in names if name not in found and name not in left_out}
@@ -248,9 +259,8 @@ class _Episode:
         with self._lock:
             if self._connection is None:
                 self._connection = self.source.take()
-                if self.source._restart or self.source._reset is not None:
-                    free = self.source._free if self.source._reset is not None else None
-                    weakref.finalize(self, _give_back, self._connection, free).atexit = False
+                if self.source.apart:
+                    weakref.finalize(self, _give_back, self._connection, *self.source.apart).atexit = False
             return self._connection
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
@@ -272,8 +282,8 @@ class _Call:
         return self.episode.call(self.name, arguments)
 
 
-def _give_back(connection: Connection, free: list[Connection] | None) -> None:
-    if free is not None and connection.alive and connection.clean:
+def _give_back(connection: Connection, free: list[Connection], restart: bool) -> None:
+    if connection.alive and connection.clean and not (restart and connection.used):
         free.append(connection)
     else:
         connection.close()
@@ -291,7 +301,7 @@ def _secret(variable: str, header: str) -> str:
     return secret
 
 
-def _read(listed: Iterable[Any]) -> tuple[dict[str, Tool], dict[str, str], dict[str, str]]:
+def _read(listed: Iterable[Any], scrub: Callable[[str], str]) -> tuple[dict[str, Tool], dict[str, str], dict[str, str]]:
     """Return the tools that can be offered, why the others cannot, and the new names of some; all by the server's names."""
     names = [str(one.name) for one in listed]
     taken = {name for name in names if LEGAL_NAME.fullmatch(name) and name != "finish"} | {"finish"}
@@ -309,10 +319,10 @@ def _read(listed: Iterable[Any]) -> tuple[dict[str, Tool], dict[str, str], dict[
         if not isinstance(one.input_schema, dict) or one.input_schema.get("type", "object") != "object":
             faults[name] = f"its parameters must be a JSON schema of type 'object', got {one.input_schema!r:.200}"
             continue
-        schema = {"properties": {}, **one.input_schema, "type": "object"}
         try:
-            tools[name] = Tool(new, one.description or "", schema, _Call(None, name), waits=True)
-        except InvalidArgument as fault:
+            schema = {"properties": {}, **json.loads(scrub(dumps(one.input_schema))), "type": "object"}
+            tools[name] = Tool(new, scrub(one.description or ""), schema, _Call(None, name), waits=True)
+        except (ValueError, RecursionError) as fault:  # InvalidArgument of the tool, or what JSON cannot hold
             faults[name] = str(fault)
             continue
         if new != name:

@@ -63,9 +63,8 @@ def _state() -> Any:
         server.remove_tool(name)
         return "shrunk"
 
-    @server.tool(structured_output=False)
+    @server.tool(structured_output=False, description=f"Say what nobody should: it is {os.environ.get('TOKEN', '')}")
     def token() -> str:
-        """Say what nobody should."""
         return f"the token is {os.environ.get('TOKEN', '')}"
 
     @server.tool(structured_output=False)

@@ -278,6 +278,10 @@ def test_methods_classes_and_what_is_behind_decorators() -> None:
 
 # ---------------------------------------------------------------- async
 def test_async_functions_run_wherever_they_are_called_from() -> None:
+    @functools.wraps(Later.__call__)
+    def passed_on(*positional: Any, **named: Any) -> Any:
+        return Later.__call__(Later(), **named)
+
     async def inside() -> ToolResult:
         return call(Scale().later, number=4)  # blocks this loop, as any tool does, and needs another one
 
@@ -285,6 +289,7 @@ def test_async_functions_run_wherever_they_are_called_from() -> None:
     assert asyncio.run(inside()).content == "12"
     assert call(Later(), number=2).content == "3"
     assert call(partial(Scale.later, Scale(5)), number=2).content == "10"
+    assert call(partial(passed_on, None), number=2).content == "3"
 
 
 # ---------------------------------------------------------------- what is refused

@@ -151,6 +151,7 @@ def test_a_server_with_an_address_is_killed_and_started_again(transport: str, tm
             results = list(pool.map(lambda n: ask(toolkit, "add", a=n, b=1), range(16)))
         assert results == [(str(n + 1), "") for n in range(16)]
         assert ask(toolkit, "token") == ("the token is ***", "")
+        assert "open-sesame" not in toolkit.schemas and "it is ***" in toolkit.schemas
         env = StepToolEnv(Jsonl(tasks, source=source.toolkit, split="all"))
         env.reset(seed=0)
         running.kill()
@@ -183,6 +184,8 @@ def test_without_more_said_episodes_share_the_server(raw: Raw) -> None:
 @pytest.mark.parametrize("options", [{"reset": "clear"}, {"reset": ToolCall("clear", {})}, {"restart": True}], ids=["reset", "call", "restart"])
 def test_the_second_episode_is_untouched_by_the_first(raw: Raw, options: dict[str, Any]) -> None:
     source = raw(KEEPING, **options)
+    list(source.toolkit())  # as a suite does that wants their names; the session was not used and is free again
+    assert len(source._free) == 1
     first = source.toolkit()
     assert ("clear" in first) == ("restart" in options)
     assert ask(first, "remember", word="a")[0] == "kept"
@@ -345,6 +348,16 @@ def test_a_source_that_nobody_holds_ends_its_server(raw: Raw, tmp_path: Path) ->
 def test_secrets_and_long_results_are_cut(raw: Raw) -> None:
     source = raw({**KEEPING, "calls": {"recall": _result(content=[{"type": "text", "text": "x" * 100}])}}, max_bytes=10)
     assert ask(source.toolkit(), "recall") == ("x" * 10 + " … [cut]", "")
+
+
+def test_a_closed_source_starts_nothing_any_more(raw: Raw) -> None:
+    source = raw(KEEPING)
+    toolkit = source.toolkit()
+    number = pid(toolkit)
+    source.close()
+    assert gone(number)
+    for one in (toolkit, source.toolkit()):
+        assert ask(one, "recall")[1] == "unavailable"
 
 
 def test_many_episodes_at_once_find_one_new_session(raw: Raw) -> None:
