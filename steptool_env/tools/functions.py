@@ -78,7 +78,7 @@ def read_function(function: Callable[..., Any], name: str | None = None, timeout
         raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
     waits = inspect.iscoroutinefunction(inspect.unwrap(code))  # a decorator may pass a coroutine on
     call = Awaited(function, timeout) if waits else function
-    return Signature(name, description, parameters, call if plain else _Converting(call, model, takes), stateful, waits)
+    return Signature(name, description, parameters, call if plain else _Converting(call, model, takes, (function, name, timeout)), stateful, waits)
 
 
 def _unbound(function: Any) -> Any:
@@ -154,10 +154,16 @@ def _field(name: str, hint: Any, default: Any, about: str | None) -> Any:
 class _Converting:
     """Turns JSON into what the hints ask for (dates, enums, models) before the call."""
 
-    def __init__(self, function: Callable[..., Any], model: type[BaseModel], takes: Sequence[_Takes]) -> None:
-        self.function, self.model = function, model
+    def __init__(
+        self, call: Callable[..., Any], model: type[BaseModel], takes: Sequence[_Takes], made_of: tuple[Callable[..., Any], str, float | None]
+    ) -> None:
+        self.call, self.model, self.made_of = call, model, made_of
+        self.function = made_of[0]
         self.positional = [take.field for take in takes if take.by_position]
         self.named = [(take.field, take.name, take.always) for take in takes if not take.by_position]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _call_of, self.made_of  # the model has no name under which it could be found
 
     def __call__(self, /, *state: Any, **arguments: Any) -> Any:
         try:
@@ -166,7 +172,11 @@ class _Converting:
             raise BadArguments("; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()[:3])) from fault
         of, given = vars(values), values.model_fields_set
         named = {name: of[field] for field, name, always in self.named if always or field in given}
-        return self.function(*state, *(of[field] for field in self.positional), **named)
+        return self.call(*state, *(of[field] for field in self.positional), **named)
+
+
+def _call_of(function: Callable[..., Any], name: str, timeout: float | None) -> Callable[..., Any]:
+    return read_function(function, name, timeout).call
 
 
 # ---------------------------------------------------------------- texts

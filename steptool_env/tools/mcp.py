@@ -144,6 +144,9 @@ class McpSource:
             self._offer(episode.connection())
         return Toolkit([*(replace(tool, function=_Call(episode, tool.function.name)) for tool in self.tools.values()), FINISH])  # type: ignore[attr-defined]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a source of MCP tools holds sessions with its server, so it can be neither pickled nor copied; make one in every process")
+
     def close(self) -> None:
         """End all sessions, and the processes that were started for them; calls are ``unavailable`` from now on."""
         self._closed = True

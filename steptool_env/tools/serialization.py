@@ -27,8 +27,12 @@ class NoResult(Exception):
     """What a tool returned cannot be shown to a model: a mistake of the tool's author. The message goes on after "the tool failed:"."""
 
 
-def as_text(value: Any) -> str:
+def as_text(value: Any, limit: int | None = None) -> str:
     """Return a value as text.
+
+    Args:
+        value: What a tool returned.
+        limit: Characters that will be shown; the depth of what stands behind them does not matter.
 
     Raises:
         NoResult: No JSON can be made of it; the message says what it is.
@@ -48,7 +52,7 @@ def as_text(value: Any) -> str:
         raise NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
     except Exception as fault:  # ValueError and TypeError of the serializers, and whatever a method of the value raises
         raise NoResult(f"it returned a value of type {type(value).__name__} that JSON cannot hold: {_message(fault)}") from fault
-    if deep := depth_fault(text):
+    if deep := depth_fault(text[:limit]):
         raise NoResult(f"it returned a value that cannot be shown: {deep}")
     return text
 

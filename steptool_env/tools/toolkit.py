@@ -99,7 +99,7 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(**call.arguments)
             if isinstance(value, ToolResult):
                 error, value = value.error, value.content
-            text = str.__str__(value) if isinstance(value, str) else as_text(value)
+            text = str.__str__(value) if isinstance(value, str) else as_text(value, self.max_result_chars)
         except KeyboardInterrupt:
             raise
         except Unavailable as problem:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import pickle
 import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -252,6 +254,17 @@ def test_what_a_partial_has_bound_is_not_offered() -> None:
     assert "sesame" not in made.schema_json
     assert call(bound, unit="inch").content == "2.0 inch sesame"
     assert call(bound, key="other").error == "bad_arguments"
+
+
+@pytest.mark.parametrize(
+    "function", [partial(convert, key="sesame"), Scale(4), Scale(4).later, Later(), numpy_style], ids=["partial", "object", "method", "async", "function"]
+)
+def test_the_function_of_a_tool_can_be_pickled(function: Any) -> None:
+    made = tool(function)
+    again = replace(made, function=pickle.loads(pickle.dumps(made.function)))
+    arguments = {name: 2 for name, item in made.parameters["properties"].items() if item["type"] != "string"}
+    assert Toolkit([again]).execute(ToolCall(made.name, arguments)) == Toolkit([made]).execute(ToolCall(made.name, arguments))
+    assert Toolkit([again]).execute(ToolCall(made.name, arguments)).error == ""
 
 
 def test_a_state_and_parameters_by_position() -> None:

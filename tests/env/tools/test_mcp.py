@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 import threading
 import time
@@ -348,6 +349,13 @@ def test_a_source_that_nobody_holds_ends_its_server(raw: Raw, tmp_path: Path) ->
 def test_secrets_and_long_results_are_cut(raw: Raw) -> None:
     source = raw({**KEEPING, "calls": {"recall": _result(content=[{"type": "text", "text": "x" * 100}])}}, max_bytes=10)
     assert ask(source.toolkit(), "recall") == ("x" * 10 + " … [cut]", "")
+
+
+def test_a_source_says_why_it_cannot_be_pickled(raw: Raw) -> None:
+    source = raw(KEEPING)
+    for value in (source, source.toolkit()):
+        with pytest.raises(TypeError, match="make one in every process"):
+            pickle.dumps(value)
 
 
 def test_a_closed_source_starts_nothing_any_more(raw: Raw) -> None:
