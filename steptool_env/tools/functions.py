@@ -74,8 +74,8 @@ def read_function(function: Callable[..., Any], name: str | None = None, timeout
     model, takes, stateful, plain = _model(title, function, code, about)
     try:
         parameters = _without_titles(model.model_json_schema())
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as fault:
-        raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
+    except (PydanticUserError, PydanticInvalidForJsonSchema, PydanticSchemaGenerationError) as fault:
+        raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).partition(chr(10))[0]}") from fault
     waits = inspect.iscoroutinefunction(inspect.unwrap(code))  # a decorator may pass a coroutine on
     call = Awaited(function, timeout) if waits else function
     return Signature(name, description, parameters, call if plain else _Converting(call, model, takes, (function, name, timeout)), stateful, waits)
@@ -132,9 +132,12 @@ def _model(title: str, function: Callable[..., Any], code: Any, about: Mapping[s
         plain &= any(hint is json_type for json_type in _AS_IS) and not in_field and not by_position
         fields[field] = _field(parameter.name, hint, ... if default is parameter.empty else default, about.get(parameter.name))
     try:
-        model = create_model(title, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
-    except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as fault:
-        raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
+        model = create_model(title, __config__=ConfigDict(extra="forbid"), **fields)
+    except Exception as fault:  # pydantic's errors, and those of what the author put into the hints
+        raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).partition(chr(10))[0]}") from fault
+    names = [str(field.alias) for field in model.model_fields.values()]
+    if doubles := {name for name in names if names.count(name) > 1}:
+        raise InvalidArgument(f"tool {title!r}: two parameters are called {doubles.pop()!r}; give one of them another alias")
     return model, takes, stateful, plain
 
 

@@ -316,6 +316,8 @@ def unknown_hint(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa:
 def broken_hint(x: "1 +") -> None: ...  # type: ignore[valid-type]  # noqa: F722
 def no_schema(x: threading.Thread) -> None: ...
 def a_callable(x: Callable[[], int]) -> None: ...
+def bad_pattern(x: Annotated[str, Field(pattern="(")]) -> None: ...
+def twice(x: Annotated[int, Field(alias="y")], y: int) -> None: ...
 def größe(x: int) -> None: ...
 def generator(x: int) -> Iterator[int]:
     yield x
@@ -335,6 +337,8 @@ async def async_generator(x: int) -> AsyncIterator[int]:
         (broken_hint, "type hints cannot be read"),
         (no_schema, "no JSON schema"),
         (a_callable, "no JSON schema"),
+        (bad_pattern, "no JSON schema"),
+        (twice, "two parameters are called 'y'"),
         (generator, "return a list"),
         (async_generator, "return a list"),
         (lambda: 1, "<lambda>"),
