@@ -237,7 +237,8 @@ class McpSource:
             try:
                 result = connection.call(name, arguments, self.timeout)
             except (Unavailable, TimeoutError, RuntimeError) as fault:
-                raise type(fault)(self._scrub(str(fault))) from None
+                kind = next(kind for kind in (Unavailable, TimeoutError, RuntimeError) if isinstance(fault, kind))
+                raise kind(self._scrub(str(fault))) from None
         text = self._scrub(result.content)
         if len(text) > self.max_bytes:
             text = f"{text[: self.max_bytes]} … [cut]"
