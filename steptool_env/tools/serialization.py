@@ -59,18 +59,21 @@ def as_text(value: Any, limit: int | None = None) -> str:
 
 def _as_json(value: Any) -> Any:
     value = _without_missing(value, 0)
-    # What pydantic makes of a set shows no longer that it was one, so the value is turned into plain Python, too.
+    # What pydantic makes of a set, or of bytes, shows no longer what it was, so the value is turned into plain Python, too.
     written = _ANY.to_python(value, mode="json", fallback=_known, warnings=False)
-    return _sorted_sets(written, _ANY.to_python(value, mode="python", fallback=_known, warnings=False))
+    return _checked(written, _ANY.to_python(value, mode="python", fallback=_known, warnings=False))
 
 
-def _sorted_sets(written: Any, plain: Any) -> Any:
+def _checked(written: Any, plain: Any) -> Any:
+    """Return what pydantic wrote, with sets in order; raises ``TypeError`` if it took binary data for text, unless a model says how to write it."""
+    if isinstance(plain, bytes | bytearray) and isinstance(written, str) and written.encode() == bytes(plain):
+        raise TypeError(f"{len(plain)} bytes of binary data")
     if isinstance(plain, set | frozenset) and isinstance(written, list):
         return sorted(written, key=dumps_loose)
     if isinstance(plain, Mapping) and isinstance(written, dict) and len(plain) == len(written):
-        return {key: _sorted_sets(item, other) for (key, item), other in zip(written.items(), plain.values(), strict=True)}
+        return {key: _checked(item, other) for (key, item), other in zip(written.items(), plain.values(), strict=True)}
     if isinstance(plain, Collection) and not isinstance(plain, str | bytes) and isinstance(written, list) and len(plain) == len(written):
-        return [_sorted_sets(item, other) for item, other in zip(written, plain, strict=True)]
+        return [_checked(item, other) for item, other in zip(written, plain, strict=True)]
     return written
 
 

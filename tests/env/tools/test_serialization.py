@@ -50,6 +50,10 @@ class Point:
     where: pathlib.Path
 
 
+class Picture(BaseModel, ser_json_bytes="base64"):
+    data: bytes
+
+
 class Pair(NamedTuple):
     first: int
     second: int
@@ -61,6 +65,7 @@ TEXTS: list[tuple[Any, Any]] = [
     ([Item(name="a", day=WHEN.date())], [{"name": "a", "tags": [], "day": "2024-02-29", "price": "1 EUR"}]),
     (Point(1.5, pathlib.Path("a/b")), {"x": 1.5, "where": "a/b"}),
     ({"at": Point(1.5, pathlib.Path("a"))}, {"at": {"x": 1.5, "where": "a"}}),
+    (Picture(data=b"text"), {"data": "dGV4dA=="}),
     (pathlib.PureWindowsPath("a"), "a"),
     (WHEN, "2024-02-29T12:00:00Z"),
     (WHEN.date(), "2024-02-29"),
@@ -155,6 +160,7 @@ def nested(depth: int) -> Any:
         (b"bytes", "5 bytes of binary data"),
         (memoryview(b"bytes"), "5 bytes of binary data"),
         ({"image": b"\x89PNG"}, "JSON cannot hold"),
+        ({"data": [b"text"]}, "4 bytes of binary data"),
         ((number for number in range(3)), "read only once"),
         (print, "JSON cannot hold"),
         (Item, "JSON cannot hold"),
