@@ -9,6 +9,7 @@ observation. Faults of the infrastructure are not recorded: they say nothing abo
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,8 @@ from steptool_env.types import ERRORS, ToolCall, ToolResult
 
 __all__ = ["Recorder", "Recording", "ReplayToolkit", "canonical", "read_recording"]
 
+logger = logging.getLogger(__name__)
+
 
 def canonical(arguments: Mapping[str, Any]) -> str:
     """Return arguments as a text that is the same whatever the order of the keys; raises ``ValueError`` if they are not JSON."""
@@ -42,13 +45,18 @@ class Recorder(WrappedToolkit):
 
     Args:
         inner: The toolkit that is asked. ``finish`` is not recorded.
-        path: The file; several recorders of one process may share it.
+        path: The file; several recorders of one process may share it, until it is read.
         episode: Name of the episode, such as the task's id; the order of the results is kept within it.
+        replace: Whether the first of these recorders replaces a file that is there.
+
+    Raises:
+        InvalidArgument: There is a recording already: a replay would answer with results of the old one and of the new.
     """
 
-    def __init__(self, inner: Toolkit, path: str | os.PathLike[str], episode: str = "") -> None:
+    def __init__(self, inner: Toolkit, path: str | os.PathLike[str], episode: str = "", *, replace: bool = False) -> None:
         super().__init__(inner)
         self.path, self.episode = Path(path), episode
+        _begin(self.path, replace)
         self._recorded = ""
         self._record_tools()
 
@@ -69,12 +77,25 @@ class Recorder(WrappedToolkit):
         _append(self.path, {"episode": self.episode, "tools": [tool.schema for tool in self.values()]})
 
 
-_writing = threading.Lock()
+_LOCK = threading.Lock()
+_BEGUN: set[Path] = set()
+"""The files that this process is recording to."""
+
+
+def _begin(path: Path, replace: bool) -> None:
+    real = path.resolve()
+    with _LOCK:
+        there = path.exists() and path.stat().st_size > 0
+        if there and real not in _BEGUN:
+            if not replace:
+                raise InvalidArgument(f"{str(path)!r} holds a recording already; give another file, or replace=True")
+            path.write_bytes(b"")
+        _BEGUN.add(real)
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:
     line = dumps_ascii(record) + "\n"
-    with _writing, path.open("a", encoding="ascii") as file:
+    with _LOCK, path.open("a", encoding="ascii") as file:
         file.write(line)
 
 
@@ -96,14 +117,22 @@ class Recording:
 def read_recording(path: str | os.PathLike[str]) -> Recording:
     """Read a file that ``Recorder`` wrote.
 
+    A last line without an end, which a process was killed at, is left out, and the log says so.
+
     Raises:
         DataError: A line is broken; names file, line and fault.
         FileNotFoundError: There is no such file.
     """
+    content = Path(path).read_bytes()
+    with _LOCK:
+        _BEGUN.discard(Path(path).resolve())
+    if _is_torn(content):
+        content, torn = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        logger.warning("%s: the last line ends after %d bytes and is left out", path, len(torn))
     tools: dict[str, Tool] = {}
     results: dict[tuple[str, str, str], list[ToolResult]] = {}
     anywhere: dict[tuple[str, str], list[ToolResult]] = {}
-    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
@@ -124,6 +153,16 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
         results.setdefault((episode, name, key), []).append(result)
         anywhere.setdefault((name, key), []).append(result)
     return Recording(tools, {key: tuple(found) for key, found in results.items()}, {key: tuple(found) for key, found in anywhere.items()})
+
+
+def _is_torn(content: bytes) -> bool:
+    if content.endswith(b"\n"):
+        return False
+    try:
+        json.loads(content[content.rfind(b"\n") + 1 :] or b"{}")
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -6,29 +6,19 @@ import functools
 import importlib
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints, overload
+from typing import Any, overload
 
 import jsonschema_rs
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic import Field as PydanticField
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
 from steptool_env.errors import InvalidArgument
 from steptool_env.foreign import kind_of, message_of
 from steptool_env.tools.checking import faults_of
+from steptool_env.tools.functions import BadArguments, read_function
 
 __all__ = ["BadArguments", "Tool", "tool"]
-
-_AS_IS = (str, bool, list, dict, type(None), Any)
-"""Hints whose JSON values need no conversion. Not the numbers: JSON schema takes 3.0 for an integer and 3 for a number."""
-
-
-class BadArguments(ValueError):
-    """Raised by a tool whose arguments fit its schema, but that it cannot take, such as the date 2024-02-31."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -54,8 +44,8 @@ class Tool:
     parameters: Mapping[str, Any]
     """A JSON schema of type ``object``."""
     function: Callable[..., Any]
-    """Called as ``function(**arguments)``, or ``function(state, **arguments)`` if ``stateful``. Returns text or
-    anything that ``json.dumps`` takes."""
+    """Called as ``function(**arguments)``, or ``function(state, **arguments)`` if ``stateful``. Returns text, or what
+    ``serialization.as_text`` makes JSON of. Not an async function: ``@tool`` makes one callable."""
     stateful: bool = False
     """Whether the function takes the toolkit's state as its first argument."""
     timeout: float | None = None
@@ -68,7 +58,9 @@ class Tool:
             raise InvalidArgument(f"a tool needs a name, got {self.name!r}")
         if not isinstance(self.parameters, Mapping) or self.parameters.get("type") != "object":
             raise InvalidArgument(f"tool {self.name!r}: parameters must be a JSON schema of type 'object', got {self.parameters!r}")
-        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+        if inspect.iscoroutinefunction(self.function):
+            raise InvalidArgument(f"tool {self.name!r}: nobody would await an async function here; make the tool with @tool, or pass Awaited(function)")
+        if self.timeout is not None and (not isinstance(self.timeout, int | float) or not 0 < self.timeout < float("inf")):
             raise InvalidArgument(f"tool {self.name!r}: timeout must be seconds above 0 or None, got {self.timeout!r}")
         try:
             _, parameters = self.schema_json, self._parameters_json  # both are written now, while what is wrong with them can be told
@@ -109,7 +101,7 @@ class Tool:
 
 
 @overload
-def tool(function: Callable[..., Any], /) -> Tool: ...
+def tool(function: Callable[..., Any], /, *, name: str | None = None, timeout: float | None = 30.0) -> Tool: ...
 @overload
 def tool(*, name: str | None = None, timeout: float | None = 30.0) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
@@ -117,12 +109,18 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Turn a typed function into a ``Tool``; the schema comes from its hints, the descriptions from its docstring.
 
+    Functions and ``async`` functions, methods, classes, callable objects, and ``functools.partial`` of these. Descriptions
+    come from ``Annotated[..., Field(description=...)]``, or from a docstring in the style of Google, NumPy or Sphinx.
     A first parameter named ``state`` is not shown to the agent: it receives the toolkit's state.
 
     Args:
         function: The function, when the decorator is used without parentheses.
-        name: The tool's name; the function's own by default.
-        timeout: Seconds before a call is given up. ``None`` for functions that cannot hang: it saves a thread switch.
+        name: The tool's name, of the characters a-z, A-Z, 0-9, _ and -; the function's own by default.
+        timeout: Seconds before a call is given up. With a limit, it runs in another thread than the caller's. ``None`` for
+            functions that cannot hang, which saves a thread switch, or that must not change threads, such as those of sqlite3.
+
+    Raises:
+        InvalidArgument: No tool can be made of the function, or the name is not one; the message says why.
 
     Example:
         >>> @tool
@@ -154,86 +152,5 @@ def _rebuild(kind: type[Tool], values: Mapping[str, Any]) -> Tool:
 
 
 def _from_function(function: Callable[..., Any], name: str | None, timeout: float | None) -> Tool:
-    title = getattr(function, "__name__", None)
-    if title is None or not callable(function):
-        raise InvalidArgument(f"a tool is made from a function with a name, got {function!r}")
-    if inspect.iscoroutinefunction(function):
-        raise InvalidArgument(f"tool {title!r}: an async function cannot be called here; wrap it in one that runs it to its end")
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as fault:
-        raise InvalidArgument(f"tool {title!r}: its type hints cannot be read: {fault}") from fault
-    parameters = list(inspect.signature(function).parameters.values())
-    stateful = bool(parameters) and parameters[0].name == "state"
-    summary, about = _docstring(inspect.getdoc(function) or "")
-    settings_of: dict[str, Any] = {}
-    for position, parameter in enumerate(parameters[stateful:]):
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise InvalidArgument(f"tool {title!r}: parameter {parameter.name!r} cannot be passed by name; tools take named arguments only")
-        if parameter.name not in hints:
-            raise InvalidArgument(f"tool {title!r}: parameter {parameter.name!r} has no type hint; the schema is made from the hints")
-        default = ... if parameter.default is parameter.empty else parameter.default
-        # Under an alias, a parameter may have any name, also one that pydantic keeps for itself, such as "schema".
-        settings = PydanticField(default, alias=parameter.name, description=about.get(parameter.name))
-        settings_of[f"p{position}"] = (hints[parameter.name], settings)
-    try:
-        model = create_model(title, __config__=ConfigDict(extra="forbid"), **settings_of)
-        schema = _without_titles(model.model_json_schema())
-    except (PydanticUserError, PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as fault:
-        raise InvalidArgument(f"tool {title!r}: no JSON schema for its hints: {str(fault).splitlines()[0]}") from fault
-    plain = all(any(hint is json_type for json_type in _AS_IS) for hint, _ in settings_of.values())
-    return Tool(
-        name=title if name is None else name,
-        description=summary,
-        parameters=schema,
-        function=function if plain else _Converting(function, model, stateful),
-        stateful=stateful,
-        timeout=timeout,
-    )
-
-
-@dataclass(frozen=True)
-class _Converting:
-    """Turns JSON into what the hints ask for (dates, enums, models) before the call."""
-
-    function: Callable[..., Any]
-    model: type[BaseModel]
-    stateful: bool
-
-    def __call__(self, /, *state: Any, **arguments: Any) -> Any:
-        try:
-            values = self.model.model_validate(arguments)
-        except ValidationError as fault:
-            raise BadArguments("; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()[:3])) from fault
-        declared = type(values).model_fields
-        return self.function(*state, **{str(declared[key].alias): getattr(values, key) for key in values.model_fields_set})
-
-
-def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Split a Google-style docstring into its description and what it says of each argument."""
-    head, _, rest = f"\n{text}".partition("\nArgs:\n")
-    about: dict[str, str] = {}
-    current = ""
-    for line in rest.splitlines():
-        if line and not line.startswith(" "):
-            break
-        if match := re.match(r"\s{2,6}(\w+)(?: \([^)]*\))?: (.*)", line):
-            current = match[1]
-            about[current] = match[2].strip()
-        elif current and line.strip():
-            about[current] += " " + line.strip()
-    summary = re.split(r"\n(?:Returns|Raises|Example|Examples|Note):", head)[0]
-    return " ".join(summary.split()), about
-
-
-def _without_titles(schema: Any) -> Any:
-    # pydantic adds a "title" to every node; models read them as noise. A property may itself be called "title".
-    if isinstance(schema, dict):
-        return {
-            key: {name: _without_titles(value) for name, value in item.items()} if key in ("properties", "$defs") else _without_titles(item)
-            for key, item in schema.items()
-            if not (key == "title" and isinstance(item, str))
-        }
-    if isinstance(schema, list):
-        return [_without_titles(item) for item in schema]
-    return schema
+    read = read_function(function, name, timeout)
+    return Tool(read.name, read.description, read.parameters, read.call, read.stateful, timeout, read.waits)

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from steptool_env.actions import plain_call
 from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
 from steptool_env.foreign import is_a, kind_of, message_of, shown
-from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps_loose
+from steptool_env.jsontext import clean
+from steptool_env.tools.serialization import NoResult, as_text
 from steptool_env.tools.tool import BadArguments, Tool, tool
 from steptool_env.types import ERRORS, ToolCall, ToolResult
 
@@ -112,7 +113,7 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(**call.arguments)
             if is_a(value, ToolResult):
                 error, value = _kind(value.error), value.content
-            text = str.__str__(value) if is_a(value, str) else _as_text(value, self.max_result_chars)
+            text = str.__str__(value) if is_a(value, str) else as_text(value, self.max_result_chars)
         except KeyboardInterrupt:
             raise
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
@@ -134,7 +135,7 @@ class Toolkit(Mapping[str, Tool]):
         elif is_a(problem, TimeoutError):
             what, error = "timed out", "timeout"
         else:
-            what, error = "failed" if is_a(problem, _NoResult) else f"failed: {kind_of(problem)}", "tool_failed"
+            what, error = "failed" if is_a(problem, NoResult) else f"failed: {kind_of(problem)}", "tool_failed"
         return ToolResult(clean(f"Error: {call.name} {what}: {message_of(problem, _MOST)}"[: self.max_result_chars]), error)
 
     def _bad_arguments(self, tool: Tool, fault: str) -> ToolResult:
@@ -153,27 +154,10 @@ class Toolkit(Mapping[str, Tool]):
         self.state = copy.deepcopy(state)
 
 
-class _NoResult(Exception):
-    """What a tool returned cannot be shown to a model."""
-
-
 def _kind(error: Any) -> str:
     if is_a(error, str) and (kind := str.__str__(error)) in ERRORS:
         return kind
-    raise _NoResult(f"it returned a ToolResult whose error is {shown(error)}; the kinds are {', '.join(ERRORS[1:])}")
-
-
-def _as_text(value: Any, limit: int) -> str:
-    """Return what a tool returned as text; what stands beyond ``limit`` characters is cut later, and not looked into."""
-    if is_a(value, (bytes, bytearray, memoryview)):
-        raise _NoResult(f"it returned {len(bytes(value))} bytes of binary data; tools return text or JSON")
-    try:
-        text = dumps_loose(value)
-    except RecursionError:
-        raise _NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
-    if fault := depth_fault(text[:limit]):
-        raise _NoResult(f"it returned a value that cannot be shown: {fault}")
-    return text
+    raise NoResult(f"it returned a ToolResult whose error is {shown(error)}; the kinds are {', '.join(ERRORS[1:])}")
 
 
 _Reply: TypeAlias = "queue.SimpleQueue[tuple[bool, Any]]"

@@ -2,8 +2,6 @@
 
 python tests/servers.py http            an HTTP API with a document, and ``/virtual``; prints its port
 python tests/servers.py chat            an OpenAI-compatible model that plays the suite jsonl right; prints its port
-python tests/servers.py mcp-stdio       an MCP server on stdin and stdout
-python tests/servers.py mcp-http        one on HTTP; prints its port
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 STOCK = {"a1": {"name": "lamp", "price": 30}, "b2": {"name": "desk", "price": 120}}
@@ -153,11 +150,11 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 @contextmanager
-def process(kind: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a server as a process of its own; yields it and ``127.0.0.1:port``."""
+def process(kind: str, file: str = __file__, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server of this file, or of another one, as a process of its own; yields it and ``127.0.0.1:port``."""
     import os
 
-    command = [sys.executable, str(Path(__file__)), kind]
+    command = [sys.executable, file, kind]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | env)
     try:
         assert running.stdout is not None
@@ -216,51 +213,11 @@ def oracle_chat(form: str = "native", seen: list[dict[str, Any]] | None = None) 
     return reply
 
 
-def _mcp() -> Any:
-    from mcp.server.mcpserver import MCPServer
-
-    server = MCPServer("shop")
-
-    @server.tool()
-    def get_item(id: str) -> str:
-        """One item."""
-        if id == "slow":
-            time.sleep(3)
-        return json.dumps({**STOCK[id], "at": time.time_ns()})
-
-    @server.tool()
-    def add(a: int, b: int) -> int:
-        """Add two numbers."""
-        return a + b
-
-    return server
-
-
 def main(kind: str) -> None:
-    if kind in ("http", "chat"):
-        reply = shop if kind == "http" else oracle_chat()
-        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(reply)}))
-        print(server.server_port, flush=True)
-        server.serve_forever()
-    elif kind == "mcp-stdio":
-        _mcp().run(transport="stdio")
-    else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        threading.Thread(target=_announce, args=(port,), daemon=True).start()
-        _mcp().run(transport="streamable-http", host="127.0.0.1", port=port)
-
-
-def _announce(port: int) -> None:
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            print(port, flush=True)
-            return
+    reply = shop if kind == "http" else oracle_chat()
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"reply": staticmethod(reply)}))
+    print(server.server_port, flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

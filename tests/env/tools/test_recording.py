@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,50 @@ def test_a_replay_is_copied_exactly(tmp_path: Path) -> None:
     assert replay.execute(CALLS[0]).content == "2"
     replay.restore(middle)
     assert replay.execute(CALLS[0]).content == "4"
+
+
+def test_a_file_that_was_recorded_is_not_recorded_on(tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    for _ in range(2):
+        Recorder(counting(), file, "one").execute(CALLS[0])  # several recorders of one recording
+    assert len(read_recording(file).results[("one", "count", '{"by":2}')]) == 2
+    before = file.read_bytes()
+    with pytest.raises(InvalidArgument, match=r"calls\.jsonl' holds a recording already"):
+        Recorder(counting(), file, "one")
+    assert file.read_bytes() == before
+    for _ in range(3):
+        Recorder(counting(), file, "one", replace=True).execute(CALLS[0])  # the first of them replaces it
+    assert len(read_recording(file).results[("one", "count", '{"by":2}')]) == 3
+    file.unlink()
+    Recorder(counting(), file)
+
+
+def test_a_file_of_another_process_is_not_recorded_on(tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    code = "import sys; from steptool_env import Toolkit; from steptool_env.tools.recording import Recorder; Recorder(Toolkit([]), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    with pytest.raises(InvalidArgument, match="holds a recording already"):
+        Recorder(counting(), file)
+
+
+def test_a_torn_last_line_costs_that_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "calls.jsonl"
+    recorder = Recorder(counting(), file, "one")
+    for call in CALLS:
+        recorder.execute(call)
+    content = file.read_bytes()
+    begin = content.rfind(b"\n", 0, -1) + 1
+    whole = read_recording(file)
+    file.write_bytes(content[:begin])
+    less = read_recording(file)
+    assert len(less.results) == len(whole.results) - 1
+    for end in range(begin + 1, len(content) - 1):
+        caplog.clear()
+        file.write_bytes(content[:end])
+        assert read_recording(file).results == less.results
+        assert f"after {end - begin} bytes" in caplog.text
+    file.write_bytes(content[:-1])  # only the line break is missing
+    assert read_recording(file).results == whole.results
 
 
 BROKEN = (
