@@ -110,9 +110,12 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(self.state, **call.arguments)
             else:
                 value = tool.function(**call.arguments)
-            if is_a(value, ToolResult):
-                error, value = _kind(value.error), value.content
-            text = str.__str__(value) if is_a(value, str) else _as_text(value, self.max_result_chars)
+            if type(value) is str:  # by far the most frequent kind
+                text = value
+            else:
+                if is_a(value, ToolResult):
+                    error, value = _kind(value.error), value.content
+                text = str.__str__(value) if is_a(value, str) else _as_text(value, self.max_result_chars)
         except KeyboardInterrupt:
             raise
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
