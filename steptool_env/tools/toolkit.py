@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from steptool_env.actions import plain_call
-from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
+from steptool_env.errors import InvalidArgument, ToolError, Unavailable, did_you_mean
 from steptool_env.foreign import is_a, kind_of, message_of, shown
 from steptool_env.jsontext import MAX_DEPTH, clean, depth_fault, dumps_loose
+from steptool_env.tools.author import tell_author
 from steptool_env.tools.tool import BadArguments, Tool, tool
 from steptool_env.types import ERRORS, ToolCall, ToolResult
 
@@ -135,9 +136,12 @@ class Toolkit(Mapping[str, Tool]):
         if is_a(problem, Unavailable):
             what, error = "is unavailable", "unavailable"
         elif is_a(problem, TimeoutError):
-            what, error = "timed out", "timeout"
+            what, error = "timed out", "transient"
         else:
-            what, error = "failed" if is_a(problem, _NoResult) else f"failed: {kind_of(problem)}", "tool_failed"
+            what = "failed" if is_a(problem, (_NoResult, ToolError)) else f"failed: {kind_of(problem)}"
+            error = "rejected" if is_a(problem, (ToolError, ValueError, LookupError)) else "tool_failed"
+            if error == "tool_failed":
+                tell_author(call.name, problem)
         return ToolResult(clean(f"Error: {call.name} {what}: {message_of(problem, _MOST)}"[: self.max_result_chars]), error)
 
     def _bad_arguments(self, tool: Tool, fault: str) -> ToolResult:
@@ -174,8 +178,12 @@ def _as_text(value: Any, limit: int) -> str:
         text = dumps_loose(value)
     except RecursionError:
         raise _NoResult(f"it returned a value that is nested more than {MAX_DEPTH} levels deep, or contains itself") from None
-    if fault := depth_fault(text[:limit]):
-        raise _NoResult(f"it returned a value that cannot be shown: {fault}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # what the encoder says of a value, or a method of the value does
+        raise _NoResult(f"it returned a value that is no JSON: {kind_of(fault)}: {message_of(fault)}") from fault
+    if deep := depth_fault(text[:limit]):
+        raise _NoResult(f"it returned a value that cannot be shown: {deep}")
     return text
 
 
