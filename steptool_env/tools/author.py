@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 import warnings
 
@@ -31,4 +32,7 @@ def tell_author(name: str, fault: BaseException) -> None:
     said = message_of(fault, 500)
     text = "".join(traceback.format_list(frames))
     message = f"tool {name!r} failed, and not by the model's fault, which is not charged: {kind_of(fault)}{': ' if said else ''}{said}\n{text}"
-    warnings.warn(message.rstrip(), ToolFailed, stacklevel=2)
+    try:
+        warnings.warn(message.rstrip(), ToolFailed, stacklevel=2)
+    except ToolFailed as raised:  # where warnings are errors it is told all the same, and the call is answered
+        logging.getLogger(__name__).warning("%s", raised)

@@ -148,6 +148,14 @@ def test_what_a_tool_raises_says_whose_fault_it_is(fault: BaseException, error: 
         assert all(part in str(warning.message) for part in ("tool 'f' failed", type(fault).__name__, __file__, "raise fault"))  # with the traceback
 
 
+def test_a_call_is_answered_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(author, "_told", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Toolkit([Tool("f", "", {"type": "object"}, broken(RuntimeError("boom")))]).execute(ToolCall("f", {})).error == "tool_failed"
+    assert "RuntimeError: boom" in caplog.text
+
+
 @pytest.mark.parametrize("value", [object(), ToolResult("x", "odd")], ids=["object", "kind"])
 def test_a_result_that_cannot_be_written_is_told_to_the_author(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(author, "_told", set())

@@ -208,7 +208,7 @@ def test_a_long_id_is_kept_whole_in_a_narrow_terminal() -> None:
 def test_the_summary_by_hand() -> None:
     # Calls that contributed: the first of the solved episode starts at progress 0, and its finish solves; none of the other three.
     said = summary_line(summarize(EPISODES))
-    assert said.startswith("3 episodes: success 33.3% (0% to 100%), call accuracy 50.0%, reward +0.500")  # (1.5 - 0.5) / 2: one is missing, and its call does not count
+    assert said.startswith("3 episodes: success 33.3% (0% to 100%), call accuracy 50.0%, reward +0.500")  # (1.5 - 0.5) / 2: one is missing, with its call
     assert said.endswith(", 1 cut off by a fault")
     assert summary_line(summarize([cut_off()])).startswith("1 episode: success 0.0% (0% to 0%), call accuracy 0.0%, reward missing")
 
