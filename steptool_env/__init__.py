@@ -19,12 +19,28 @@ from steptool_env.spaces import TextSpace, ToolCallSpace
 from steptool_env.tasks import SUITES, Episode, TaskSuite, make_suite
 from steptool_env.tools.tool import Tool, tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
-from steptool_env.types import ERRORS, Action, Malformed, Message, Observation, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered, as_chat
+from steptool_env.types import (
+    ERRORS,
+    PARTIES,
+    Action,
+    Malformed,
+    Message,
+    Observation,
+    Outcome,
+    Task,
+    ToolCall,
+    ToolResult,
+    Transition,
+    Unanswered,
+    as_chat,
+    whose,
+)
 
 __all__ = [
     "ERRORS",
     "FINISH",
     "FORMATS",
+    "PARTIES",
     "SHAPERS",
     "SUITES",
     "Action",
@@ -57,6 +73,7 @@ __all__ = [
     "make_suite",
     "read",
     "tool",
+    "whose",
 ]
 
 __version__ = "0.1.0"

@@ -28,63 +28,59 @@ def as_action(action: Any) -> Action:
 
 def read(action: Any) -> tuple[Action, str]:
     """Return the action and its text for the transcript. Total, like ``as_action``."""
+    name: Any
+    arguments: Any
     try:
-        return _read(action)
+        if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
+            name, arguments = action["name"], action["arguments"]
+        elif type(action) is ToolCall or is_a(action, ToolCall):
+            name, arguments = action.name, action.arguments
+        elif is_a(action, Malformed):
+            malformed, text = _malformed(_text(action.text), _text(action.reason))
+            return (Unanswered(malformed.text, malformed.reason) if is_a(action, Unanswered) else malformed), text
+        elif is_a(action, Mapping):
+            name, arguments = action.get("name"), action.get("arguments", {})
+            extra = [key for key, _ in zip((key for key in action if key not in _KEYS), range(50), strict=False)]
+            if extra:
+                return _malformed(shown(action), f"{_EXPECTED}, got further keys {shown(extra)}")
+        else:
+            return _malformed(shown(action), f"{_EXPECTED}, got {kind_of(action)}")
+        if type(name) is not str:
+            if not is_a(name, str):
+                return _malformed(shown(action), f"{_EXPECTED}, got a name of type {kind_of(name)}")
+            name = _text(name)
+        if type(arguments) is not dict:
+            if not is_a(arguments, Mapping):
+                return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
+            arguments = _plain(arguments)
+        for key in arguments:
+            if type(key) is not str and not is_a(key, str):
+                return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
+        try:
+            # Not ToolCall.as_dict: there is no call yet, and a copy of what is about to be copied would be one too many.
+            text = dumps({"name": name, "arguments": arguments})
+        except RecursionError:
+            return _malformed(shown(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # TypeError and ValueError of the encoder, and whatever a foreign value raises
+            return _malformed(shown(action), f"the arguments are not JSON: {_why(fault)}")
+        if len(text) > MAX_CHARS:
+            return _malformed(shown(action), f"the arguments take {len(text)} characters; {MAX_CHARS} are allowed")
+        if text.isascii():
+            for key, value in arguments.items():
+                if type(value) is not str or type(key) is not str:
+                    break
+            else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
+                return ToolCall(name, dict(arguments)), text
+        text = clean(text)
+        if deep := depth_fault(text, MAX_DEPTH + 2):
+            return _malformed(shown(action), f"the arguments are no JSON that tools take: {deep}")
+        return ToolCall(**loads(text)), text
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # a method of the action
         return _malformed(shown(action), f"{_EXPECTED}, got {kind_of(action)} that cannot be read: {_why(fault)}")
-
-
-def _read(action: Any) -> tuple[Action, str]:
-    name: Any
-    arguments: Any
-    if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
-        name, arguments = action["name"], action["arguments"]
-    elif is_a(action, Malformed):
-        malformed, text = _malformed(_text(action.text), _text(action.reason))
-        return (Unanswered(malformed.text, malformed.reason) if is_a(action, Unanswered) else malformed), text
-    elif is_a(action, ToolCall):
-        name, arguments = action.name, action.arguments
-    elif is_a(action, Mapping):
-        name, arguments = action.get("name"), action.get("arguments", {})
-        extra = [key for key, _ in zip((key for key in action if key not in _KEYS), range(50), strict=False)]
-        if extra:
-            return _malformed(shown(action), f"{_EXPECTED}, got further keys {shown(extra)}")
-    else:
-        return _malformed(shown(action), f"{_EXPECTED}, got {kind_of(action)}")
-    if type(name) is not str:
-        if not is_a(name, str):
-            return _malformed(shown(action), f"{_EXPECTED}, got a name of type {kind_of(name)}")
-        name = _text(name)
-    if type(arguments) is not dict:
-        if not is_a(arguments, Mapping):
-            return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
-        arguments = _plain(arguments)
-    for key in arguments:
-        if not is_a(key, str):
-            return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
-    try:
-        # Not ToolCall.as_dict: there is no call yet, and a copy of what is about to be copied would be one too many.
-        text = dumps({"name": name, "arguments": arguments})
-    except RecursionError:
-        return _malformed(shown(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
-    except KeyboardInterrupt:
-        raise
-    except BaseException as fault:  # TypeError and ValueError of the encoder, and whatever a foreign value raises
-        return _malformed(shown(action), f"the arguments are not JSON: {_why(fault)}")
-    if len(text) > MAX_CHARS:
-        return _malformed(shown(action), f"the arguments take {len(text)} characters; {MAX_CHARS} are allowed")
-    if text.isascii():
-        for key, value in arguments.items():
-            if type(value) is not str or type(key) is not str:
-                break
-        else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
-            return ToolCall(name, dict(arguments)), text
-    text = clean(text)
-    if deep := depth_fault(text, MAX_DEPTH + 2):
-        return _malformed(shown(action), f"the arguments are no JSON that tools take: {deep}")
-    return ToolCall(**loads(text)), text
 
 
 def plain_call(call: Any) -> tuple[str, dict[str, Any] | None]:

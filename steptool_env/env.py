@@ -20,7 +20,7 @@ from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import ERRORS, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition
+from steptool_env.types import ERRORS, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition, whose
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
@@ -150,7 +150,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             if following is not None:
                 finished, reply = False, Message("user", following)
         episode.messages = (*episode.messages, Message("assistant", text), reply)
-        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or error == "unavailable")
+        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or whose(error) == "infrastructure")
         # The suite sees the step as it was executed; the step with its verdict and progress then replaces it.
         transitions.append(Transition(task, step, call, result, finished, truncated, None, before, before))
         outcome, success = None, 0.0
@@ -252,7 +252,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self._renderer.show(self._running(), self._rewards, self._ended)
 
     def _info(self, task: Task, error: str, success: float) -> dict[str, Any]:
-        return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": error == "unavailable"}
+        masked = bool(error) and whose(error) == "infrastructure"
+        return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": masked}
 
     def _parts(self, episode: Episode) -> tuple[dict[str, float], float]:
         """Return the parts of the last step's reward and their sum."""
@@ -267,7 +268,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
                 if not math.isfinite(value):
                     raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
             raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
-        if episode.transitions[-1].result.error == "unavailable":  # an infrastructure fault earns nothing, good or bad
+        if (error := episode.transitions[-1].result.error) and whose(error) == "infrastructure":  # an infrastructure fault earns nothing, good or bad
             return dict.fromkeys(parts, 0.0), 0.0
         return parts, total
 
@@ -276,7 +277,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             raise ResetNeeded("the episode has ended (terminated); call reset() first")
         # A model that goes on after its budget is at fault: it is told so and paid nothing.
         last = episode[-1]
-        if last.result.error == "unavailable":
+        if whose(last.result.error) == "infrastructure":
             text = "Error: the episode was cut short because a tool was unavailable; no further call is executed."
         else:
             text = f"Error: the budget of {len(episode)} steps is used up; no further call is executed."

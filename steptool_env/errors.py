@@ -11,8 +11,8 @@ A model's mistake is data (a ``ToolResult`` with an ``error``) and never raises.
     ├── DataError          a data file with a broken line; names file, line and fault
     └── CheckpointError    a run folder or checkpoint that is corrupt, foreign or in the way
 
-``Unavailable`` is different: a tool raises it to say that the infrastructure behind it failed (a server is down).
-The step is then masked and counted, never rewarded with 0.
+Two are different: tools raise them. ``ToolError`` refuses what the model asked for, and is told to the model. ``Unavailable`` says that the
+infrastructure failed (a server is down): the step is then masked and counted, never rewarded with 0.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ __all__ = [
     "NotSupported",
     "ResetNeeded",
     "StepToolError",
+    "ToolError",
+    "ToolFailed",
     "Unavailable",
     "UnknownName",
     "did_you_mean",
@@ -136,8 +138,16 @@ class CheckpointError(StepToolError, RuntimeError):
     """A run folder or a checkpoint that cannot be used; nothing has been overwritten."""
 
 
+class ToolError(StepToolError):
+    """Raised by a tool that refuses a valid call, because what it names does not exist or is not allowed: the model's mistake (``rejected``)."""
+
+
 class Unavailable(StepToolError):
     """Raised by a tool whose infrastructure failed: the step is masked and counted, not rewarded."""
+
+
+class ToolFailed(UserWarning):
+    """Tells the author of a tool that it failed by no fault of the model's; once for every place in the code."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from steptool_env.env import Snapshot, StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.scripted import NoisyOracle, ScriptedPolicy
 from steptool_env.tasks import TaskSuite, make_suite
-from steptool_env.types import Transition
+from steptool_env.types import Transition, whose
 
 __all__ = ["MonteCarlo", "success_rate"]
 
@@ -88,7 +88,7 @@ class MonteCarlo:
         env.reset(options={"task": task})
         values = [self._value(env, task, 0)]
         for transition in transitions:
-            if transition.result.error == "unavailable":  # a fault of the infrastructure is not played again
+            if whose(transition.result.error) == "infrastructure":  # a fault of the infrastructure is not played again
                 values.append(values[-1])
                 break
             env.step(transition.action)

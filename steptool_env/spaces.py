@@ -121,13 +121,8 @@ class ToolCallSpace(spaces.Space[dict[str, Any]]):
         if is_a(x, (ToolCall, Malformed)):
             return True
         try:
-            return (
-                is_a(x, Mapping)
-                and set(x) == {"name", "arguments"}
-                and is_a(x["name"], str)
-                and is_a(x["arguments"], Mapping)
-                and all(is_a(key, str) for key in x["arguments"])
-            )
+            name, arguments = x["name"], x["arguments"]
+            return is_a(x, Mapping) and len(x) == 2 and is_a(name, str) and is_a(arguments, Mapping) and all(is_a(key, str) for key in arguments)
         except KeyboardInterrupt:
             raise
         except BaseException:  # a foreign mapping may do anything

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypedDict
 
 __all__ = [
     "ERRORS",
+    "PARTIES",
     "Action",
     "Malformed",
     "Message",
@@ -23,10 +24,33 @@ __all__ = [
     "Transition",
     "Unanswered",
     "as_chat",
+    "whose",
 ]
 
-ERRORS = ("", "unknown_tool", "bad_arguments", "tool_failed", "timeout", "malformed", "over_budget", "unavailable")
+_WHOSE = {
+    "": "",
+    "malformed": "model",  # no call
+    "unknown_tool": "model",
+    "bad_arguments": "model",
+    "rejected": "model",  # a valid call of something that does not exist or is not allowed
+    "over_budget": "model",
+    "transient": "environment",  # down, too many requests, no answer in time: trying again can help
+    "tool_failed": "author",  # an exception that the tool's author did not mean, a result that cannot be written as JSON
+    "unavailable": "infrastructure",  # the step is masked and counted
+}
+ERRORS = tuple(_WHOSE)
 """Every value that ``ToolResult.error`` can take; ``""`` means that the call succeeded."""
+PARTIES = ("model", "environment", "author", "infrastructure")
+"""Whose fault an error can be."""
+
+
+def whose(error: str) -> str:
+    """Return whose fault a kind of error is, one of ``PARTIES``; ``""`` if there was no error. Who is at fault pays: only the model can learn from a price.
+
+    >>> whose("bad_arguments"), whose("transient"), whose("tool_failed"), whose("unavailable")
+    ('model', 'environment', 'author', 'infrastructure')
+    """
+    return _WHOSE[error]
 
 
 class Message(NamedTuple):

@@ -17,7 +17,7 @@ from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.files import write_text
 from steptool_env.sealed import is_sealed, read_sealed, sealing, verified
 
-from ..rollouts.evaluate import contributed, held_out, oracle_calls, summarize
+from ..rollouts.evaluate import contributed, counts, held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
 from ..trajectory import Trajectory, read_jsonl
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
@@ -92,16 +92,16 @@ def _solved(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | No
 
 
 def _useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, tasks) each: the calls that contributed, and all calls; with ``depths``, only of tasks of these depths."""
-    counts = [
+    """(seeds, tasks) each: the calls that contributed, and all that count; with ``depths``, only of tasks of these depths."""
+    pairs = [
         [
-            (sum(contributed(step.transition) for step in trajectory.steps), len(trajectory.steps))
+            (sum(contributed(step.transition) for step in trajectory.steps), sum(counts(step.transition) for step in trajectory.steps))
             for trajectory in trajectories
             if _has_depth(trajectory, depths)
         ]
         for trajectories in episodes
     ]
-    return np.array(counts)[:, :, 0], np.array(counts)[:, :, 1]
+    return np.array(pairs)[:, :, 0], np.array(pairs)[:, :, 1]
 
 
 def _has_depth(trajectory: Trajectory, depths: Sequence[int] | None) -> bool:

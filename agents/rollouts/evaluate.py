@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument
 from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import ToolCall, Transition
+from steptool_env.types import PARTIES, ToolCall, Transition, whose
 
 from ..policies.base import Policy
 from ..trajectory import Trajectory, in_hindsight
 from .collect import rollout
 from .statistics import bootstrap, pass_all, pass_any
 
-__all__ = ["Report", "contributed", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "rollout_tasks", "summarize"]
+__all__ = ["Report", "contributed", "counts", "evaluate", "held_out", "measure", "oracle_calls", "pass_rates", "rollout_tasks", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Report:
     success_high: float
     """Its upper end."""
     call_success: float
-    """Share of calls without an error."""
+    """Share of calls without a mistake of the model's; of all calls but those that failed by somebody else's fault (``counts``)."""
     call_accuracy: float
-    """Share of calls that contributed: raised the progress, or were a ``finish`` that solved the task."""
+    """Share of calls that contributed: raised the progress, or were a ``finish`` that solved the task; of the same calls."""
     steps: float
     """Calls per episode."""
     reward: float | None
@@ -56,6 +57,8 @@ class Report:
     """Share of calls of tools that do not exist."""
     repeated: float = 0.0
     """Share of calls that repeat an earlier call of the same episode, with the same arguments, that had no error."""
+    faults: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTIES, 0.0))
+    """Whose fault (``steptool_env.whose``) -> share of all calls that failed by it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -121,8 +124,9 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
     """
     success = np.array([trajectory.success for trajectory in trajectories])
     steps = [step for trajectory in trajectories for step in trajectory.steps]
-    errors = np.array([bool(step.transition.result.error) for step in steps])
-    useful = np.array([contributed(step.transition) for step in steps])
+    blamed = Counter(whose(step.transition.result.error) for step in steps)
+    own = max(1, sum(counts(step.transition) for step in steps))
+    useful = sum(contributed(step.transition) for step in steps)
     interval = bootstrap(success)
     recalls, overheads = _compare_with_oracle(trajectories, oracle or {})
     groups: dict[str, list[float]] = {}
@@ -135,8 +139,8 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
         success=float(success.mean()),
         success_low=interval.low,
         success_high=interval.high,
-        call_success=float(1 - errors.mean()),
-        call_accuracy=float(useful.mean()),
+        call_success=(own - blamed["model"]) / own,
+        call_accuracy=useful / own,
         steps=len(steps) / len(trajectories),
         reward=float(np.mean(rewards)) if rewards else None,
         unfinished=float(np.mean([trajectory.truncated and not trajectory.steps[-1].masked for trajectory in trajectories])),
@@ -146,6 +150,7 @@ def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[
         steps_over_oracle=float(np.mean(overheads)) if overheads else None,
         hallucinated=float(np.mean([step.transition.result.error == "unknown_tool" for step in steps])),
         repeated=sum(map(_repeats, trajectories)) / len(steps),
+        faults={party: blamed[party] / len(steps) for party in PARTIES},
     )
 
 
@@ -223,6 +228,11 @@ def pass_rates(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]
     rates = {"pass@k": pass_any, "pass^k": pass_all}
     counts = [sum(outcomes) for outcomes in solved.values()]
     return {name: {str(k): float(np.mean([rate(n, count, k) for count in counts])) for k in range(1, n + 1)} for name, rate in rates.items()}
+
+
+def counts(transition: Transition) -> bool:
+    """Return whether a call says something about the model: one that failed by somebody else's fault says nothing."""
+    return whose(transition.result.error) in ("", "model")
 
 
 def contributed(transition: Transition) -> bool:

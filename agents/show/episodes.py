@@ -17,7 +17,7 @@ from rich.text import Text
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName, did_you_mean
 from steptool_env.rendering import printable, shortened
-from steptool_env.types import ERRORS, Action, Malformed
+from steptool_env.types import ERRORS, PARTIES, Action, Malformed, whose
 
 from ..rollouts.evaluate import Report
 from ..trajectory import Step, Trajectory
@@ -28,8 +28,10 @@ __all__ = [
     "conclusion",
     "ending",
     "episode_view",
+    "errors",
     "executed",
     "find_file",
+    "kind_of_error",
     "labels",
     "line",
     "overview",
@@ -83,7 +85,7 @@ def select(
         solved: Only the solved ones, or only the others.
         task: Only those of the task with this id.
         tags: Only those with all of these tags, each as ``"depth=4"``.
-        error: Only those with a step that had this kind of tool error.
+        error: Only those with a step that had this kind of tool error, or an error that is this party's fault (``whose``).
 
     Raises:
         UnknownName: No episode of the file has the tag, or there is no such kind of error.
@@ -93,8 +95,8 @@ def select(
     known = {label for trajectory in trajectories for label in labels(trajectory)}
     for missing in sorted(wanted - known):
         raise UnknownName("tag", missing, known)
-    if error is not None and error not in ERRORS[1:]:
-        raise UnknownName("kind of error", error, ERRORS[1:])
+    if error is not None and error not in (*ERRORS[1:], *PARTIES):
+        raise UnknownName("kind of error", error, (*ERRORS[1:], *PARTIES))
     ids = dict.fromkeys(trajectory.task.id for trajectory in trajectories)
     if task is not None and task not in ids:
         raise InvalidArgument(f"no episode is of the task {task!r}.{did_you_mean(task, ids)} The first is of {next(iter(ids), None)!r}.")
@@ -104,8 +106,13 @@ def select(
         if solved in (None, trajectory.success >= 1.0)
         and task in (None, trajectory.task.id)
         and wanted <= set(labels(trajectory))
-        and (error is None or any(step.transition.result.error == error for step in trajectory.steps))
+        and (error is None or any(error in (found, whose(found)) for found in errors(trajectory)))
     }
+
+
+def errors(trajectory: Trajectory) -> list[str]:
+    """Return the kinds of all errors of an episode, in order."""
+    return [step.transition.result.error for step in trajectory.steps if step.transition.result.error]
 
 
 def labels(trajectory: Trajectory) -> list[str]:
@@ -131,7 +138,7 @@ def total_reward(trajectory: Trajectory) -> float | None:
 
 
 def line(index: int, trajectory: Trajectory) -> dict[str, Any]:
-    """Return an episode as one JSON object; ``errors`` counts by kind."""
+    """Return an episode as one JSON object; ``errors`` counts by kind, ``faults`` by whose fault they were."""
     outcome = trajectory.steps[-1].transition.outcome
     return {
         "index": index,
@@ -141,7 +148,8 @@ def line(index: int, trajectory: Trajectory) -> dict[str, Any]:
         "ending": ending(trajectory),
         "reason": outcome.reason if outcome is not None else "",
         "calls": len(trajectory.steps),
-        "errors": dict(Counter(step.transition.result.error for step in trajectory.steps if step.transition.result.error)),
+        "errors": dict(Counter(errors(trajectory))),
+        "faults": dict(Counter(map(whose, errors(trajectory)))),
         "reward": total_reward(trajectory),
         "masked": int(trajectory.masked.sum()),
     }
@@ -163,13 +171,13 @@ def overview(lines: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("calls", "errors", "reward"):
         table.add_column(name, justify="right", no_wrap=True)
     for episode in lines:
-        errors = sum(episode["errors"].values())
+        count = sum(episode["errors"].values())
         table.add_row(
             str(episode["index"]),
             *(Text(printable(str(text))) for text in (episode["task_id"], *(episode["tags"].get(name, "") for name in shown))),
             Text(episode["ending"], style=_color(episode["success"])),
             str(episode["calls"]),
-            Text(str(errors), style="red" if errors else "dim"),
+            Text(str(count), style="red" if episode["faults"].get("model") else "yellow" if count else "dim"),
             "missing" if episode["reward"] is None else f"{episode['reward']:+.3f}",
         )
     return table
@@ -199,12 +207,17 @@ def episode_view(index: int, trajectory: Trajectory, *, full: bool = False) -> G
             call.append("  [no call]", style="bold yellow")
         answer = Text(printable(cut(result.content)), style="red" if result.error else "")
         if result.error:
-            answer = Text.assemble((f"{result.error}: ", "bold red"), answer)
+            answer = Text.assemble((f"{kind_of_error(result.error)}: ", "bold red"), answer)
         changed = [Text(printable(cut(note)), style="yellow") for note in executed(step)]
         earnings = Text(printable(step_earned(step, total, trajectory)), style="dim")
         steps.add_row(str(step.transition.step), Group(call, *changed, answer, earnings, Text()))
     about = Text(f"{index}  {printable(', '.join([task.id, *labels(trajectory)]))}", style="dim")
     return Group(about, Text(printable(cut(task.instruction)), style="bold"), Text(), steps, conclusion(trajectory))
+
+
+def kind_of_error(error: str) -> str:
+    """Return a kind of error in words: with whose fault it was, where that is not the model's."""
+    return error if whose(error) == "model" else f"{error} ({whose(error)})"
 
 
 def conclusion(trajectory: Trajectory) -> Text:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from html import escape
 
 from steptool_env.rendering import printable
-from steptool_env.types import Malformed
+from steptool_env.types import Malformed, whose
 
 from ..rollouts.evaluate import summarize
 from ..trajectory import Step, Trajectory
-from .episodes import call_text, conclusion, ending, executed, labels, step_earned, summary_line, total_reward
+from .episodes import call_text, conclusion, ending, errors, executed, kind_of_error, labels, step_earned, summary_line, total_reward
 from .words import counted
 
 __all__ = ["page"]
@@ -81,7 +81,7 @@ def page(title: str, chosen: Mapping[int, Trajectory]) -> str:
 
 def _episode(index: int, trajectory: Trajectory) -> str:
     reward = total_reward(trajectory)
-    errors = sum(bool(step.transition.result.error) for step in trajectory.steps)
+    found = errors(trajectory)
     solved = "good" if trajectory.success >= 1.0 else "bad"
     cells = (
         ("number faint", str(index)),
@@ -89,7 +89,7 @@ def _episode(index: int, trajectory: Trajectory) -> str:
         ("faint", ", ".join(labels(trajectory))),
         (solved, ending(trajectory)),
         ("", counted(len(trajectory.steps), "call")),
-        ("bad" if errors else "faint", counted(errors, "error")),
+        ("bad" if "model" in map(whose, found) else "faint", counted(len(found), "error")),
         ("reward", "missing" if reward is None else f"{reward:+.3f}"),
     )
     heading = "".join(f'<span class="{name}">{_text(text)}</span>' for name, text in cells)
@@ -109,7 +109,7 @@ def _step(step: Step, earned: str) -> str:
     result = step.transition.result
     malformed = ' <span class="bad">[no call]</span>' if isinstance(step.generation.action, Malformed) else ""
     call = f'<pre class="call{" bad" if malformed else ""}">{_text(call_text(step))}{malformed}</pre>'
-    kind = f"<b>{_text(result.error)}:</b> " if result.error else ""
+    kind = f"<b>{_text(kind_of_error(result.error))}:</b> " if result.error else ""
     answer = f'<pre class="{"bad" if result.error else "answer"}">{kind}{_text(result.content)}</pre>'
     changed = "".join(f"<pre>{_text(note)}</pre>" for note in executed(step))
     return f'<li>{call}{_tokens(step)}{changed}{answer}<p class="earned">{_text(earned)}</p></li>\n'

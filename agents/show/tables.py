@@ -16,7 +16,7 @@ __all__ = ["audit_table", "profile_table", "table"]
 _ROWS = (
     ("success", "success", "{:.1%}"),
     ("call accuracy", "call_accuracy", "{:.1%}"),
-    ("calls without error", "call_success", "{:.1%}"),
+    ("calls without mistake", "call_success", "{:.1%}"),
     ("recall of needed tools", "recall", "{:.1%}"),
     ("calls of unknown tools", "hallucinated", "{:.1%}"),
     ("repeated calls", "repeated", "{:.1%}"),

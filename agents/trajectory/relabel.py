@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from steptool_env.rewards.base import Past, RewardShaper, knows_later, label
+from steptool_env.types import whose
 
 from .types import Trajectory
 
@@ -35,7 +36,7 @@ def relabel_all(trajectories: Sequence[Trajectory], shaper: RewardShaper) -> lis
         names = list(shaper(Past(transitions)) if example is None else example)
         steps = []
         for step, parts in zip(trajectory.steps, labels, strict=True):
-            masked = step.transition.result.error == "unavailable" or parts is None
+            masked = whose(step.transition.result.error) == "infrastructure" or parts is None
             steps.append(replace(step, parts=dict.fromkeys(names, 0.0) if parts is None or masked else parts, masked=masked))
         relabeled.append(replace(trajectory, steps=tuple(steps)))
     return relabeled

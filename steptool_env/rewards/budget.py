@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from steptool_env.rewards.final import Final
 from steptool_env.rewards.weighted_sum import WeightedSum
-from steptool_env.types import Transition
+from steptool_env.types import Transition, whose
 
 __all__ = ["Budget", "final_and_budget"]
 
@@ -23,7 +23,7 @@ class Budget:
 
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
         last = episode[-1]
-        return {"budget": -self.penalty if last.truncated and last.result.error != "unavailable" else 0.0}
+        return {"budget": -self.penalty if last.truncated and whose(last.result.error) != "infrastructure" else 0.0}
 
 
 def final_and_budget(penalty: float = 0.2) -> WeightedSum:

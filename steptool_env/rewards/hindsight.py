@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from steptool_env.rewards.paper_rules import is_answer
-from steptool_env.types import ToolCall, Transition
+from steptool_env.types import ToolCall, Transition, whose
 
 __all__ = ["Hindsight", "used_later"]
 
@@ -16,7 +16,7 @@ __all__ = ["Hindsight", "used_later"]
 class Hindsight:
     """r_t = α·SC_t + β·Con_t, plus the verdict; Con is known when the episode has ended.
 
-    - SC_t: 0 if the call succeeded, −1 if it failed.
+    - SC_t: −1 if the call failed by the model's own fault, else 0.
     - Con_t: u_t / N, where u_t says whether its result was used (see ``used_later``) and N is the number of calls before
       the answer. The Con of an episode sum to its share of calls that were of use, at most 1: repeated and useless calls
       make it smaller, and longer episodes cannot make it larger.
@@ -33,7 +33,7 @@ class Hindsight:
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
         last = episode[-1]
         solved = last.outcome.solved if last.outcome is not None else 0.0
-        return {"sc": -self.alpha if last.result.error else 0.0, "con": 0.0, "solved": solved}
+        return {"sc": -self.alpha if whose(last.result.error) == "model" else 0.0, "con": 0.0, "solved": solved}
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[Mapping[str, float] | None]]:
         return [self._label(transitions) for transitions in episodes]

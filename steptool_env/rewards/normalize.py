@@ -9,7 +9,7 @@ from typing import Any
 from steptool_env.errors import InvalidArgument
 from steptool_env.rewards.base import RewardShaper
 from steptool_env.rewards.combinator import Combinator
-from steptool_env.types import Transition
+from steptool_env.types import Transition, whose
 
 __all__ = ["Normalize", "Running"]
 
@@ -57,10 +57,10 @@ class Normalize(Combinator):
         seen = memory is not None and memory.get(self) == len(episode)  # the environment asks again after the end
         if memory is not None:
             memory[self] = len(episode)
-        return self._scaled(parts, count=not seen and not self.known_later and episode[-1].result.error != "unavailable")
+        return self._scaled(parts, count=not seen and not self.known_later and whose(episode[-1].result.error) != "infrastructure")
 
     def combine(self, parts: Sequence[Mapping[str, float]], past: Sequence[Transition]) -> Mapping[str, float]:
-        return self._scaled(parts[0], count=past[-1].result.error != "unavailable")
+        return self._scaled(parts[0], count=whose(past[-1].result.error) != "infrastructure")
 
     def _scaled(self, parts: Mapping[str, float], count: bool) -> Mapping[str, float]:
         if count and not self.running.frozen:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from steptool_env.rewards.base import Stateful
 from steptool_env.rewards.final import Final
 from steptool_env.rewards.weighted_sum import WeightedSum
-from steptool_env.types import Malformed, Transition
+from steptool_env.types import Malformed, Transition, whose
 
 __all__ = ["Repetition", "final_and_repetition"]
 
 
 class Repetition(Stateful[set[str]]):
-    """−penalty for an action that was taken before and got the same result; a call that now gets a new result is free.
+    """−penalty for an action that was taken before and got the same result; a call that now gets a new result is free, and so is one
+    that failed by somebody else's fault: to try again is right.
 
     Args:
         penalty: The price of a repeated action.
@@ -27,6 +28,8 @@ class Repetition(Stateful[set[str]]):
         return set()
 
     def advance(self, state: set[str], last: Transition) -> tuple[set[str], Mapping[str, float]]:
+        if whose(last.result.error) not in ("", "model"):
+            return state, {"repetition": 0.0}
         action = last.action
         action_text = action.text if isinstance(action, Malformed) else json.dumps(action.as_dict(), sort_keys=True, default=repr)
         exchange = f"{action_text}\n{last.result.content}"

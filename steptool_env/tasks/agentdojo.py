@@ -222,7 +222,7 @@ class _Function:
     def __call__(self, state: _World, /, **arguments: Any) -> ToolResult:
         result, error = _runtime(self.category).run_function(state.now, self.name, copy.deepcopy(arguments))
         if error is not None:
-            return ToolResult(error, "bad_arguments" if error.startswith("ValidationError") else "tool_failed")
+            return ToolResult(error, "bad_arguments" if error.startswith("ValidationError") else "rejected")
         return ToolResult(_module("agent_pipeline.tool_execution").tool_result_to_str(result))
 
 

@@ -150,7 +150,7 @@ class _Method:
     def __call__(self, state: Any, /, **arguments: Any) -> ToolResult:
         failed, response = self.run(state.simulators, arguments)
         state.responses.append(response)
-        return ToolResult(response, "tool_failed" if failed else "")
+        return ToolResult(response, "rejected" if failed else "")
 
     def run(self, simulators: Simulators, arguments: Mapping[str, Any]) -> tuple[bool, str]:
         """Call the method with copies of the arguments; return whether it failed, and the response on record."""

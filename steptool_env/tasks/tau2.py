@@ -202,4 +202,4 @@ class _Function:
     def __call__(self, state: Any, /, **arguments: Any) -> ToolResult:
         call = _module("data_model.message").ToolCall(id="0", name=self.name, arguments=copy.deepcopy(arguments), requestor="assistant")
         answer = state.get_response(call)
-        return ToolResult(answer.content or "", "tool_failed" if answer.error else "")
+        return ToolResult(answer.content or "", "rejected" if answer.error else "")

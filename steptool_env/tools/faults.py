@@ -23,8 +23,8 @@ __all__ = ["FaultyToolkit"]
 
 _KINDS = {
     "unavailable": "Error: {name} is unavailable: a simulated failure of the service.",
-    "timeout": "Error: {name} timed out: a simulated failure.",
-    "tool_failed": "Error: {name} failed: the service did not answer; try again.",
+    "transient": "Error: {name} failed: the service did not answer; try again.",
+    "tool_failed": "Error: {name} failed: a simulated mistake of the tool's author.",
 }
 
 
@@ -42,12 +42,13 @@ class FaultyToolkit(WrappedToolkit):
     Args:
         inner: What answers the other calls.
         rate: Share of the calls that fail, in [0, 1]. ``finish`` never fails.
-        error: How: ``"unavailable"`` (the episode is masked), ``"timeout"`` or ``"tool_failed"`` (the model may try again).
+        error: How: ``"transient"`` (the model may try again), ``"tool_failed"`` (the same, by a fault of the tool's author) or ``"unavailable"``
+            (the episode is masked).
         latency: Seconds that every call takes before anything happens.
         seed: The same seed brings the same faults.
     """
 
-    def __init__(self, inner: Toolkit, *, rate: float = 0.0, error: str = "tool_failed", latency: float = 0.0, seed: int | str = 0) -> None:
+    def __init__(self, inner: Toolkit, *, rate: float = 0.0, error: str = "transient", latency: float = 0.0, seed: int | str = 0) -> None:
         self.check(rate, latency)
         if error not in _KINDS:
             raise InvalidArgument(f"error must be one of {', '.join(_KINDS)}, got {error!r}")

@@ -2,8 +2,8 @@
 
 A recording is JSON Lines: one line with the schemas of the tools, then one line a call. A replayed episode answers the same
 calls in the same order with the very same results. A call that comes at another place is answered by a recorded result of
-the same call, in the order of their recording and then by the last one; one that was never recorded is an error
-observation. Faults of the infrastructure are not recorded: they say nothing about the tool.
+the same call, in the order of their recording and then by the last one; one that was never recorded is ``rejected``: in
+a recorded world, what was not recorded does not exist. Faults of the infrastructure are not recorded: they say nothing about the tool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from steptool_env.jsontext import dumps_ascii
 from steptool_env.tools.tool import Tool
 from steptool_env.tools.toolkit import FINISH, Toolkit
 from steptool_env.tools.wrapped import WrappedToolkit
-from steptool_env.types import ERRORS, ToolCall, ToolResult
+from steptool_env.types import ERRORS, ToolCall, ToolResult, whose
 
 __all__ = ["Recorder", "Recording", "ReplayToolkit", "canonical", "read_recording"]
 
@@ -64,7 +64,7 @@ class Recorder(WrappedToolkit):
         result = self.inner.execute(call)
         if self.schemas != self._recorded:
             self._record_tools()
-        if call.name != "finish" and result.error != "unavailable":
+        if call.name != "finish" and whose(result.error) != "infrastructure":
             try:
                 key = canonical(call.arguments)
             except ValueError:
@@ -212,4 +212,4 @@ class ReplayToolkit(Toolkit):
             return found[min(times, len(found) - 1)]
         if fault := self[call.name].check(call.arguments):
             return self._bad_arguments(self[call.name], fault)
-        return ToolResult(f"Error: {call.name} was never called with these arguments while it was recorded.", "tool_failed")
+        return ToolResult(f"Error: {call.name} was never called with these arguments while it was recorded.", "rejected")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from steptool_env.actions import plain_call
-from steptool_env.errors import InvalidArgument, Unavailable, did_you_mean
+from steptool_env.errors import InvalidArgument, ToolError, Unavailable, did_you_mean
 from steptool_env.foreign import is_a, kind_of, message_of, shown
 from steptool_env.jsontext import clean
+from steptool_env.tools.author import tell_author
 from steptool_env.tools.serialization import NoResult, as_text
 from steptool_env.tools.tool import BadArguments, Tool, tool
 from steptool_env.types import ERRORS, ToolCall, ToolResult
@@ -111,9 +112,12 @@ class Toolkit(Mapping[str, Tool]):
                 value = tool.function(self.state, **call.arguments)
             else:
                 value = tool.function(**call.arguments)
-            if is_a(value, ToolResult):
-                error, value = _kind(value.error), value.content
-            text = str.__str__(value) if is_a(value, str) else as_text(value, self.max_result_chars)
+            if type(value) is str:  # by far the most frequent kind
+                text = value
+            else:
+                if is_a(value, ToolResult):
+                    error, value = _kind(value.error), value.content
+                text = str.__str__(value) if is_a(value, str) else as_text(value, self.max_result_chars)
         except KeyboardInterrupt:
             raise
         except BaseException as problem:  # a tool is foreign code: whatever it raises, sys.exit() too, is an observation
@@ -133,9 +137,12 @@ class Toolkit(Mapping[str, Tool]):
         if is_a(problem, Unavailable):
             what, error = "is unavailable", "unavailable"
         elif is_a(problem, TimeoutError):
-            what, error = "timed out", "timeout"
+            what, error = "timed out", "transient"
         else:
-            what, error = "failed" if is_a(problem, NoResult) else f"failed: {kind_of(problem)}", "tool_failed"
+            what = "failed" if is_a(problem, (NoResult, ToolError)) else f"failed: {kind_of(problem)}"
+            error = "rejected" if is_a(problem, (ToolError, ValueError, LookupError)) else "tool_failed"
+            if error == "tool_failed":
+                tell_author(call.name, problem)
         return ToolResult(clean(f"Error: {call.name} {what}: {message_of(problem, _MOST)}"[: self.max_result_chars]), error)
 
     def _bad_arguments(self, tool: Tool, fault: str) -> ToolResult:

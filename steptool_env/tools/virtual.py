@@ -27,18 +27,19 @@ __all__ = ["Api", "CacheFolder", "VirtualBackend", "VirtualServer", "observation
 MAX_CHARS = 1024
 """Longer observations are cut, as the benchmark's own client does."""
 _MEANING = (
-    ("Timeout error", "timeout"),
+    ("Timeout error", "transient"),
     ("Too many requests error", "again"),
     ("Rate limit", "again"),
-    ("API not working error", "tool_failed"),
-    ("Message error", "tool_failed"),
+    ("API not working error", "transient"),
+    ("Message error", "transient"),
     ("Unauthorized error", "unavailable"),
     ("Unsubscribed error", "unavailable"),
     ("Failed to generate fake response", "unavailable"),
     ("API temporarily", "unavailable"),
     ("Gateway", "unavailable"),
 )
-"""How an error text begins -> the kind of error. ``"again"``: worth another attempt, then ``unavailable``. Others: ``tool_failed``."""
+"""How an error text begins -> the kind of error. ``"again"``: worth another attempt, then ``transient``. Others, such as
+a missing parameter: ``rejected``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def verdict(error: str) -> str:
     """Return the kind of error that an error text means: ``""``, one of ``ERRORS``, or ``"again"``."""
     if not error:
         return ""
-    return next((kind for begin, kind in _MEANING if error.lower().startswith(begin.lower())), "tool_failed")
+    return next((kind for begin, kind in _MEANING if error.lower().startswith(begin.lower())), "rejected")
 
 
 def observation(answer: Mapping[str, Any]) -> ToolResult:
@@ -100,7 +101,7 @@ class VirtualServer:
         # The keys of the server's cache depend on the order of the arguments; sorted, equal calls meet the same entry.
         body = {"category": api.category, "tool_name": api.tool, "api_name": api.name, "tool_input": canonical(arguments)}
         body |= {"strip": "", "toolbench_key": self.key}
-        last_reply = ""
+        result = ToolResult("")
         for attempt in range(self.attempts):
             if attempt:
                 time.sleep(self.wait * 2 ** (attempt - 1))
@@ -118,8 +119,7 @@ class VirtualServer:
                 raise Unavailable(result.content)
             if result.error != "again":
                 return result
-            last_reply = result.content
-        raise Unavailable(f"after {self.attempts} attempts: {last_reply}")
+        return ToolResult(result.content, "transient")
 
 
 def _object(value: Any) -> Mapping[str, Any]:
@@ -131,7 +131,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 class CacheFolder:
     """The cache of such a server, read in process: deterministic, offline, no HTTP.
 
-    A call that is not in the cache is an error observation.
+    A call that is not in the cache is ``transient``: the model is not to blame for what was not cached.
 
     Args:
         folder: ``tool_response_cache``: ``<category>/<tool>_for_<category>/<api>.json``.
@@ -150,11 +150,11 @@ class CacheFolder:
         path = self.folder / category / f"{standardize(api.tool)}_for_{category}" / f"{standardize(api.name)}.json"
         answer = _entries(str(path)).get(canonical(arguments)) if path.resolve().is_relative_to(self.folder.resolve()) else None
         if answer is None:
-            return ToolResult(json.dumps({"error": "No cached response for this input.", "response": ""}), "tool_failed")
+            return ToolResult(json.dumps({"error": "No cached response for this input.", "response": ""}), "transient")
         result = observation(answer)
-        if result.error in ("again", "unavailable"):
+        if result.error == "unavailable":
             raise Unavailable(result.content)
-        return result
+        return ToolResult(result.content, "transient") if result.error == "again" else result
 
 
 @functools.lru_cache(maxsize=512)

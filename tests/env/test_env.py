@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from names import shown
 from toy import Counter, Counting, reset_counter
 
-from steptool_env import ERRORS, SHAPERS, Episode, Malformed, Message, Outcome, StepToolEnv, Task, TaskSuite, Tool, ToolCall, Toolkit
+from steptool_env import ERRORS, SHAPERS, Episode, Malformed, Message, Outcome, StepToolEnv, Task, TaskSuite, Tool, ToolCall, Toolkit, whose
 from steptool_env.env import as_action
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, StepToolError, UnknownName
 
@@ -400,7 +400,7 @@ def check_answer(env: StepToolEnv, action: Any, error: str) -> None:
     observation, _, terminated, truncated, info = env.step(action)
     assert info["tool_error"] == error
     assert (terminated, truncated) == (False, False)
-    assert info["reward_parts"]["sc"] < 0
+    assert (info["reward_parts"]["sc"] < 0) == (whose(error) == "model")
     answer = observation["messages"][-1]
     assert answer.role == "tool"
     assert answer.content.startswith("Error: ")

@@ -187,7 +187,7 @@ class World:
         size = self.plan.page
         pages = max(1, -(-len(found) // size))
         if not 1 <= page <= pages:
-            return ToolResult(f"Error: there is no page {page}, the last one is {pages}.", "tool_failed")
+            return ToolResult(f"Error: there is no page {page}, the last one is {pages}.", "rejected")
         shown = found[(page - 1) * size : page * size]
         if stale:
             shown = [keys[hashed(self.plan.name, tool, key) % len(keys)] for key in shown]  # as many, but others
@@ -213,16 +213,16 @@ class World:
         self.costs[tool] = 1 if fault == "limited" else 0
         self._measure()
         if fault == "down":
-            return ToolResult(f"Error: {tool} is down for a moment. Try again.", "tool_failed")
+            return ToolResult(f"Error: {tool} is down for a moment. Try again.", "transient")
         if fault == "limited":
-            return ToolResult(f"Error: too many requests to {tool}. Call wait, then try again.", "tool_failed")
+            return ToolResult(f"Error: too many requests to {tool}. Call wait, then try again.", "transient")
         return True
 
     def refuse_old_name(self, tool: str, old: str, new: str) -> ToolResult:
         """Answer a call that names a parameter as the schema does, though it has been renamed."""
         self.costs[tool] = 0
         self._measure()
-        return ToolResult(f"Error: wrong arguments for {tool}: the parameter {old!r} has been renamed, it is {new!r} now.", "bad_arguments")
+        return ToolResult(f"Error: wrong arguments for {tool}: the parameter {old!r} has been renamed, it is {new!r} now.", "transient")
 
     def wait(self) -> str:
         """Let the limits of requests pass."""
@@ -242,10 +242,10 @@ class World:
             self._learn((key, "status"))
             self._measure()
             if now == what.status or (not what.after and key not in self.plan.statuses):
-                return ToolResult(f"Error: {what.entity} {key} is {what.status} already.", "tool_failed")
+                return ToolResult(f"Error: {what.entity} {key} is {what.status} already.", "rejected")
             if now:
-                return ToolResult(f"Error: {what.entity} {key} is {now}, so it cannot be {what.status}.", "tool_failed")
-            return ToolResult(f"Error: {what.entity} {key} must be {what.after} before it can be {what.status}.", "tool_failed")
+                return ToolResult(f"Error: {what.entity} {key} is {now}, so it cannot be {what.status}.", "rejected")
+            return ToolResult(f"Error: {what.entity} {key} must be {what.after} before it can be {what.status}.", "rejected")
         self.statuses[key] = what.status
         return dumps_ascii({"status": what.status, "confirmation": self._act(("done", tool, key))})
 
@@ -256,9 +256,9 @@ class World:
         if not target.startswith(ends[0]) or target not in self.plan.entities:
             return _no_such(ends[1], target)
         if (key, what.relation) in self.moved:
-            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} has been changed already; undo_{tool} takes it back.", "tool_failed")
+            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} has been changed already; undo_{tool} takes it back.", "rejected")
         if self.plan.entities[key][what.relation] == target:
-            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} is {target} already.", "tool_failed")
+            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} is {target} already.", "rejected")
         self.moved[key, what.relation] = (tool, target)
         fact = ("done", tool, key, target)
         self._learn(fact)
@@ -270,7 +270,7 @@ class World:
         if not key.startswith(entity.prefix) or key not in self.plan.entities:
             return _no_such(what.entity, key)
         if (key, what.relation) not in self.moved:
-            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} has not been changed.", "tool_failed")
+            return ToolResult(f"Error: the {what.relation} of {what.entity} {key} has not been changed.", "rejected")
         _, target = self.moved.pop((key, what.relation))
         self._unlearn(("done", tool, key, target))
         self._measure()
@@ -282,9 +282,9 @@ class World:
             if not key.startswith(entity.prefix) or key not in self.plan.entities:
                 return _no_such(what.entity, key)
         if giver == taker:
-            return ToolResult("Error: giver and taker are the same.", "tool_failed")
+            return ToolResult("Error: giver and taker are the same.", "rejected")
         if amount > (available := self.value(entity, giver, what.amount)):
-            return ToolResult(f"Error: the {what.amount} of {what.entity} {giver} is only {available}.", "tool_failed")
+            return ToolResult(f"Error: the {what.amount} of {what.entity} {giver} is only {available}.", "rejected")
         for key, change in ((giver, -amount), (taker, amount)):
             self.shifts[key, what.amount] = self.shifts.get((key, what.amount), 0) + change
         return dumps_ascii({"transferred": amount, "confirmation": self._act(("done", tool, giver, taker, amount))})
@@ -307,7 +307,7 @@ def _drawn(kind: str, name: str, key: str, field: str) -> Any:
 
 
 def _no_such(kind: str, key: str) -> ToolResult:
-    return ToolResult(f"Error: there is no {kind} with the id {key!r}.", "tool_failed")
+    return ToolResult(f"Error: there is no {kind} with the id {key!r}.", "rejected")
 
 
 def _uses(way: tuple[Any, ...], tools: Mapping[str, int]) -> dict[str, int]:

@@ -30,8 +30,9 @@ def test_a_report_by_hand() -> None:
     )
     assert (report.episodes, report.success) == (4, 0.25)  # 1 of 4: the one with the fault is one of them
     assert report.steps == 2.0  # 2 + 3 + 1 + 2 = 8 calls
-    assert report.call_success == 0.75  # 6 of 8 without an error
-    assert report.call_accuracy == 0.5  # raised the progress: 1 + 1 + 0 + 1; a finish that solved: 1; so 4 of 8
+    assert report.call_success == 6 / 7  # the fault of the infrastructure says nothing about the model, so 7 of 8 count
+    assert report.call_accuracy == 4 / 7  # raised the progress: 1 + 1 + 0 + 1; a finish that solved: 1
+    assert report.faults == {"model": 1 / 8, "environment": 0.0, "author": 0.0, "infrastructure": 1 / 8}
     assert report.reward == 0.5  # a quarter per call
     assert report.unfinished == 0.25  # one ran out of budget; the other was cut off by a fault
     assert report.masked == 1

@@ -48,7 +48,7 @@ def test_before_and_after() -> None:
     # Half of each success is the call accuracy: 25 % and 37.5 %; steps are 2 more than the success.
     assert "success 50.0% (25% to 62%) 75.0% (50% to 88%) +25.0" in lines
     assert "call accuracy 25.0% 37.5% +12.5" in lines
-    assert "calls without error 90.0% 90.0% +0.0" in lines
+    assert "calls without mistake 90.0% 90.0% +0.0" in lines
     assert "steps per episode 2.50 2.75 +0.25" in lines
     assert "success, depth 1 50.0% 100.0% +50.0" in lines
     assert "success, depth 2 - 50.0%" in lines  # nothing to compare with

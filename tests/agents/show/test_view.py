@@ -137,7 +137,7 @@ def test_a_path_without_trajectories_says_what_to_do(tmp_path: Path) -> None:
         ({"tags": ["family=count", "depth=2"]}, [1, 2]),
         ({"tags": ["depth=1", "depth=2"]}, []),
         ({"error": "bad_arguments"}, [1]),
-        ({"error": "timeout"}, []),
+        ({"error": "transient"}, []),
         ({"solved": False, "task": "deep", "error": "unavailable"}, [2]),
     ],
 )
@@ -164,9 +164,9 @@ def test_a_filter_that_nothing_could_pass(filters: dict[str, Any], kind: type[Ex
 # ---------------------------------------------------------------- a line, the table, the summary
 def test_lines_by_hand() -> None:
     about = {"index": 0, "task_id": "shallow", "tags": {"depth": 1, "family": "count"}, "success": 1.0, "ending": "solved", "reason": "right"}
-    assert line(0, solved()) == about | {"calls": 2, "errors": {}, "reward": 1.5, "masked": 0}
+    assert line(0, solved()) == about | {"calls": 2, "errors": {}, "faults": {}, "reward": 1.5, "masked": 0}
     about = {"index": 4, "task_id": "deep", "tags": {"depth": 2, "family": "count"}, "success": 0.0, "ending": "out of calls", "reason": ""}
-    assert line(4, failed()) == about | {"calls": 2, "errors": {"malformed": 1, "bad_arguments": 1}, "reward": -0.5, "masked": 0}
+    assert line(4, failed()) == about | {"calls": 2, "errors": {"malformed": 1, "bad_arguments": 1}, "faults": {"model": 2}, "reward": -0.5, "masked": 0}
     lost = line(2, cut_off())
     assert (lost["ending"], lost["reward"], lost["masked"]) == ("cut off", None, 1)
 
@@ -208,7 +208,7 @@ def test_a_long_id_is_kept_whole_in_a_narrow_terminal() -> None:
 def test_the_summary_by_hand() -> None:
     # Calls that contributed: the first of the solved episode starts at progress 0, and its finish solves; none of the other three.
     said = summary_line(summarize(EPISODES))
-    assert said.startswith("3 episodes: success 33.3% (0% to 100%), call accuracy 40.0%, reward +0.500")  # (1.5 - 0.5) / 2: one is missing
+    assert said.startswith("3 episodes: success 33.3% (0% to 100%), call accuracy 50.0%, reward +0.500")  # (1.5 - 0.5) / 2: one is missing, with its call
     assert said.endswith(", 1 cut off by a fault")
     assert summary_line(summarize([cut_off()])).startswith("1 episode: success 0.0% (0% to 0%), call accuracy 0.0%, reward missing")
 
@@ -245,7 +245,7 @@ def test_mistakes_and_faults_are_shown_as_such() -> None:
         "Not solved. 2 calls, -0.500 in all. Out of calls.",
     ]
     text = shown(episode_view(2, cut_off()))
-    assert "unavailable: Error: no server" in text and "reward missing (masked)" in text
+    assert "unavailable (infrastructure): Error: no server" in text and "reward missing (masked)" in text
     assert text.endswith("Not solved. 1 call, reward missing. Cut off.\n")
 
 
@@ -401,7 +401,7 @@ def test_the_command_prints_json(run: Any, file: Path) -> None:
     found = json.loads(out)
     assert (found["file"], found["summary"]["episodes"], found["summary"]["success"]) == (str(file), 2, 0.0)
     assert found["episodes"] == [line(1, failed()), line(2, cut_off())]
-    found = json.loads(run(file, "--error", "timeout", "--json")[1])
+    found = json.loads(run(file, "--error", "transient", "--json")[1])
     assert (found["summary"], found["episodes"]) == (None, [])
 
 
@@ -419,7 +419,7 @@ MISTAKES = {
     "index": (["run", "--episode", "3"], "--episode 3: run/trajectories.jsonl has the episodes 0 to 2"),
     "tag": (["run", "--tag", "depth"], "unknown tag 'depth'"),
     "task": (["run", "--task", "shalow"], "Did you mean 'shallow'?"),
-    "error": (["run", "--error", "timout"], "Did you mean 'timeout'?"),
+    "error": (["run", "--error", "transiet"], "Did you mean 'transient'?"),
     "full": (["run", "--full"], "--full needs --episode"),
     "page over the file": (["run", "--html", "run/trajectories.jsonl"], "would overwrite the file that is read"),
     "page in no folder": (["run", "--html", "no/page.html"], "a folder that exists, got 'no/page.html'"),

@@ -31,7 +31,7 @@ def step(
 
 
 def episode() -> Trajectory:
-    return Trajectory((step(0, gain=(0.0, 0.5)), step(1, error="tool_failed", gain=(0.5, 0.5)), step(2, outcome=Outcome(1.0, "right"), gain=(0.5, 1.0))))
+    return Trajectory((step(0, gain=(0.0, 0.5)), step(1, error="rejected", gain=(0.5, 0.5)), step(2, outcome=Outcome(1.0, "right"), gain=(0.5, 1.0))))
 
 
 # ---------------------------------------------------------------- values

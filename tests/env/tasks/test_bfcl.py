@@ -237,7 +237,7 @@ def test_mistakes_of_the_agent_are_error_observations(make_env: MakeEnv) -> None
         ({"name": "cd", "arguments": {}}, "bad_arguments"),
         ({"name": "cd", "arguments": {"folder": 3}}, "bad_arguments"),
         ({"name": "cd", "arguments": {"folder": "document", "self": 1}}, "bad_arguments"),
-        ({"name": "cd", "arguments": {"folder": "no such folder"}}, "tool_failed"),
+        ({"name": "cd", "arguments": {"folder": "no such folder"}}, "rejected"),
         ({"name": "finish", "arguments": {}}, "bad_arguments"),
         ("cd document", "malformed"),
         ({"name": "cd", "arguments": {"folder": "document"}}, ""),
@@ -261,7 +261,7 @@ def test_copying_a_folder_into_itself_ends_in_a_verdict(make_env: MakeEnv) -> No
     ):
         env.step(call)
     *_, info = env.step(ToolCall("find", {}))
-    assert info["tool_error"] == "tool_failed"
+    assert info["tool_error"] == "rejected"
     twin = env.fork()
     for one in (env, twin):
         terminated = False
@@ -280,7 +280,7 @@ def test_calls_drawn_at_random_never_raise(make_env: MakeEnv) -> None:
             env.reset(seed=index, options={"task": index})
             for _ in range(60):
                 observation, _, terminated, truncated, info = env.step(env.action_space.sample())
-                assert info["tool_error"] in ("", "tool_failed", "over_budget", "bad_arguments")
+                assert info["tool_error"] in ("", "rejected", "over_budget", "bad_arguments")
                 assert 0.0 <= info["progress"] <= 1.0
                 assert all(message.content.encode() is not None for message in observation["messages"][-2:])
                 if terminated or truncated:

@@ -21,9 +21,11 @@ def test_no_fault_changes_nothing() -> None:
 def test_an_oracle_tries_again() -> None:
     report, trajectories = evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3), list(range(10)))
     errors = [step.transition.result.error for one in trajectories for step in one.steps if step.transition.action.name != "finish"]  # type: ignore[union-attr]
-    assert set(errors) == {"", "tool_failed"}
-    assert 0.15 < errors.count("tool_failed") / len(errors) < 0.45
-    assert report.call_success == pytest.approx(1 - errors.count("tool_failed") / (len(errors) + 10), abs=0.02)
+    assert set(errors) == {"", "transient"}
+    assert 0.15 < errors.count("transient") / len(errors) < 0.45
+    assert report.faults == {"model": 0.0, "environment": errors.count("transient") / (len(errors) + 10), "author": 0.0, "infrastructure": 0.0}
+    assert (report.call_success, report.call_accuracy) == (1.0, 1.0)  # what the environment did says nothing about the oracle
+    assert report.reward == 1.5
     _, again = evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3), list(range(10)), width=2)
     assert again == trajectories
     assert evaluate(OraclePolicy(), Faulty(Counting(size=40), 0.3, seed=1), list(range(10)))[1] != trajectories
@@ -31,7 +33,7 @@ def test_an_oracle_tries_again() -> None:
 
 def test_when_all_fails_only_finish_works() -> None:
     report, _ = evaluate(OraclePolicy(), Faulty(Counting(max_steps=4), 1.0), [0])
-    assert (report.success, report.unfinished, report.call_success) == (0.0, 1.0, 0.0)
+    assert (report.success, report.unfinished, report.faults["environment"]) == (0.0, 1.0, 1.0)
     env = StepToolEnv(Faulty(Counting(), 1.0))
     env.reset(options={"task": 0})
     assert env.step({"name": "finish", "arguments": {"answer": "3"}})[2]
@@ -65,7 +67,7 @@ def test_every_suite_can_fail(suite: str, options: dict[str, str]) -> None:
     except MissingExtra as fault:
         pytest.skip(str(fault))
     report, _ = evaluate(OraclePolicy(), Faulty(tasks, 0.3), list(range(8)))
-    assert report.call_success < 1.0
+    assert report.faults["environment"] > 0.0
 
 
 def test_an_unknown_tool_is_the_models_mistake() -> None:

@@ -63,7 +63,7 @@ def test_an_episode_is_copied_exactly_and_cut_off_it_scores_nothing() -> None:
         assert info["success"] == 1.0
         env.restore(before)
     *_, info = env.step(ToolCall("get_customer_by_phone", {"phone_number": "0"}))
-    assert info["tool_error"] == "tool_failed"
+    assert info["tool_error"] == "rejected"
     short = StepToolEnv(SUITE, "final", max_steps=len(calls) - 1)
     short.reset(options={"task": 5})
     for call in calls[:-1]:

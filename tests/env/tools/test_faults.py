@@ -55,12 +55,12 @@ class Rude(Exception):
 
 FAULTS: dict[str, tuple[Callable[[], Any], float | None, str, str]] = {
     # name: (function, its time limit, the error, a part of the answer)
-    "raises": (raising(ValueError("boom")), None, "tool_failed", "ValueError: boom"),
+    "raises": (raising(ValueError("boom")), None, "rejected", "ValueError: boom"),
     "raises rudely": (raising(Rude()), None, "tool_failed", "Rude"),
     "exits": (raising(SystemExit(3)), None, "tool_failed", "SystemExit"),
     "runs out of memory": (raising(MemoryError()), None, "tool_failed", "MemoryError"),
     "recurses": (raising(RecursionError("too deep")), None, "tool_failed", "RecursionError"),
-    "hangs": (lambda: threading.Event().wait(60), 0.05, "timeout", "no result within 0.05 s"),
+    "hangs": (lambda: threading.Event().wait(60), 0.05, "transient", "no result within 0.05 s"),
     "is down": (raising(Unavailable("no answer")), None, "unavailable", "no answer"),
     "megabytes": (lambda: "x" * 5_000_000, None, "", "[cut: 5000000 characters in all]"),
     "megabytes of JSON": (lambda: ["x" * 1000] * 3000, None, "", "[cut: "),

@@ -51,7 +51,7 @@ def test_a_replay_answers_as_the_recording_did(tmp_path: Path) -> None:
     assert replay.execute(CALLS[0]).content == "4"  # from then on, the last one
     other = recording.toolkit("two")
     assert other.execute(CALLS[0]).content == "2"  # recorded elsewhere
-    assert other.execute(ToolCall("count", {"by": 7})).error == "tool_failed"  # a fault of the infrastructure is not recorded
+    assert other.execute(ToolCall("count", {"by": 7})).error == "rejected"  # a fault of the infrastructure is not recorded
     assert other.execute(ToolCall("finish", {"answer": "x"})).error == ""
     check_toolkit(recording.toolkit("one"), calls=[CALLS[0]])
 
@@ -147,13 +147,13 @@ def test_faults_are_drawn_per_call_and_counted() -> None:
     calls = [ToolCall("count", {"by": by}) for by in range(10, 1010)]
     results = []
     for _ in range(2):
-        faulty = FaultyToolkit(counting(), rate=0.3, error="timeout", seed=5)
+        faulty = FaultyToolkit(counting(), rate=0.3, error="transient", seed=5)
         results.append([faulty.execute(call).error for call in calls])
-        assert faulty.injected["count"] == results[-1].count("timeout")
+        assert faulty.injected["count"] == results[-1].count("transient")
     assert results[0] == results[1]
-    assert 250 < results[0].count("timeout") < 350
+    assert 250 < results[0].count("transient") < 350
     again = FaultyToolkit(counting(), rate=0.5, seed=1)
-    assert {again.execute(ToolCall("count", {"by": 1})).error for _ in range(20)} == {"", "tool_failed"}
+    assert {again.execute(ToolCall("count", {"by": 1})).error for _ in range(20)} == {"", "transient"}
     assert FaultyToolkit(counting(), rate=1.0).execute(ToolCall("finish", {"answer": ""})).error == ""
     for options in ({"rate": 2.0}, {"latency": -1.0}, {"error": "odd"}):
         with pytest.raises(InvalidArgument):

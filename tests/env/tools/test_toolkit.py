@@ -19,7 +19,7 @@ from names import shown
 from toy import Counter, add, fail, phone, roll
 
 from steptool_env import ERRORS, FINISH, Tool, ToolCall, Toolkit, ToolResult, tool
-from steptool_env.errors import InvalidArgument, Unavailable
+from steptool_env.errors import InvalidArgument, ToolError, Unavailable
 
 ANYTHING = {"type": "object"}
 
@@ -184,16 +184,18 @@ class Rude(Exception):
     ("fault", "error"),
     [
         (RuntimeError("boom"), "tool_failed"),
-        (ValueError("x" * 100_000), "tool_failed"),
+        (ValueError("x" * 100_000), "rejected"),
+        (KeyError("x"), "rejected"),
+        (ToolError("no such order"), "rejected"),
         (RecursionError(), "tool_failed"),
         (MemoryError(), "tool_failed"),
         (StopIteration(), "tool_failed"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "lone \ud800"), "tool_failed"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "lone \ud800"), "rejected"),
         (Rude(), "tool_failed"),
         (SystemExit(3), "tool_failed"),
         (GeneratorExit(), "tool_failed"),
         (BaseException("base"), "tool_failed"),
-        (TimeoutError("slow server"), "timeout"),
+        (TimeoutError("slow server"), "transient"),
         (Unavailable("server down"), "unavailable"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
@@ -222,7 +224,7 @@ def test_a_tool_that_hangs_times_out_and_leaves_no_thread_behind() -> None:
     start = time.monotonic()
     result = run(release.wait, 0.05)
     assert time.monotonic() - start < 5
-    assert result == ToolResult("Error: f timed out: no result within 0.05 s", "timeout")
+    assert result == ToolResult("Error: f timed out: no result within 0.05 s", "transient")
     assert run(lambda: "next", 5.0) == ToolResult("next")  # it does not wait for the one that hangs
     release.set()
     assert no_worker_left(before)

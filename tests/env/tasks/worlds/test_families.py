@@ -160,7 +160,7 @@ def test_what_cannot_be_done_is_declined_with_proof() -> None:
             if not name.startswith(("get_", "list_", "undo_", "finish")) and [*toolkit.parameters[name]["properties"]] == [*last.call.arguments]:
                 result = toolkit.execute(ToolCall(name, last.call.arguments))
                 refused += "cannot be" in result.content
-                assert result.error == "tool_failed"
+                assert result.error == "rejected"
         assert toolkit.state.progress == 1.0 and not toolkit.state.harm
     assert refused >= blocked
     assert 0.5 < given_up / 300 < 0.8 and 0.3 < blocked / given_up < 0.7

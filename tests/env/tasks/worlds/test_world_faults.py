@@ -36,7 +36,7 @@ def test_a_fault_is_met_once_and_got_over(fault: str, replies: str) -> None:
     first = solution[0]
     env.step(first)
     assert MESSAGES[fault] in env.episode[-1].result.content
-    assert env.episode[-1].result.error == {"stale": "", "renamed": "bad_arguments"}.get(fault, "tool_failed")
+    assert env.episode[-1].result.error == {"stale": ""}.get(fault, "transient")
     assert env.solution() == solution[1:]
     for number, call in enumerate(solution[1:], 1):
         *_, info = env.step(call)
@@ -52,7 +52,7 @@ def test_a_limit_lasts_until_one_waits() -> None:
     assert (wait, first) == (ToolCall("wait", {}), again)
     assert "nothing to wait for" in env.step(wait)[0]["messages"][-1].content
     before = [env.step(first)[4] for _ in range(3)]
-    assert [info["tool_error"] for info in before] == ["tool_failed"] * 3 and len({info["progress"] for info in before}) == 1
+    assert [info["tool_error"] for info in before] == ["transient"] * 3 and len({info["progress"] for info in before}) == 1
     assert f"{first.name} can be called again" in env.step(wait)[0]["messages"][-1].content
     assert env.step(again)[4]["tool_error"] == ""
 

@@ -277,7 +277,7 @@ def test_a_change_does_not_happen_twice(make_env: MakeEnv) -> None:
     *calls, end = env.solution()
     play(env, calls)
     observation, *_, info = env.step(calls[-1])
-    assert info["tool_error"] == "tool_failed" and "already" in observation["messages"][-1].content
+    assert info["tool_error"] == "rejected" and "already" in observation["messages"][-1].content
     assert info["progress"] == 1.0 and env.solution() == [end]
     (argument,) = calls[-1].arguments
     if (reading := f"get_{argument.removesuffix('_id')}") in env.task.tools:
@@ -603,4 +603,4 @@ def test_what_the_tools_answer(make_env: MakeEnv) -> None:
             if key.startswith(entity.prefix):
                 assert json.loads(result.content) == record and result.error == ""
             else:
-                assert result.error == "tool_failed" and f"there is no {kind} with the id '{key}'" in result.content
+                assert result.error == "rejected" and f"there is no {kind} with the id '{key}'" in result.content
