@@ -24,6 +24,7 @@ from torch import Tensor
 
 from steptool_env.errors import NotSupported
 
+from ..models.attention import attending
 from .admission import Limits, TokenSequence, admit, columns, prefix_tokens
 from .cache import Prefix, SlotCache
 from .prefixes import PrefixPool
@@ -298,7 +299,8 @@ class Engine:
         cache, device = self.cache if cache is None else cache, self.model.device
         positions = cache.place(rows, counts, ids.shape[1], device)
         positions = positions.clamp(max=self.model.context - 1)  # padding may lie beyond the last position of a learned table
-        hidden = self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
+        with attending(cache):
+            hidden = self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, use_cache=True)
         if not cache.calls:  # it would have attended to the wrong keys
             raise NotSupported("this model does not hand the cache on to its attention, so it cannot play several episodes at once")
         return hidden
