@@ -96,7 +96,7 @@ class LMPolicy:
     @property
     def cache_tokens(self) -> int:
         """Number of tokens that the cache has memory for now, padding included."""
-        return self._engine.cache.tokens
+        return self._engine.cache_tokens
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
