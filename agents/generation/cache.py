@@ -31,7 +31,9 @@ class Prefix:
     values: list[Tensor]
     """Per layer (heads, P, head size), which may be another size."""
     sums: Tensor
-    """(P, H) sums of the hidden states of the first 1, 2, … tokens."""
+    """(P, H) sums of the hidden states of the first 1, 2, … tokens; of ``General`` (H,), of all."""
+    kept: Any = None
+    """``General``: what the model keeps of these tokens."""
 
 
 class SlotCache(Cache):

