@@ -34,6 +34,7 @@ from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.loading import TINY, load_model
 from steptool_agents.policies.local import LMPolicy
 from steptool_agents.rollouts.collect import rollout
+from steptool_agents.runs import folder as run_folder
 from steptool_agents.trajectory import Trajectory
 from steptool_env.env import StepToolEnv
 
@@ -185,6 +186,21 @@ LIMIT = 512
 """Context of the models, in tokens."""
 
 
+SETTINGS: dict[str, Any] = {
+    "suite_options": {"level": 1},
+    "demos": 2,
+    "demo_batch": 2,
+    "demo_epochs": 1,
+    "updates": 1,
+    "episodes": 3,
+    "eval_episodes": 1,
+    "max_new_tokens": 8,
+    "max_steps": 2,
+    "bfloat16": False,
+}
+"""Of the runs of ``step-ppo``."""
+
+
 def model_type(name: str) -> str:
     """Return the name that ``transformers`` has for an architecture of the table, which may add a word of its own."""
     return name.split()[0]
@@ -207,7 +223,11 @@ def build(name: str, folder: Path, seed: int = 0) -> Path:
                 parameter.add_(0.1 * torch.randn_like(parameter))
             else:
                 parameter.normal_(0.0, min(0.3, parameter.shape[-1] ** -0.5))
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     model.save_pretrained(folder)
+    if shown:
+        transformers_logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -233,6 +253,7 @@ def difference(lm: LanguageModel, played: list[Trajectory], *, gradient: bool = 
 
 def check(name: str, folder: Path) -> dict[str, Any]:
     """Return what was found out about an architecture; ``reason`` says why it is not green, "" if it is."""
+    run_folder.learning_curve = lambda *_, **__: None  # type: ignore[assignment]  # the picture takes longer than all the rest
     found: dict[str, Any] = {"name": name, "parameters": 0, "engine": "", "sampled": None, "recompute": None, "all": False, "lora": False, "reason": ""}
     start = time.perf_counter()
     try:
@@ -254,20 +275,7 @@ def check(name: str, folder: Path) -> dict[str, Any]:
                 return found | {"reason": f"with gradient checkpointing it differs by {found['recompute']:.1e}"}
         del lm
         for kind, rank in (("all", 0), ("lora", 2)):
-            config = Config.of(
-                name=str(folder / "model"),
-                bfloat16=False,
-                lora_rank=rank,
-                suite_options={"level": 1},
-                demos=2,
-                demo_batch=2,
-                demo_epochs=1,
-                updates=1,
-                episodes=3,
-                eval_episodes=1,
-                max_new_tokens=12,
-                max_steps=3,
-            )
+            config = Config.of(name=str(folder / "model"), lora_rank=rank, seed=1, **SETTINGS)
             train(config, folder / kind)
             train(config.replace(updates=2), folder / kind, resume=True)
             found[kind] = True
@@ -289,8 +297,8 @@ def page(rows: list[dict[str, Any]], command: str) -> str:
     lines = ["# Architectures", "", f"`{command}`", ""]
     lines += [
         f"{len(green)} of {len(rows)} architectures are green, {shared} of them with the shared cache. Tiny random models, loaded from a folder; three "
-        f"episodes; the sampled log-probabilities are those of a training pass (within {TOLERANCE:g}, float32), also with gradient checkpointing where the model "
-        "has it; `step-ppo` with all weights and with LoRA, resumed. Windows and chunks are 8 tokens, so that they bind.",
+        f"episodes; the sampled log-probabilities are those of a training pass (within {TOLERANCE:g}, float32), also with gradient checkpointing where it "
+        "has that; `step-ppo` with all weights and with LoRA, resumed. Windows and chunks are 8 tokens, so that they bind.",
         "",
     ]
     lines += ["| architecture | plays with | sampling − training | with checkpointing | all weights | LoRA | |", "|---|---|---|---|---|---|---|"]

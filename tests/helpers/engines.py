@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmark_files import load
 from lms import from_scratch
 
 from steptool_agents.generation.admission import Limits
 from steptool_agents.generation.engine import Engine
 from steptool_agents.generation.writing import Writing
 from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.loading import load_model
+
+ARCHITECTURES = load("architectures")
 
 WIDEST = 10**9
+
+
+def model(name: str, folder: Path, **options: Any) -> LanguageModel:
+    """Return a tiny random model of an architecture of the benchmark of that name; windows have 8 tokens."""
+    lm = load_model(str(ARCHITECTURES.build(name, folder)), bfloat16=False, **options)
+    torch.nn.init.normal_(lm.value_head.value.weight)
+    return lm
 
 
 def text(rng: random.Random, count: int) -> list[int]:

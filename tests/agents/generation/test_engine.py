@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from engines import WIDEST, check, plans, play, text
+from engines import WIDEST, check, model, plans, play, text
 from lms import KINDS, language_model
 
 from steptool_agents.generation.admission import Limits
 from steptool_agents.generation.engine import Engine
+from steptool_agents.models.attention import ATTENTION
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,6 +23,22 @@ def test_it_writes_what_the_plain_model_writes(kind: str, temperature: float) ->
     plan = plans()
     said, _ = play(lm, plan, Limits(8, temperature))
     check(lm, plan, said, temperature)
+
+
+WINDOWS = ("mistral", "gemma2", "gemma3_text", "gpt_oss", "llama4_text", "deepseek_v3")
+"""Architectures of the shared cache: windows in all layers or in some, with capped scores, with sinks; chunks; latent attention."""
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_bind_across_actions_and_shared_prefixes(name: str, tmp_path: Path) -> None:
+    lm = model(name, tmp_path)
+    plan = plans(longest=3)
+    said, engine = play(lm, plan, Limits(12, 1.0))
+    assert lm.config._attn_implementation == ATTENTION
+    assert [len(prefix.ids) for prefix in engine.prefixes.prefixes] == [90, 120]  # both longer than a window, as are their ends
+    check(lm, plan, said, 1.0)
+    lm.keep_own_attention()
+    check(lm, plan, said, 1.0)  # and that is what the model's own attention says
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])

@@ -10,26 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_files import load
-from engines import WIDEST, check, plans, play, text
+from engines import WIDEST, check, model, plans, play, text
 from lms import language_model
 
 from steptool_agents.generation.admission import Limits
 from steptool_agents.generation.choice import find_way, make_engine
 from steptool_agents.generation.engine import Engine
 from steptool_agents.generation.general import General
-from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
 from steptool_env.errors import NotSupported
-
-ARCHITECTURES = load("architectures")
-
-
-def model(name: str, folder: Path) -> LanguageModel:
-    lm = load_model(str(ARCHITECTURES.build(name, folder)), bfloat16=False)
-    torch.nn.init.normal_(lm.value_head.value.weight)
-    return lm
-
 
 # What keeps keys within a window, sinks, latent keys; convolutions, linear attention and state spaces beside attention, alone, and in the same layer.
 OWN = ("gemma3_text", "gpt_oss", "deepseek_v3", "bloom", "lfm2", "qwen3_next", "mamba2", "falcon_h1")

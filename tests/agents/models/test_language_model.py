@@ -8,7 +8,7 @@ import pytest
 import torch
 from lms import Conversation, act, check, from_scratch, language_model, play, tokenizer, vocabulary
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.loading import load_model
@@ -127,6 +127,25 @@ def test_rounding_is_no_reason_to_refuse_a_model() -> None:
     lm = LanguageModel(model, tokenizer(), bfloat16=True)
     assert lm.autocast
     assert torch.isfinite(lm.hidden(torch.arange(2, 6)[None])).all()
+
+
+def test_a_layer_that_drops_out_itself_does_so_only_in_training() -> None:
+    """OPT's layers look at their own mode, which gradient checkpointing turns on."""
+    torch.manual_seed(0)
+    config = OPTConfig(vocab_size=vocabulary(), hidden_size=32, word_embed_proj_dim=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, dropout=0.5)
+    plain = LanguageModel(OPTForCausalLM(config), tokenizer())
+    lm = LanguageModel(plain.model, plain.tokenizer, recompute=True)
+    ids = torch.arange(2, 12)[None]
+    expected = plain.hidden(ids).detach()
+    torch.testing.assert_close(lm.hidden(ids), expected)
+    lm.train()
+    assert not torch.allclose(lm.hidden(ids), expected)
+    lm.hidden(ids).sum().backward()
+    lm.quiet()
+    torch.testing.assert_close(lm.hidden(ids), expected)
+    lm.model.train()  # past the model that knows of it
+    lm.quiet()
+    torch.testing.assert_close(lm.hidden(ids), expected)
 
 
 def test_recomputing_activations_changes_no_gradient() -> None:
