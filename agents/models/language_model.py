@@ -99,6 +99,11 @@ class LanguageModel(nn.Module):
         return next(self.model.parameters()).device
 
     @property
+    def name(self) -> str:
+        """How messages call the model: what it was loaded from, and its architecture."""
+        return f"{getattr(self.config, '_name_or_path', '') or 'a model'} ({self.config.model_type})"
+
+    @property
     def context(self) -> int:
         """The longest sequence that the model takes, in tokens."""
         return context_of(self.config, self.tokenizer)

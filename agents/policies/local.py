@@ -77,7 +77,7 @@ class LMPolicy:
             from ..generation.constrained import Guides
 
             self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self.reading.ends)
-        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
+        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._envs: dict[int, StepToolEnv] = {}
         self._ready: list[tuple[int, Generation]] = []
         self._engine = self._new_engine()
