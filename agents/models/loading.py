@@ -66,14 +66,21 @@ def load_model(
 
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
+            warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys", RuntimeWarning)  # its own, for the names of fused experts
             torch.manual_seed(seed)
-            without = _NO_ADAPTERS if model.config.model_type in _STATE_SPACES else None
-            targets: dict[str, Any] = {"target_modules": "all-linear", "exclude_modules": without}
+            targets: dict[str, Any] = {"target_modules": "all-linear", "exclude_modules": _without_adapters(model) or None}
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, task_type="CAUSAL_LM", **targets))
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LanguageModel(model.to(target), tokenizer, bfloat16=half, recompute=recompute)
+
+
+def _without_adapters(model: PreTrainedModel) -> list[str]:
+    """Return the names of linear modules that cannot have adapters."""
+    # Some routers of experts are linear modules that return more than a product.
+    routers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and "Router" in type(module).__name__}
+    return sorted(routers) + (_NO_ADAPTERS if model.config.model_type in _STATE_SPACES else [])
 
 
 def pick_device(device: str, model: str) -> torch.device:
