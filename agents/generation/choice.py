@@ -61,26 +61,31 @@ def make_engine(lm: LanguageModel, limits: Limits, ends: Callable[[list[int]], b
     return General(lm, limits, ends, guides, batched=way.batched, chunked=way.chunked)
 
 
-@torch.inference_mode()
 def find_way(lm: LanguageModel) -> Way:
     """Try what an engine does, beside reading whole texts; leaves the model with the attention that goes with the result.
 
     Raises:
         NotSupported: As above.
     """
+    # Rounding alone sends tokens to other experts.
+    with lm.exact() as exact, torch.inference_mode():
+        return _find_way(lm, 1e-3 if exact else 0.25)
+
+
+def _find_way(lm: LanguageModel, tolerance: float) -> Way:
     lm.quiet()
     ids = torch.arange(2 * TOTAL, device=lm.device).view(2, TOTAL) * 7 % max(lm.vocabulary - 2, 1) + 1
     if lm.config._attn_implementation == ATTENTION:
-        if _works(lambda: _shared(lm, ids)):
+        if _works(lambda: _shared(lm, ids, tolerance)):
             return Way(shared=True)
         lm.keep_own_attention()
     name = lm.config.model_type
-    failure = _failure(lambda: _alone(lm, ids, chunked=False))
+    failure = _failure(lambda: _alone(lm, ids, tolerance, chunked=False))
     if failure:
         raise NotSupported(
             f"{name} cannot be played here: {failure}. Serve the model with a program that can, such as vLLM, and name it by servers=http://…; it learns here"
         )
-    way = Way(shared=False, batched=_works(lambda: _joined(lm, ids)), chunked=_works(lambda: _alone(lm, ids, chunked=True)))
+    way = Way(shared=False, batched=_works(lambda: _joined(lm, ids, tolerance)), chunked=_works(lambda: _alone(lm, ids, tolerance, chunked=True)))
     slower = "" if way.batched else ", one after the other"
     slower += "" if way.chunked else ", reading token by token"
     logger.warning("%s: episodes cannot share a cache, so each has one of the model's own kind%s: the same results, but slower", name, slower)
@@ -102,13 +107,12 @@ def _failure(attempt: Callable[[], None]) -> str:
     return ""
 
 
-def _compare(lm: LanguageModel, found: Tensor, expected: Tensor) -> None:
-    tolerance = 5e-2 if lm.autocast else 1e-3
+def _compare(found: Tensor, expected: Tensor, tolerance: float) -> None:
     if found.shape != expected.shape or not bool((found - expected).abs().max() <= tolerance * expected.abs().max()):
         raise NotSupported("with its cache it says something else than without")
 
 
-def _shared(lm: LanguageModel, ids: Tensor) -> None:
+def _shared(lm: LanguageModel, ids: Tensor, tolerance: float) -> None:
     whole, cache = lm.hidden(ids), SlotCache()
     cache.arrange([-1, -1])
     start = torch.zeros(2, dtype=torch.long)
@@ -121,7 +125,7 @@ def _shared(lm: LanguageModel, ids: Tensor) -> None:
         if not cache.calls:
             raise NotSupported("it does not use the attention that it is given")
         for row, count in enumerate(counts.tolist()):
-            _compare(lm, hidden[row, :count], whole[row, int(start[row]) : int(start[row]) + count])
+            _compare(hidden[row, :count], whole[row, int(start[row]) : int(start[row]) + count], tolerance)
         start = start + counts
 
 
@@ -134,15 +138,15 @@ def _read(lm: LanguageModel, ids: Tensor, begin: int, end: int, kept: Kept) -> T
     return hidden
 
 
-def _alone(lm: LanguageModel, ids: Tensor, *, chunked: bool) -> None:
+def _alone(lm: LanguageModel, ids: Tensor, tolerance: float, *, chunked: bool) -> None:
     text = ids[:1]
     whole, kept, begin = lm.hidden(text), lm.nothing_kept(), 0
     for end in (LENGTHS[0], LENGTHS[0] + 7, TOTAL) if chunked else (LENGTHS[0], LENGTHS[0] + 1, LENGTHS[0] + 2):
-        _compare(lm, _read(lm, text, begin, end, kept), whole[:, begin:end])
+        _compare(_read(lm, text, begin, end, kept), whole[:, begin:end], tolerance)
         begin = end
 
 
-def _joined(lm: LanguageModel, ids: Tensor) -> None:
+def _joined(lm: LanguageModel, ids: Tensor, tolerance: float) -> None:
     whole, keeps = lm.hidden(ids), []
     for row, length in enumerate(LENGTHS):
         keeps.append(lm.nothing_kept())
@@ -157,8 +161,8 @@ def _joined(lm: LanguageModel, ids: Tensor) -> None:
             options["attention_mask"] = (torch.arange(longest + 1, device=lm.device) >= (longest - lengths)[:, None]).long()
         places = lengths[:, None]
         hidden = lm.hidden(ids.gather(1, places), kept, **options)[:, 0]
-        _compare(lm, hidden, whole[torch.arange(2), lengths.cpu()])
+        _compare(hidden, whole[torch.arange(2), lengths.cpu()], tolerance)
         lengths = lengths + 1
     for row, own in enumerate(apart(kept, lengths.tolist())):
         length = int(lengths[row])
-        _compare(lm, _read(lm, ids[row : row + 1], length, length + 1, own), whole[row : row + 1, length : length + 1])
+        _compare(_read(lm, ids[row : row + 1], length, length + 1, own), whole[row : row + 1, length : length + 1], tolerance)

@@ -86,6 +86,8 @@ class LanguageModel(nn.Module):
         self._head: tuple[tuple[int, int], Tensor] | None = None
         """Address and version of the output projection's weight, and that weight in bfloat16."""
         self._recomputed: list[nn.Module] = []
+        self._frozen: list[nn.Module] = []
+        """Those whose weights are kept in bfloat16."""
         self._check_head()
         self._choose_attention(base)
         if bfloat16:
@@ -223,6 +225,26 @@ class LanguageModel(nn.Module):
         for module in self._parts[0].modules():
             if isinstance(module, nn.Linear) and not any(parameter.requires_grad for parameter in module.parameters()):
                 module.to(torch.bfloat16)
+                self._frozen.append(module)
+
+    @contextmanager
+    def exact(self) -> Iterator[bool]:
+        """Run in float32 within the block, and yield whether that is so: sharded weights, and those that are loaded in another precision, stay."""
+        convert = self.autocast and not sharding.is_sharded(self)
+        if convert:
+            self._convert(torch.float32)
+            self.autocast = False
+        try:
+            yield not self.autocast and all(parameter.dtype == torch.float32 for parameter in self.model.parameters())
+        finally:
+            if convert:
+                self._convert(torch.bfloat16)
+                self.autocast = True
+
+    @torch.inference_mode(False)  # inference tensors cannot be used in a backward pass
+    def _convert(self, dtype: torch.dtype) -> None:
+        for module in self._frozen:
+            module.to(dtype)
 
     @torch.no_grad()
     def _check_head(self) -> None:

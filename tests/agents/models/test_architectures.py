@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from benchmark_files import load
+
+from steptool_agents.generation.choice import find_way
+from steptool_agents.models.loading import load_model
 
 ARCHITECTURES = load("architectures")
 
@@ -41,3 +45,27 @@ def test_an_architecture_that_cannot_be_played_says_why(tmp_path: Path) -> None:
     found = ARCHITECTURES.check("recurrent_gemma", tmp_path)
     assert found["reason"].startswith("NotSupported: recurrent_gemma cannot be played here: it has no cache")
     assert "| recurrent_gemma |" in ARCHITECTURES.page([found], "python benchmarks/architectures.py")
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "qwen3_next"])
+def test_with_adapters_and_gradient_checkpointing(name: str, tmp_path: Path) -> None:
+    folder = str(ARCHITECTURES.build(name, tmp_path))
+    lm = load_model(folder, bfloat16=False, lora_rank=2, recompute=True)
+    for parameter_name, parameter in lm.trainable().items():
+        if "lora_B" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    played = ARCHITECTURES.play(lm)
+    assert ARCHITECTURES.difference(lm, played, gradient=True) <= 1e-4
+
+
+def test_rounding_does_not_decide_how_a_model_plays(tmp_path: Path) -> None:
+    """In bfloat16, tokens go to other experts with the cache than without."""
+    lm = load_model(str(ARCHITECTURES.build("deepseek_v3", tmp_path)), bfloat16=True, lora_rank=2)
+    before = {name: parameter.detach().clone() for name, parameter in lm.named_parameters()}
+    assert find_way(lm).shared
+    assert lm.autocast
+    for name, parameter in lm.named_parameters():
+        assert parameter.dtype == before[name].dtype
+        assert torch.equal(parameter, before[name])
+        assert not parameter.is_inference()
+    lm.hidden(torch.arange(2, 12)[None]).sum().backward()
