@@ -52,6 +52,8 @@ class TokenSequence:
     """(H,) the mean hidden state over the first observation."""
     written: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    kept: Any = None
+    """What the model keeps of the tokens that were read, where sequences do not share a cache."""
     guide: Any = None
     """Says which tokens are allowed next; None allows all."""
 

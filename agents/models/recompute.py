@@ -18,7 +18,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from steptool_env.errors import InvalidArgument
+from steptool_env.errors import InvalidArgument, NotSupported
 
 __all__ = ["RECOMPUTE", "recompute"]
 
@@ -41,15 +41,35 @@ def recompute(model: PreTrainedModel, what: bool | str) -> list[nn.Module]:
 
     Raises:
         InvalidArgument: ``what`` has another value.
+        NotSupported: The architecture has no gradient checkpointing.
     """
     if what not in RECOMPUTE:
         raise InvalidArgument(f"gradient checkpointing must be one of {', '.join(map(repr, RECOMPUTE))}, got {what!r}")
     if not what:
         return []
+    if not model.supports_gradient_checkpointing:
+        raise NotSupported(f"{model.config.model_type}: its layers cannot recompute activations; set gradient_checkpointing=false")
     # transformers 5.23 has a new name for it.
     enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False} | ({"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if what == "selective" else {}))
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer._gradient_checkpointing_func = partial(_in_mode, layer, layer._gradient_checkpointing_func)
+    return layers
+
+
+def _in_mode(layer: nn.Module, checkpoint: Any, forward: Any, *args: Any) -> Any:
+    """Checkpoint a layer, which must be in training mode for it, but run it in the mode of its parts: some layers apply dropout themselves."""
+    mode = any(part.training for part in layer.children() if not isinstance(part, GradientCheckpointingLayer))
+
+    def run(*inputs: Any) -> Any:
+        before, layer.training = layer.training, mode
+        try:
+            return forward(*inputs)
+        finally:
+            layer.training = before
+
+    return checkpoint(run, *args)
 
 
 def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

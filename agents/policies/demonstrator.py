@@ -33,7 +33,7 @@ class DemonstrationPolicy:
         self.mistakes, self.rng = mistakes, rng or np.random.default_rng(0)
         self.tokenizer = policy.reading.tokenizer
         self.call_format = policy.call_format
-        self._transcripts = Transcripts(policy.prompts, room=0)  # the learner deals with episodes that are too long for the model
+        self._transcripts = Transcripts(policy.prompts, room=None)  # the learner deals with episodes that are too long for the model
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         generations = []

@@ -18,8 +18,10 @@ from steptool_env.types import Malformed, Observation
 from ..chat.base import Prompts
 from ..chat.prompts import make_prompts
 from ..chat.reading import Reading, end_tokens
-from ..generation.engine import Engine, Limits, Written
+from ..generation.admission import Limits
+from ..generation.choice import make_engine
 from ..generation.stop_texts import StopTexts
+from ..generation.writing import Writing, Written
 from ..models.language_model import LanguageModel
 from ..trajectory import Generation
 from .transcripts import Transcript, Transcripts
@@ -75,13 +77,13 @@ class LMPolicy:
             from ..generation.constrained import Guides
 
             self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self.reading.ends)
-        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
+        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._envs: dict[int, StepToolEnv] = {}
         self._ready: list[tuple[int, Generation]] = []
         self._engine = self._new_engine()
 
-    def _new_engine(self) -> Engine:
-        return Engine(self.lm, self.limits, self._stop, self._guides)
+    def _new_engine(self) -> Writing:
+        return make_engine(self.lm, self.limits, self._stop, self._guides)
 
     @property
     def temperature(self) -> float:
@@ -96,7 +98,7 @@ class LMPolicy:
     @property
     def cache_tokens(self) -> int:
         """Number of tokens that the cache has memory for now, padding included."""
-        return self._engine.cache.tokens
+        return self._engine.cache_tokens
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
@@ -146,6 +148,7 @@ class LMPolicy:
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
         """Sample one token for every submitted episode, and return the actions that are complete."""
         if not self._ready:
+            self.lm.quiet()
             with self.profiler("generate"):
                 before = self._engine.read_tokens, self._engine.written_tokens
                 written = self._engine.step()

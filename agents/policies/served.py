@@ -83,7 +83,7 @@ class ServedPolicy:
         """Episodes cut short because their server did not answer, or not what can have been sampled."""
         self._answered = False
         self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
-        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens)
+        self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()
         self._episodes: dict[int, _Episode] = {}

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from steptool_env.errors import InvalidArgument
 from steptool_env.types import Message, Observation
 
 from ..chat.base import Prompts
 
 __all__ = ["Transcript", "Transcripts"]
+
+ENOUGH = 16
+"""So many first observations that do not fit, and none that does, are taken for all."""
 
 
 @dataclass(slots=True)
@@ -40,12 +44,21 @@ class Transcripts:
 
     Args:
         prompts: Writes observations for the model.
-        room: Most tokens that an episode may have when an action begins.
+        room: Most tokens that an episode may have when an action begins; None: any number.
+        model: How messages call the model.
+
+    Raises:
+        InvalidArgument: There is no room at all.
     """
 
-    def __init__(self, prompts: Prompts, room: int) -> None:
-        self.prompts, self.room = prompts, room
+    def __init__(self, prompts: Prompts, room: int | None, model: str = "the model") -> None:
+        if room is not None and room < 1:
+            raise InvalidArgument(f"{model}: its context ends {1 - room} tokens before an action of max_new_tokens could; choose fewer, or another model")
+        self.prompts, self.room, self.model = prompts, room, model
         self._running: dict[Hashable, Transcript] = {}
+        self._too_long: list[int] = []
+        """Lengths of the first observations that did not fit, until one does."""
+        self._some_fit = False
 
     def __getitem__(self, key: Hashable) -> Transcript:
         return self._running[key]
@@ -60,6 +73,9 @@ class Transcripts:
         Args:
             key: Of the episode; two episodes may have equal transcripts.
             observation: If it does not continue the last one, the episode starts over.
+
+        Raises:
+            InvalidArgument: No episode fits into the context.
         """
         messages, tools = observation["messages"], observation["tools"]
         transcript = self._running.get(key)
@@ -71,8 +87,21 @@ class Transcripts:
             transcript.new = False
         transcript.messages, transcript.tools = messages, tools
         transcript.length += len(transcript.context)
-        transcript.full = transcript.full or transcript.length > self.room
+        transcript.full = transcript.full or (self.room is not None and transcript.length > self.room)
+        if transcript.new and not self._some_fit:
+            self._check_room(transcript)
         return transcript
+
+    def _check_room(self, transcript: Transcript) -> None:
+        """One task that is too long is that task's matter; if all are, the model is the wrong one."""
+        self._some_fit = not transcript.full
+        if transcript.full:
+            self._too_long.append(transcript.length)
+        if len(self._too_long) >= ENOUGH:
+            raise InvalidArgument(
+                f"{self.model}: none of the first {ENOUGH} observations fits into the {self.room} tokens of its context that an action leaves; the "
+                f"shortest has {min(self._too_long)}: choose a model with a longer context, fewer max_new_tokens, or tasks with fewer tools"
+            )
 
     def drop(self, key: Hashable) -> None:
         """Forget an episode."""

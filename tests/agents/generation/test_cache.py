@@ -8,6 +8,7 @@ from lms import language_model
 from torch import Tensor
 
 from steptool_agents.generation.cache import SlotCache
+from steptool_agents.models.attention import attending
 from steptool_agents.models.language_model import LanguageModel
 
 
@@ -22,7 +23,8 @@ def append(lm: LanguageModel, cache: SlotCache, rows: slice | Tensor, feeds: lis
     width = max(map(len, feeds))
     ids = torch.tensor([feed + [7] * (width - len(feed)) for feed in feeds])
     positions = cache.place(rows, torch.tensor([len(feed) for feed in feeds]), width, lm.device)
-    hidden = lm.hidden(ids, position_ids=positions, past_key_values=cache, slots=cache, use_cache=True)
+    with attending(cache):
+        hidden = lm.hidden(ids, position_ids=positions, past_key_values=cache, use_cache=True)
     return [states[: len(feed)] for states, feed in zip(hidden, feeds, strict=True)]
 
 

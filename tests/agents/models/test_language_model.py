@@ -8,7 +8,7 @@ import pytest
 import torch
 from lms import Conversation, act, check, from_scratch, language_model, play, tokenizer, vocabulary
 from peft import LoraConfig, get_peft_model
-from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.loading import load_model
@@ -32,15 +32,29 @@ def test_other_weights_for_a_while() -> None:
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
-def test_a_model_whose_logits_are_scaled_is_refused() -> None:
-    model = GraniteForCausalLM(GraniteConfig(vocab_size=vocabulary(), **SIZES, logits_scaling=4.0))
-    with pytest.raises(NotSupported, match="granite: its logits are not a plain projection"):
-        LanguageModel(model, tokenizer())
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [(GraniteConfig, {"logits_scaling": 4.0}), (Gemma2Config, {"head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 0.2}), (CohereConfig, {})],
+)
+def test_scaled_and_capped_logits_are_those_of_the_model(config: Any, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config(vocab_size=vocabulary(), **SIZES, initializer_range=0.3, **options))
+    lm = LanguageModel(model, tokenizer())
+    ids = torch.arange(5, 25)[None]
+    torch.testing.assert_close(lm.logits(lm.hidden(ids)), model(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_with_a_sliding_window_is_refused() -> None:
-    model = MistralForCausalLM(MistralConfig(vocab_size=vocabulary(), **SIZES, sliding_window=64))
-    with pytest.raises(NotSupported, match="sliding window"):
+def test_a_model_whose_logits_come_from_elsewhere_is_refused() -> None:
+    model = language_model().model
+    forward = model.forward
+
+    def other(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        out.logits = out.logits.flip(-1)
+        return out
+
+    model.forward = other
+    with pytest.raises(NotSupported, match="llama: its logits are not a projection of its last hidden state"):
         LanguageModel(model, tokenizer())
 
 
@@ -113,6 +127,25 @@ def test_rounding_is_no_reason_to_refuse_a_model() -> None:
     lm = LanguageModel(model, tokenizer(), bfloat16=True)
     assert lm.autocast
     assert torch.isfinite(lm.hidden(torch.arange(2, 6)[None])).all()
+
+
+def test_a_layer_that_drops_out_itself_does_so_only_in_training() -> None:
+    """OPT's layers look at their own mode, which gradient checkpointing turns on."""
+    torch.manual_seed(0)
+    config = OPTConfig(vocab_size=vocabulary(), hidden_size=32, word_embed_proj_dim=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, dropout=0.5)
+    plain = LanguageModel(OPTForCausalLM(config), tokenizer())
+    lm = LanguageModel(plain.model, plain.tokenizer, recompute=True)
+    ids = torch.arange(2, 12)[None]
+    expected = plain.hidden(ids).detach()
+    torch.testing.assert_close(lm.hidden(ids), expected)
+    lm.train()
+    assert not torch.allclose(lm.hidden(ids), expected)
+    lm.hidden(ids).sum().backward()
+    lm.quiet()
+    torch.testing.assert_close(lm.hidden(ids), expected)
+    lm.model.train()  # past the model that knows of it
+    lm.quiet()
+    torch.testing.assert_close(lm.hidden(ids), expected)
 
 
 def test_recomputing_activations_changes_no_gradient() -> None:

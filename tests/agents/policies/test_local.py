@@ -204,6 +204,18 @@ def test_a_prompt_that_does_not_fit(kind: str) -> None:
     check(policy.lm, [fits], 1.0)
 
 
+def test_a_context_that_is_shorter_than_every_prompt_is_an_error() -> None:
+    lm = language_model(context=100)
+    policy = LMPolicy(lm, max_new_tokens=8)
+    talks = [Conversation("word " * (300 + k)) for k in range(16)]
+    with pytest.raises(InvalidArgument, match=r"\(llama\): none of the first 16 observations fits into the 92 tokens .* choose a model with a longer context"):
+        act(policy, talks)
+    policy = LMPolicy(lm, max_new_tokens=8)
+    act(policy, [*talks[:15], Conversation("Look."), *talks[15:]])
+    with pytest.raises(InvalidArgument, match="its context ends 1 tokens before an action"):
+        LMPolicy(lm, max_new_tokens=100)
+
+
 def test_the_window_is_used_to_its_end() -> None:
     lm = language_model(context=100)
     talk = Conversation("Look.")
