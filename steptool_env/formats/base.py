@@ -38,8 +38,14 @@ class CallFormat(Protocol):
         """Return the text of a call."""
         ...
 
-    def parse(self, text: str) -> Action:
-        """Read the first call in the text. Total, and linear in its length: text without a call becomes ``Malformed``."""
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
+        """Read the first call in an answer. Total, and linear in its length: text without a call becomes ``Malformed``.
+
+        Args:
+            text: What the model wrote.
+            prefix: What the prompt wrote behind the last message, such as the ``<think>`` that some chat templates open.
+            tools: Function schemas, as for ``instructions``: the types of arguments that a form writes without quotes, and the names on offer.
+        """
         ...
 
 
@@ -52,6 +58,8 @@ class Reading:
     """The text before the call, without white space at its ends; all of it, if there is no call."""
     further: int
     """How many calls follow the first one in the same reply. They are not executed."""
+    repaired: tuple[str, ...] = ()
+    """Names of the slips that were forgiven, in alphabetical order: keys of ``REPAIRS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,15 @@ class Scan:
     """Where the search for the next call goes on; after the call and its closing mark."""
 
 
-def read(form: CallFormat, text: str) -> Reading:
-    """Return the first call of a reply, the text before it, and how many calls come after it.
+def read(form: CallFormat, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = (), strict: bool = False) -> Reading:
+    """Return the first call of a reply, the text before it, how many calls come after it, and what was forgiven in it.
+
+    Args:
+        form: How the call is written.
+        text: What the model wrote.
+        prefix: What the prompt wrote behind the last message.
+        tools: Function schemas of the tools on offer.
+        strict: Refuse a call that needs repairs: it becomes ``Malformed``, and the repairs are named in the reason.
 
     A format locates its calls with a method ``scan(text, begin) -> Scan | None``. One that has only ``parse``
     is read as well, but its reasoning and its further calls stay unknown.

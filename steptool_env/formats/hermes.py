@@ -44,7 +44,7 @@ class Hermes:
         text = encode(call.as_dict())
         return _OPEN + text.replace(_CLOSE, r"<\/tool_call>") + _CLOSE
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first tag that a JSON object follows decides."""
         found = self.scan(text, 0)
         if found is not None:

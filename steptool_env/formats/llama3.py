@@ -35,7 +35,7 @@ class Llama3:
         r"""Return the call on one line; ``<|`` within a string is written ``\u003c|``, since it begins the marks that end a reply."""
         return encode({"name": call.name, "parameters": dict(call.arguments)}).replace("<|", r"\u003c|")
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first object that begins with a key of a call decides."""
         return action_of(self.scan(text, 0), text, _EXPECTED)
 

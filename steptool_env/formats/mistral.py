@@ -37,7 +37,7 @@ class Mistral:
         text = encode(call.as_dict())
         return f"{_MARK} [{text}]".replace("</s>", r"<\/s>")
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first mark that a list of objects (or a name and arguments) follows decides."""
         found = self.scan(text, 0)
         if found is not None:

@@ -37,7 +37,7 @@ class OpenAI:
         arguments = encode(dict(call.arguments))
         return encode({"type": "function", "function": {"name": call.name, "arguments": arguments}}).replace("<|", r"\u003c|")
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first object that begins with a key of a call or of a message decides."""
         return action_of(self.scan(text, 0), text, _EXPECTED)
 

@@ -45,7 +45,7 @@ class Pythonic:
         name = call.name if all(map(_is_plain, call.name.split("."))) else f"globals()[{encode(call.name)}]"
         return f"[{name}({', '.join(parts)})]".replace("<|", r"\u003c|")
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first bracket that a name and a parenthesis follow decides."""
         found = self.scan(text, 0)
         return found.action if found is not None else Malformed(text, f"there is no call; {_EXPECTED}")

@@ -42,7 +42,7 @@ class ReAct:
         name = call.name if _is_plain(call.name) else encode(call.name)
         return f"Action: {name}\nAction Input: {encode(dict(call.arguments))}"
 
-    def parse(self, text: str) -> Action:
+    def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Action:
         """Read the first call; the first ``Action:`` line that an ``Action Input:`` follows decides."""
         return action_of(self.scan(text, 0), text, _EXPECTED)
 
