@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from lms import tokenizer
 from servers import Request, serving
 
 from steptool_agents import ChatClient, ChatCompletionsPolicy, evaluate, read_jsonl, write_jsonl
 from steptool_agents.chat.base import render_action
+from steptool_agents.chat.control import ControlTokens
 from steptool_agents.trajectory.messages import as_tool_calls, read_tool_call
 from steptool_env import FORMATS, Malformed, Message, StepToolEnv, ToolCall, make_format, make_suite
 from steptool_env.jsontext import MAX_DEPTH
 
+CONTROL = ControlTokens(tokenizer())
 DEPTHS = [MAX_DEPTH, 100, 700, 2000, 30_000]
 
 
@@ -40,7 +43,7 @@ def test_every_format(name: str, depth: int) -> None:
     observation, *_, info = env.step(action)
     assert info["tool_error"] in ("malformed", "unknown_tool")
     for message in (observation["messages"][-2], Message("assistant", text)):
-        render_action(message, form)
+        render_action(message, form, CONTROL)
         as_tool_calls([Message("user", "x"), message, Message("tool", "r")])
 
 
