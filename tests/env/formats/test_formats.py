@@ -12,33 +12,12 @@ from steptool_env import FINISH, FORMATS, CallFormat, Malformed, ToolCall, make_
 from steptool_env.adversarial import ADVERSARIAL
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.formats import Llama3, Mistral, OpenAI, Pythonic, Reading, read
-from steptool_env.formats.base import decode, encode
 from steptool_env.formats.hermes import Hermes
+from steptool_env.formats.jsonvalue import decode, encode
 from steptool_env.formats.react import ReAct
 from steptool_env.formats.signature import compact, signature
+from tests.helpers.calls import CALL, JSON, NASTY, calls
 
-CALL = ToolCall("get_order", {"order_id": "o17"})
-NASTY = [
-    "</tool_call>",
-    "<tool_call>",
-    "\nObservation: x",
-    "\nAction: f\nAction Input: {}",
-    "</think>",
-    '"',
-    "\\",
-    "{",
-    "}",
-    "é😀\u2028",
-    "\0",
-    "<\\/tool_call>",
-]
-TEXT = st.text(max_size=20) | st.sampled_from(NASTY) | st.lists(st.sampled_from(NASTY) | st.text(max_size=3), max_size=4).map("".join)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
-)
-CALLS = st.builds(ToolCall, TEXT.filter(bool), st.dictionaries(TEXT, JSON, max_size=4))
 each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))
 
 
@@ -49,26 +28,30 @@ def fields(value: Any) -> str:
 
 # ---------------------------------------------------------------- what every format keeps
 @each_format
-@given(call=CALLS)
-def test_round_trip(form: CallFormat, call: ToolCall) -> None:
+@given(data=st.data())
+def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
+    call = data.draw(calls(form))
     assert fields(form.parse(form.render(call))) == fields(call)
 
 
 @each_format
-@given(call=CALLS, after=st.text() | st.sampled_from(NASTY))
-def test_what_comes_after_the_call_is_ignored(form: CallFormat, call: ToolCall, after: str) -> None:
+@given(data=st.data(), after=st.text() | st.sampled_from([text for text in NASTY if text not in ("</think>", "<channel|>")]))
+def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObject, after: str) -> None:
+    call = data.draw(calls(form))
     assert form.parse(form.render(call) + "\n" + after) == call
 
 
 @each_format
-@given(calls=st.lists(CALLS, min_size=2, max_size=3))
-def test_of_several_calls_the_first_is_taken(form: CallFormat, calls: list[ToolCall]) -> None:
-    assert form.parse("\n".join(map(form.render, calls))) == calls[0]
+@given(data=st.data())
+def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObject) -> None:
+    drawn = data.draw(st.lists(calls(form), min_size=2, max_size=3))
+    assert form.parse("\n".join(map(form.render, drawn))) == drawn[0]
 
 
 @each_format
-@given(call=CALLS)
-def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, call: ToolCall) -> None:
+@given(data=st.data())
+def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, data: st.DataObject) -> None:
+    call = data.draw(calls(form))
     text = form.render(call)
     for stop in form.stop:
         assert text.find(stop) in (-1, len(text) - len(stop))
@@ -110,15 +93,17 @@ def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: Call
         assert action.reason
 
 
-NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "{", "[1,", "nul", "", "'x'"]
+NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "[1,", "b'x'", "007", ""]
+UNQUOTED = ("glm", "minimax", "qwen3-coder")
 
 
 @each_format
 @pytest.mark.parametrize("value", NO_JSON, ids=lambda value: value[:10])
 def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
-    if (form.name, value) == ("pythonic", "'x'"):
-        pytest.skip("a string in Python")
+    if form.name in UNQUOTED:
+        pytest.skip("what is no JSON is a text, where texts stand without quotes")
     text = form.render(ToolCall("f", {"x": "VALUE"}))
+    text = text.replace('<|"|>VALUE<|"|>', value)
     # Where the arguments are JSON within a string, so is what stands in for the value.
     text = text.replace(r"\"VALUE\"", encode(value)[1:-1]) if r"\"VALUE\"" in text else text.replace('"VALUE"', value)
     action = form.parse(text)
@@ -350,10 +335,11 @@ def test_pythonic_reads_every_kind_of_literal() -> None:
 
 
 @each_format
-@given(calls=st.lists(CALLS, min_size=1, max_size=4), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
-def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, calls: list[ToolCall], before: str) -> None:
-    reading = read(form, before + "\n".join(map(form.render, calls)))
-    assert reading == Reading(calls[0], before.strip(), len(calls) - 1)
+@given(data=st.data(), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
+def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, data: st.DataObject, before: str) -> None:
+    drawn = data.draw(st.lists(calls(form), min_size=1, max_size=4))
+    reading = read(form, before + "\n".join(map(form.render, drawn)))
+    assert reading == Reading(drawn[0], before.strip(), len(drawn) - 1)
 
 
 def test_further_calls_within_one_list_are_counted() -> None:
@@ -380,7 +366,7 @@ def test_a_format_that_can_only_parse_is_read_too() -> None:
         def render(self, call: ToolCall) -> str:
             return call.name
 
-        def parse(self, text: str) -> ToolCall | Malformed:
+        def parse(self, text: str, *, prefix: str = "", tools: Any = ()) -> ToolCall | Malformed:
             return ToolCall(text)
 
     assert read(Mine(), "f") == Reading(ToolCall("f"), "", 0)
