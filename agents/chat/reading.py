@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -36,12 +36,14 @@ class Reading:
         """Return the text of token ids, special tokens included."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def action(self, ids: Sequence[int]) -> tuple[str, Action, bool]:
+    def action(self, ids: Sequence[int], *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> tuple[str, Action, bool]:
         """Return the text of an action, the parsed action, and whether its last token is an end-of-turn token, which the text leaves out.
 
         Args:
             ids: At least one.
+            prefix: What the prompt wrote behind the last message, such as an opened ``<think>``.
+            tools: Function schemas of the tools on offer.
         """
         ended = ids[-1] in self.ends
         text = self.text(ids[:-1] if ended else ids)
-        return text, self.call_format.parse(text), ended
+        return text, self.call_format.parse(text, prefix=prefix, tools=tools), ended

@@ -21,9 +21,33 @@ from steptool_env.formats.reasoning import left_open
 from steptool_env.formats.toolcheck import check_tools
 
 __all__ = [
-    *("FORMATS", "REPAIRS", "CallFormat", "Form", "Reading", "Scan", "check_tools", "left_open", "make_format", "read"),
-    *("DeepSeek", "GLM", "Gemma", "Granite", "Harmony", "Hermes", "Kimi", "Llama3", "MiniMax", "Mistral", "MistralV11"),
-    *("Olmo3", "OpenAI", "Pythonic", "Qwen3Coder", "ReAct", "Xlam"),
+    "CallFormat",
+    "DeepSeek",
+    "FORMATS",
+    "Form",
+    "GLM",
+    "Gemma",
+    "Granite",
+    "Harmony",
+    "Hermes",
+    "Kimi",
+    "Llama3",
+    "MiniMax",
+    "Mistral",
+    "MistralV11",
+    "Olmo3",
+    "OpenAI",
+    "Pythonic",
+    "Qwen3Coder",
+    "REPAIRS",
+    "ReAct",
+    "Reading",
+    "Scan",
+    "Xlam",
+    "check_tools",
+    "left_open",
+    "make_format",
+    "read",
 ]
 
 FORMATS: dict[str, Callable[[], CallFormat]] = {

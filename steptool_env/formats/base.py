@@ -182,6 +182,7 @@ def _walk(form: Form, text: str, place: int, head: re.Pattern[str], take: Take, 
     further = blocks = 0
     mark = MARK.search(text, place)
     found = head.search(text, place)
+    exhausted = found is None  # from here on, so is every later place
     while found is not None or mark is not None:
         if mark is None or (found is not None and found.start() < mark.start()):
             assert found is not None
@@ -190,6 +191,7 @@ def _walk(form: Form, text: str, place: int, head: re.Pattern[str], take: Take, 
             if scan.data:
                 data = data or scan
                 found = head.search(text, place)
+                exhausted = found is None
             elif type(scan.action) is ToolCall:
                 if first is None:
                     first = scan
@@ -215,8 +217,9 @@ def _walk(form: Form, text: str, place: int, head: re.Pattern[str], take: Take, 
                     return _endless(form, text)
                 break
         mark = MARK.search(text, place)
-        if (found is None and first is None) or (found is not None and found.start() < place):
+        if not exhausted and ((found is None and first is None) or (found is not None and found.start() < place)):
             found = head.search(text, place)
+            exhausted = found is None
     first = first or data
     if first is None:
         return None

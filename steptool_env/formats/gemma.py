@@ -61,7 +61,7 @@ def _write(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_write, value)) + "]"
     if isinstance(value, str):
-        return _json(value) if _MARKS.search(value) or encode(value)[1:-1] != value and "\\ud" in encode(value) else f"{_QUOTE}{value}{_QUOTE}"
+        return _json(value) if _MARKS.search(value) or (encode(value)[1:-1] != value and "\\ud" in encode(value)) else f"{_QUOTE}{value}{_QUOTE}"
     return encode(value)
 
 

@@ -13,6 +13,8 @@ from steptool_env.types import ToolCall
 __all__ = ["Mistral", "MistralV11"]
 
 _MARK = "[TOOL_CALLS]"
+# Where no mark stands before it, the name must begin where a name can: else each letter of a long one would be tried.
+_BEGIN = r"""(?<![^\s<>{}\[\]()"'`|｜])"""
 _NAMED = rf"(?P<name>{NAME})(?:\[CALL_ID\][^\s\[\]{{}}]*)?\[ARGS\]\s*(?=\{{)"
 
 
@@ -27,7 +29,7 @@ class MistralV11(NamedForm):
     written = (_MARK, "[ARGS]", "")
     escape = ("</s>", r"<\/s>")
     # The marks are special tokens, which some servers leave out; and some models leave out the second one.
-    loose = re.compile(rf"\[TOOL_CALLS\](?P<other>{NAME})\s*(?=\{{)|{_NAMED}")
+    loose = re.compile(rf"\[TOOL_CALLS\](?P<other>{NAME})\s*(?=\{{)|{_BEGIN}{_NAMED}")
     how = f"{_MARK}, the name of the tool, [ARGS], and its arguments as a JSON object"
 
     def take_loose(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
@@ -45,7 +47,9 @@ class Mistral(ObjectForm):
     allowed = frozenset({"id"})
     head = re.compile(rf"\[TOOL_CALLS\]\s*(?:\[\s*(?=\{{)|{_NAMED})")
     following = re.compile(r"\s*,\s*(?=\{)")
-    loose = re.compile(rf"\[TOOL_CALLS\](?:\s*(?=\{{)|[^\[\]{{}}]{{0,80}}\[\s*(?=\{{)|(?P<name>{NAME})\s*(?=\{{))|{_NAMED.replace('name', 'other')}|{BARE.pattern}")
+    loose = re.compile(
+        rf"\[TOOL_CALLS\](?:\s*(?=\{{)|[^\[\]{{}}]{{0,80}}\[\s*(?=\{{)|(?P<name>{NAME})\s*(?=\{{))|{_BEGIN}{_NAMED.replace('name', 'other')}|{BARE.pattern}"
+    )
 
     def instructions(self, tools: Tools) -> str:
         """Return the tools as signatures, one per line, and how to call one."""

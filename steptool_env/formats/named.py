@@ -70,7 +70,7 @@ class NamedForm(Form):
 
 
 _START = r'\s*(?=[{"]|null\b)'
-_TO = rf"to=(?:functions\.)?"
+_TO = r"to=(?:functions\.)?"
 
 
 class Harmony(NamedForm):

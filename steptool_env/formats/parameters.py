@@ -84,7 +84,7 @@ class ParameterForm(Form):
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
             return encode(value).replace("<", r"\u003c")
-        if self.tags.search(value) or _plain(value)[0] or not value.isprintable() and encode(value).isascii() and "\\ud" in encode(value):
+        if self.tags.search(value) or _plain(value)[0] or (not value.isprintable() and encode(value).isascii() and "\\ud" in encode(value)):
             return encode(value).replace("<", r"\u003c")
         return value
 
@@ -171,7 +171,7 @@ class Qwen3Coder(ParameterForm):
     expected = "expected <tool_call>\n<function=name of the tool>\n<parameter=name of the argument>\nvalue\n</parameter>\n</function>\n</tool_call>"
     mark = "<function="
     head = re.compile(rf"(?:<tool_call>\s*)?<function=(?P<name>{NAME})>")
-    argument = re.compile(r"\s*<parameter=(?P<key>[^<>\n]+)>")
+    argument = re.compile(r"\s*<parameter=(?P<key>[^<>\x22\n｜]+)>")
     value_end = re.compile(r"</parameter>")
     end = re.compile(r"\s*</function>(?:\s*</tool_call>)?")
     lines = True
@@ -192,7 +192,7 @@ class GLM(ParameterForm):
     expected = "expected <tool_call>name of the tool\n<arg_key>name of the argument</arg_key>\n<arg_value>value</arg_value>\n</tool_call>"
     mark = "<tool_call>"
     head = re.compile(rf"<tool_call>\s*(?P<name>{NAME})\s*(?=<arg_key>|</tool_call>)")
-    argument = re.compile(r"\s*<arg_key>(?P<key>[^<>\n]+)</arg_key>\s*<arg_value>")
+    argument = re.compile(r"\s*<arg_key>(?P<key>[^<>\x22\n｜]+)</arg_key>\s*<arg_value>")
     value_end = re.compile(r"</arg_value>")
     end = re.compile(r"\s*</tool_call>")
     tags = re.compile(r"</?(?:arg_key|arg_value|tool_call)>|<\|observation\|>")
@@ -212,7 +212,7 @@ class MiniMax(ParameterForm):
     expected = 'expected <minimax:tool_call>\n<invoke name="...">\n<parameter name="...">value</parameter>\n</invoke>\n</minimax:tool_call>'
     mark = "<invoke"
     head = re.compile(rf'(?:<(?:[\w:｜]{{0,20}}(?:tool_call|function_calls))>\s*)?<(?:[\w:｜]{{0,20}})invoke\s+name="(?P<name>{NAME})"\s*>')
-    argument = re.compile(r'\s*<(?:[\w:｜]{0,20})parameter\s+name="(?P<key>[^<>"\n]+)"(?:\s+string="(?:true|false)")?\s*>')
+    argument = re.compile(r'\s*<(?:[\w:｜]{0,20})parameter\s+name="(?P<key>[^<>\x22\n｜]+)"(?:\s+string="(?:true|false)")?\s*>')
     value_end = re.compile(r"</(?:[\w:｜]{0,20})parameter>")
     end = re.compile(r"\s*</(?:[\w:｜]{0,20})invoke>")
     tags = re.compile(r"</?(?:[\w:｜]{0,20})(?:parameter|invoke|tool_call)\b")

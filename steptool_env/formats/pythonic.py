@@ -88,7 +88,9 @@ class Olmo3(Pythonic):
 
     name = "olmo3"
     stop: tuple[str, ...] = ("</function_calls>",)
-    expected = 'expected <function_calls>name_of_the_tool(argument="value", ...)</function_calls> with arguments by name, as Python literals that JSON can write'
+    expected = (
+        'expected <function_calls>name_of_the_tool(argument="value", ...)</function_calls> with arguments by name, as Python literals that JSON can write'
+    )
     mark = "<function_calls>"
     head = re.compile(rf"<function_calls>\s*\[?\s*{_CALL}")
     following = re.compile(rf"\s*,?\s*{_CALL}")

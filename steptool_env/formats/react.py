@@ -28,9 +28,9 @@ class ReAct(Form):
     stop: tuple[str, ...] = ("\nObservation",)
     expected = "expected the lines 'Action: <name of a tool>' and 'Action Input: <JSON object>'"
     head = re.compile(r"^[ \t]*Action:([^\n]*)\n\s*Action Input:\s*", re.MULTILINE)
-    # A name of at most 200 characters, so that the search for what follows it stays linear.
+    # A name of at most 80 characters, so that the search for what follows it stays linear.
     loose = re.compile(
-        r"\baction[*_` ]{0,4}[:：][*_ \t]{0,8}(?P<label>[^\n]{0,200}?)\s{1,8}[>#*_\-\d.`]{0,4} ?action[ _]input[*_` ]{0,4}[:：][*_]{0,4}\s*", re.IGNORECASE
+        r"\baction[*_` ]{0,4}[:：][*_ \t]{0,8}(?P<label>[^\n]{0,80}?)\s{1,8}[>#*_\-\d.`]{0,4} ?action[ _]input[*_` ]{0,4}[:：][*_]{0,4}\s*", re.IGNORECASE
     )
 
     def instructions(self, tools: Tools) -> str:

@@ -24,7 +24,9 @@ _STRING = re.compile(r'"([^"\\]*+(?:\\[\s\S][^"\\]*+)*+)"' + r"|'([^'\\]*+(?:\\[
 _TRIPLE = re.compile(r'"""((?:[^"\\]++|\\[\s\S]|"(?!""))*+)"""' + r"|'''((?:[^'\\]++|\\[\s\S]|'(?!''))*+)'''")
 _RAW = re.compile(r"""[rR](?=["'])""")
 _CONTROL = re.compile(r"[\x00-\x1f]")
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?+|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9]++)?+)(?![\w.])")
+_NUMBER = re.compile(
+    r"[+-]?(?:0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?+|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9]++)?+)(?![\w.])"
+)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9_]*[1-9][0-9_]*+$")
 _WORD = re.compile(r"[^\W\d]\w*+")
@@ -83,7 +85,7 @@ class Values:
         Raises:
             ValueError: There is no complete value that JSON can write; the message says what is wrong and where.
         """
-        if self.text[begin : begin + 1] not in _JSON_FIRST:
+        if self.text[begin : begin + 1] not in _JSON_FIRST or self.text.startswith('"""', begin):
             return self.value(begin)
         try:  # what is JSON is JSON in every notation, and this costs a tenth
             return raw_decode(self.text, begin)

@@ -20,7 +20,10 @@ MARKS = [
     *("<think>", "</think>", "[THINK]", "<|channel>thought", "<channel|>", '{"name": "f", "arguments": {}}'),
 ]
 """Marks of all forms, within one of which they mean something."""
-NASTY = ["\nObservation: x", "\nAction: f\nAction Input: {}", '"', "\\", "{", "}", "é😀\u2028", "\0", "<\\/tool_call>", "5", "true", "None", '"q"', " ", "\n", *MARKS]
+NASTY = [
+    *("\nObservation: x", "\nAction: f\nAction Input: {}", '"', "\\", "{", "}", "é😀\u2028", "\0", "<\\/tool_call>"),
+    *("5", "true", "None", '"q"', " ", "\n", *MARKS),
+]
 TEXT = st.text(max_size=20) | st.sampled_from(NASTY) | st.lists(st.sampled_from(NASTY) | st.text(max_size=3), max_size=4).map("".join)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steptool_env import FINISH, FORMATS, CallFormat, Malformed, ToolCall, make_format
@@ -28,6 +28,7 @@ def fields(value: Any) -> str:
 
 # ---------------------------------------------------------------- what every format keeps
 @each_format
+@settings(max_examples=40)
 @given(data=st.data())
 def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
     call = data.draw(calls(form))
@@ -35,6 +36,7 @@ def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
 
 
 @each_format
+@settings(max_examples=40)
 @given(data=st.data(), after=st.text() | st.sampled_from([text for text in NASTY if text not in ("</think>", "<channel|>")]))
 def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObject, after: str) -> None:
     call = data.draw(calls(form))
@@ -42,6 +44,7 @@ def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObj
 
 
 @each_format
+@settings(max_examples=40)
 @given(data=st.data())
 def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObject) -> None:
     drawn = data.draw(st.lists(calls(form), min_size=2, max_size=3))
@@ -49,6 +52,7 @@ def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObje
 
 
 @each_format
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, data: st.DataObject) -> None:
     call = data.draw(calls(form))
@@ -69,6 +73,7 @@ def test_reasoning_before_the_call_is_ignored(form: CallFormat, before: str) -> 
 
 
 @each_format
+@settings(max_examples=40)
 @given(text=st.text(alphabet=st.characters(), max_size=200))
 def test_any_text_is_read(form: CallFormat, text: str) -> None:
     assert isinstance(form.parse(text), ToolCall | Malformed)
@@ -81,6 +86,7 @@ PIECES = [
 
 
 @each_format
+@settings(max_examples=40)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=30))
 def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: CallFormat, pieces: list[str]) -> None:
     action = form.parse("".join(pieces))
@@ -95,6 +101,8 @@ def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: Call
 
 NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "[1,", "b'x'", "007", ""]
 UNQUOTED = ("glm", "minimax", "qwen3-coder")
+"""Formats in which texts stand between tags without quotes."""
+UNQUOTED_NAMES = (*UNQUOTED, "deepseek", "gemma", "harmony", "kimi", "mistral-v11")
 
 
 @each_format
@@ -113,7 +121,7 @@ def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
 
 
 @each_format
-@pytest.mark.parametrize("text", ["", "The answer is 7.", "get_order(o17)", '{"name": "f", "arguments": {}}', "\0", "\ud800"])
+@pytest.mark.parametrize("text", ["", "The answer is 7.", "get_order(o17)", 'I found {"name": "Oslo"} in the list.', "\0", "\ud800"])
 def test_a_text_without_a_call_is_told_what_was_expected(form: CallFormat, text: str) -> None:
     action = form.parse(text)
     assert isinstance(action, Malformed)
@@ -134,6 +142,10 @@ def test_lone_surrogates_are_rendered_as_text_that_can_be_encoded(form: CallForm
 @each_format
 def test_names_match_exactly(form: CallFormat) -> None:
     for name in ("Get_Order", "get order", "get-order", "ns.get/order", "gét"):
+        if name == "get order" and form.name in UNQUOTED_NAMES:
+            with pytest.raises(InvalidArgument, match=f"{form.name!r} cannot write the name of the tool 'get order'"):
+                form.render(ToolCall(name, {}))
+            continue
         assert form.parse(form.render(ToolCall(name, {}))) == ToolCall(name, {})
 
 
@@ -143,28 +155,34 @@ def test_what_json_cannot_write_is_refused_on_rendering(form: CallFormat) -> Non
         form.render(ToolCall("f", {"x": float("nan")}))
 
 
+MARKS_OF = {
+    "hermes": "<tool_call>", "react": "Action Input:", "llama3": "parameters", "mistral": "[TOOL_CALLS]", "openai": "function", "pythonic": "by name",
+    "qwen3-coder": "<parameter=", "harmony": "<|message|>", "glm": "<arg_key>", "gemma": '<|"|>', "deepseek": "<｜tool▁sep｜>", "kimi": "functions.",
+    "minimax": "<invoke name=", "xlam": "list", "granite": "<|tool_call|>", "olmo3": "<function_calls>", "mistral-v11": "[ARGS]",
+}
+
+
 @each_format
 def test_instructions_show_every_tool_and_the_form(form: CallFormat) -> None:
     text = form.instructions([FINISH.schema, {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}}}])
-    marks = {"hermes": "<tool_call>", "react": "Action Input:", "llama3": "parameters", "mistral": "[TOOL_CALLS]", "openai": "function", "pythonic": "by name"}
-    for part in ("finish", "answer", "give_up", "look", marks[form.name]):
+    for part in ("finish", "answer", "give_up", "look", MARKS_OF[form.name]):
         assert part in text
     assert isinstance(form.parse(text), Malformed)  # the example in it is no call
 
 
 @each_format
-@pytest.mark.parametrize("kind", ADVERSARIAL)
-def test_time_is_linear_in_the_length(form: CallFormat, kind: str) -> None:
+def test_time_is_linear_in_the_length(form: CallFormat) -> None:
     """What takes quadratic time never passes; what is linear passes at once on an idle machine. Figures: benchmarks/fuzz.py."""
 
-    def seconds(size: int) -> float:
+    def seconds(kind: str, size: int) -> float:
         text = ADVERSARIAL[kind](size)
         start = time.process_time()
         read(form, text)
         return time.process_time() - start
 
-    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 200,000 characters is no question.
-    assert any((long := seconds(200_000)) < 0.01 or long < 10 * seconds(50_000) for _ in range(5))
+    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 60,000 characters is no question.
+    slow = [kind for kind in ADVERSARIAL if not any((long := seconds(kind, 60_000)) < 0.01 or long < 10 * seconds(kind, 15_000) for _ in range(5))]
+    assert not slow
 
 
 # ---------------------------------------------------------------- hermes
@@ -200,14 +218,11 @@ def test_hermes_takes_a_call_without_arguments() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("<tool_call>get_order(o17)</tool_call>", "no JSON object follows <tool_call>"),
+        ("<tool_call>get_order(o17)</tool_call>", "no call follows <tool_call>"),
         ('<tool_call>{"name": "f", "arguments": {"x": "o1}}</tool_call>', "broken"),
         ('<tool_call>{"name": "f", "arguments": {"x": 1', "broken"),
         ('<tool_call>{"arguments": {}}</tool_call>', "has no name"),
         ('<tool_call>{"name": 7, "arguments": {}}</tool_call>', "has no name"),
-        ('<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', "no JSON object"),
-        ('<tool_call>{"name": "f", "arguments": null}</tool_call>', "no JSON object"),
-        ('<tool_call>{"name": "f", "arguments": {}, "id": 3}</tool_call>', "further keys, id"),
         ('<think>I will call <tool_call>{"name": "f", "arguments": {}}', "</think>"),
     ],
 )
@@ -301,23 +316,20 @@ def test_the_other_formats_read_what_models_write(form: CallFormat, text: str) -
     ("form", "text", "reason"),
     [
         (Llama3(), '{"parameters": {}}', "has no name"),
-        (Llama3(), '{"name": "f", "parameters": []}', "no JSON object"),
-        (Llama3(), '{"name": "f", "arguments": {}}', "further keys, arguments"),
-        (Mistral(), "[TOOL_CALLS] f(x)", "no JSON list of calls"),
-        (Mistral(), '[{"name": "f", "arguments": {}}]', "there is no [TOOL_CALLS]"),
+        (Llama3(), '{"name": "f", "parameters": [1]}', "no JSON object"),
+        (Mistral(), "[TOOL_CALLS] f(x)", "no call follows [TOOL_CALLS]"),
         (Mistral(), '[TOOL_CALLS] [{"name": "f", "arguments": 1}]', "no JSON object"),
         (OpenAI(), '{"type": "function"}', "has no function"),
         (OpenAI(), '{"type": "custom", "function": {"name": "f"}}', "'custom'"),
         (OpenAI(), '{"tool_calls": []}', "no list with a call"),
         (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "{} x"}}', "follows the JSON"),
-        (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "[]"}}', "no JSON object"),
+        (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "[1]"}}', "no JSON object"),
         (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "{"}}', "broken"),
         (Pythonic(), "[get_order('o17')]", "by name"),
         (Pythonic(), "[f(x=__import__('os'))]", "expecting a value"),
         (Pythonic(), "[f(x=1, x=2)]", "stands twice"),
         (Pythonic(), "[f(x=1 y=2)]", "expecting ','"),
         (Pythonic(), "[f(**[1])]", "expecting a dict"),
-        (Pythonic(), "[f(x={1: 2})]", "a key in quotes"),
         (Pythonic(), "[f(x='\\U00110000')]", "no character"),
     ],
 )
@@ -335,6 +347,7 @@ def test_pythonic_reads_every_kind_of_literal() -> None:
 
 
 @each_format
+@settings(max_examples=40)
 @given(data=st.data(), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
 def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, data: st.DataObject, before: str) -> None:
     drawn = data.draw(st.lists(calls(form), min_size=1, max_size=4))
