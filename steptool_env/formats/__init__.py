@@ -21,11 +21,12 @@ from steptool_env.formats.reasoning import left_open
 from steptool_env.formats.toolcheck import check_tools
 
 __all__ = [
+    "FORMATS",
+    "GLM",
+    "REPAIRS",
     "CallFormat",
     "DeepSeek",
-    "FORMATS",
     "Form",
-    "GLM",
     "Gemma",
     "Granite",
     "Harmony",
@@ -39,7 +40,6 @@ __all__ = [
     "OpenAI",
     "Pythonic",
     "Qwen3Coder",
-    "REPAIRS",
     "ReAct",
     "Reading",
     "Scan",
