@@ -29,7 +29,7 @@ MARKS = (
     *("<tool_call>", "</tool_call>", "<think>", "</think>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|eot_id|>", "</s>", "Action:", "Action Input:"),
     *("<function=get_order>", "<parameter=order_id>", "</parameter>", "</function>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<invoke name="),
     *("<|channel|>", "analysis", "commentary to=functions.finish", "<|message|>", "<|call|>", "<|end|>", '<|"|>', "<|tool_call>call:f{", "<tool_call|>"),
-    *("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<|tool_call_begin|>functions.f:0", "<|tool_call_argument_begin|>", "<function_calls>", "[THINK]", "```json\n"),
+    *("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<|tool_call_begin|>functions.f:0", "<|tool_call_argument_begin|>", "<function_calls>", "[THINK]", "```\n"),
     *("\nObservation", "{", "}", "[", "]", "(", ")", '"', "'", "\\", "\\u", "\\ud800", ",", ":", "=", "**", "\n", "\0", "\ud800", "é😀", "globals()["),
     *("NaN", "1e999", "9" * 400, "[" * 300, '{"a":' * 300, "null", "True", '{"name": ', '"arguments": ', "finish", "get_order", " " * 50),
 )

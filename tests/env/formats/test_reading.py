@@ -143,7 +143,8 @@ NATIVE = {
     ],
     "minimax": [
         '<minimax:tool_call>\n<invoke name="get_order">\n<parameter name="order_id">o17</parameter>\n</invoke>\n</minimax:tool_call>',
-        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_order">\n<｜DSML｜parameter name="order_id" string="true">o17</｜DSML｜parameter>\n</｜DSML｜invoke>',
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_order">\n<｜DSML｜parameter name="order_id" string="true">o17</｜DSML｜parameter>\n'
+        "</｜DSML｜invoke>",
     ],
     "mistral-v11": ['[TOOL_CALLS]get_order[ARGS]{"order_id": "o17"}', '[TOOL_CALLS]get_order[CALL_ID]abcdefgh1[ARGS]{"order_id": "o17"}'],
     "xlam": ['[{"name": "get_order", "arguments": {"order_id": "o17"}}]'],
