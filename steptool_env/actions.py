@@ -26,13 +26,14 @@ def read(action: Any) -> tuple[Action, str]:
     """Return the action and its text for the transcript. Total, like ``as_action``."""
     name: Any
     arguments: Any
+    repaired: tuple[str, ...] = ()
     if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
         name, arguments = action["name"], action["arguments"]
     elif isinstance(action, Malformed):
         malformed, text = _malformed(str(action.text), str(action.reason))
         return (Unanswered(malformed.text, malformed.reason) if isinstance(action, Unanswered) else malformed), text
     elif isinstance(action, ToolCall):
-        name, arguments = action.name, action.arguments
+        name, arguments, repaired = action.name, action.arguments, action.repaired
     elif isinstance(action, Mapping):
         try:
             name, arguments = action.get("name"), action.get("arguments", {})
@@ -59,11 +60,11 @@ def read(action: Any) -> tuple[Action, str]:
                 if type(value) is not str or type(key) is not str:
                     break
             else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
-                return ToolCall(name, dict(arguments)), text
+                return ToolCall(name, dict(arguments), repaired), text
         text = clean(text)
         if deep := depth_fault(text, MAX_DEPTH + 2):
             return _malformed(short(action), f"the arguments are no JSON that tools take: {deep}")
-        return ToolCall(**loads(text)), text
+        return ToolCall(**loads(text), repaired=repaired), text
     except RecursionError:
         return _malformed(short(action), f"the arguments are not JSON: nested more than {MAX_DEPTH} levels deep, or without end")
     except Exception as fault:  # TypeError and ValueError of the encoder, and whatever a foreign mapping raises

@@ -79,13 +79,15 @@ def native_form(template: Template, ends: Sequence[str]) -> NativeForm | None:
 
 
 def _read_back(text: str, opening: str) -> str | None:
-    """Return the call format that reads the probing call exactly, without forgiving anything; one whose own words are most specific comes first."""
-    schemas = [PROBE]
-    for name in sorted(FORMATS, key=lambda name: name == "react"):
-        reading = read(make_format(name), text, prefix=opening, tools=schemas)
+    """Return the call format that reads the probing call exactly, forgiving nothing; of several, the one with the longest mark of its own in the text."""
+    best: tuple[int, str] | None = None
+    for name in FORMATS:
+        form = make_format(name)
+        reading = read(form, text, prefix=opening, tools=[PROBE])
         if reading.action == _CALL and not reading.repaired:
-            return name
-    return None
+            mark = getattr(form, "mark", "")
+            best = max(best or (-1, ""), (len(mark) if mark in text else 0, name))
+    return best[1] if best is not None else None
 
 
 def written(template: Template, form: NativeForm, call: ToolCall, ends: Sequence[str], stops: Sequence[str]) -> str:
