@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from steptool_env.errors import NotSupported
-from steptool_env.formats import CallFormat
+from steptool_env.formats import CallFormat, left_open
 from steptool_env.types import Message, Observation, ToolCall
 
 from .base import Written, render_action, render_call
@@ -41,7 +41,7 @@ class InstructedPrompts:
         self.control = ControlTokens(template.tokenizer)
         self.ends = [str(template.tokenizer.eos_token or ""), *ends]
         if not template.can_write([{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}, {"role": "user", "content": "y"}], _ANSWER):
-            raise NotSupported(f"the chat template of {template.name} leaves out what the assistant has said; give the tokenizer another chat template")
+            raise NotSupported(f"the chat template of {template.name} leaves out what the assistant has said, or takes no plain text; give it another")
 
     def prompt(self, observation: Observation) -> list[int]:
         instructions = self.call_format.instructions(self.control.hide(json.loads(observation["tools"])))
@@ -61,7 +61,9 @@ class InstructedPrompts:
         return self.control.encode(behind(text[text.rindex(_ANSWER) + len(_ANSWER) :], self.ends, ended=ended))
 
     def write(self, call: ToolCall) -> Written:
-        return Written.of(render_call(call, self.call_format, self.control), self.call_format, self.control)
+        # A model whose reasoning the template has begun ends it first.
+        reasoned = "</think>\n\n" if left_open(self.opening) else ""
+        return Written.of(reasoned + render_call(call, self.call_format, self.control), self.call_format, self.control)
 
     def _turn(self, message: Message) -> dict[str, str]:
         if message.role == "assistant":

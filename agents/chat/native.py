@@ -70,7 +70,7 @@ def native_form(template: Template, ends: Sequence[str]) -> NativeForm | None:
             for arguments_as_text in (False, True):
                 form = NativeForm("", arguments_as_text, content, result)
                 try:
-                    text = written(template, form, _CALL, ends, stops=())
+                    text, _ = written(template, form, _CALL, ends, stops=())
                 except NotSupported:
                     continue
                 if _MARK in text and (name := _read_back(text, template.opening)) is not None:
@@ -90,8 +90,8 @@ def _read_back(text: str, opening: str) -> str | None:
     return best[1] if best is not None else None
 
 
-def written(template: Template, form: NativeForm, call: ToolCall, ends: Sequence[str], stops: Sequence[str]) -> str:
-    """Return what the model has to write at the end of a prompt to make a call, without the end of its turn.
+def written(template: Template, form: NativeForm, call: ToolCall, ends: Sequence[str], stops: Sequence[str]) -> tuple[str, str]:
+    """Return what the model has to write at the end of a prompt to make a call, and the end-of-turn token behind it; ``""`` where it stops without one.
 
     Args:
         template: The template.
@@ -113,9 +113,9 @@ def written(template: Template, form: NativeForm, call: ToolCall, ends: Sequence
     turn = turn[len(template.opening):] if turn.startswith(template.opening) else _after_other_opening(turn, template.opening)
     stop = max((found + len(one) for one in stops if (found := turn.rfind(one)) >= 0), default=None)
     if stop is not None:
-        return turn[:stop]
-    end = min((found for one in ends if one and (found := turn.find(one)) >= 0), default=len(turn))
-    return turn[:end]
+        return turn[:stop], ""
+    place, end = min(((found, one) for one in ends if one and (found := turn.find(one)) >= 0), default=(len(turn), ""))
+    return turn[:place], end
 
 
 def _after_other_opening(turn: str, opening: str) -> str:
@@ -148,7 +148,7 @@ class NativeFormat:
 
     def render(self, call: ToolCall) -> str:
         """Return the text of a call as the template writes it where the model begins to write."""
-        return written(self.template, self.form, call, self.ends, self.stop)
+        return written(self.template, self.form, call, self.ends, self.stop)[0]
 
     def parse(self, text: str, *, prefix: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Any:
         """Read the first call in an answer; see ``CallFormat``."""
@@ -191,10 +191,9 @@ class NativePrompts:
         return self.control.encode(behind(text, self.ends, ended=ended, stops=stops, within_call=call is not None))
 
     def write(self, call: ToolCall) -> Written:
-        text = written(self.template, self.form, ToolCall(self.control.hide(call.name), self.control.hide(call.arguments)), self.ends, self.call_format.stop)
-        ended = not text.endswith(self.call_format.stop) if self.call_format.stop else True
-        eos = [int(self.template.tokenizer.eos_token_id)] * ended
-        return Written(self.control.show(text), [*self.control.encode(text), *eos], ended)
+        hidden = ToolCall(self.control.hide(call.name), self.control.hide(call.arguments))
+        text, end = written(self.template, self.form, hidden, self.ends, self.call_format.stop)
+        return Written(self.control.show(text), self.control.encode(text + end), bool(end))
 
     def _render(self, chat: Sequence[dict[str, Any]], tools: Sequence[Mapping[str, Any]] | None) -> str:
         try:

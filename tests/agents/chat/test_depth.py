@@ -25,7 +25,9 @@ def written(name: str, depth: int) -> str:
     """Return the text of a call whose argument is nested so deep, as the format writes calls."""
     shallow = make_format(name).render(ToolCall("a", {"x": "here"}))
     value = "[" * depth + "]" * depth
-    return shallow.replace('\\"here\\"', value).replace('"here"', value)
+    for quoted in ('\\"here\\"', '"here"', '<|"|>here<|"|>', "here"):
+        shallow = shallow.replace(quoted, value)
+    return shallow
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -36,7 +38,8 @@ def test_every_format(name: str, depth: int) -> None:
     action = form.parse(text)
     assert isinstance(action, ToolCall | Malformed)
     if depth > MAX_DEPTH + 8:
-        assert isinstance(action, Malformed) and "deep" in action.reason
+        # A form that writes texts without quotes reads a text.
+        assert ("deep" in action.reason) if isinstance(action, Malformed) else isinstance(action.arguments["x"], str)
     copy.deepcopy(action)
     env = StepToolEnv("worlds")
     env.reset(seed=0)
