@@ -20,7 +20,7 @@ demo: .venv/installed ## train a small model on the worlds suite with step-ppo (
 	@out="$(OUT)"; n=2; while [ -e "$$out" ]; do out="$(OUT)-$$n"; n=$$((n + 1)); done; \
 	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
 
-test: lint .venv/bfcl .venv/suites ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
+test: lint .venv/bfcl .venv/suites .venv/templates ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTESTPROCESSES) $(PYTESTFLAGS)
 
 lint: .venv/installed ## run ruff and mypy only
@@ -46,6 +46,11 @@ clean: ## remove .venv, caches and build output; runs/ stays
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).
 .venv/bfcl: .venv/installed
 	$(PIP) --no-deps bfcl-eval mpmath
+	@touch $@
+
+# The chat templates that TRL ships, for tests of prompts; nothing of it is imported.
+.venv/templates: .venv/installed
+	$(PIP) --no-deps trl
 	@touch $@
 
 # The task sets AgentDojo and tau2 without their dependencies, which are the clients of every model vendor; and what they do use.

@@ -11,6 +11,7 @@ The program fails with the first input that raises.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import sys
@@ -22,9 +23,13 @@ import gymnasium as gym
 
 import steptool_env
 from steptool_env import FORMATS, Malformed, ToolCall, make_format
+from steptool_env.errors import InvalidArgument
 
 MARKS = (
     *("<tool_call>", "</tool_call>", "<think>", "</think>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|eot_id|>", "</s>", "Action:", "Action Input:"),
+    *("<function=get_order>", "<parameter=order_id>", "</parameter>", "</function>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<invoke name="),
+    *("<|channel|>", "analysis", "commentary to=functions.finish", "<|message|>", "<|call|>", "<|end|>", '<|"|>', "<|tool_call>call:f{", "<tool_call|>"),
+    *("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<|tool_call_begin|>functions.f:0", "<|tool_call_argument_begin|>", "<function_calls>", "[THINK]", "```\n"),
     *("\nObservation", "{", "}", "[", "]", "(", ")", '"', "'", "\\", "\\u", "\\ud800", ",", ":", "=", "**", "\n", "\0", "\ud800", "é😀", "globals()["),
     *("NaN", "1e999", "9" * 400, "[" * 300, '{"a":' * 300, "null", "True", '{"name": ', '"arguments": ', "finish", "get_order", " " * 50),
 )
@@ -41,6 +46,13 @@ def draw_call(rng: random.Random) -> ToolCall:
     return ToolCall(rng.choice(names), {rng.choice(keys): draw_json(rng, 0) for _ in range(rng.randrange(4))})
 
 
+def render(rng: random.Random, form: Any) -> str:
+    """Return the text of a drawn call whose names the form can write."""
+    while True:
+        with contextlib.suppress(InvalidArgument):
+            return str(form.render(draw_call(rng)))
+
+
 def draw_json(rng: random.Random, depth: int) -> Any:
     """Return a JSON value."""
     kind = rng.randrange(9 if depth < 3 else 7)
@@ -53,7 +65,7 @@ def draw_json(rng: random.Random, depth: int) -> Any:
 
 def draw_text(rng: random.Random, form: Any) -> str:
     """Return a text that is nearly, or quite, a call."""
-    text = form.render(draw_call(rng))
+    text = render(rng, form)
     for _ in range(rng.randrange(4)):
         place = rng.randrange(len(text) + 1)
         match rng.randrange(5):
@@ -64,7 +76,7 @@ def draw_text(rng: random.Random, form: Any) -> str:
             case 2:
                 text = text[:place] + text[place + rng.randrange(1, 4) :]
             case 3:
-                text = text + "\n" + form.render(draw_call(rng))
+                text = text + "\n" + render(rng, form)
             case 4:
                 text = text[:place] + chr(rng.randrange(0x3000)) + text[place:]
     return str(text)

@@ -13,7 +13,7 @@ import gymnasium as gym
 from steptool_env.audit import Audit, audit
 from steptool_env.env import Snapshot, StepToolEnv
 from steptool_env.errors import StepToolError
-from steptool_env.formats import FORMATS, CallFormat, Reading, make_format, read
+from steptool_env.formats import FORMATS, REPAIRS, CallFormat, Reading, check_tools, make_format, read
 from steptool_env.rewards import SHAPERS, RewardShaper, make_shaper
 from steptool_env.spaces import TextSpace, ToolCallSpace
 from steptool_env.tasks import SUITES, Episode, TaskSuite, make_suite
@@ -41,6 +41,7 @@ __all__ = [
     "FINISH",
     "FORMATS",
     "PARTIES",
+    "REPAIRS",
     "SHAPERS",
     "SUITES",
     "Action",
@@ -68,6 +69,7 @@ __all__ = [
     "Unanswered",
     "as_chat",
     "audit",
+    "check_tools",
     "make_format",
     "make_shaper",
     "make_suite",

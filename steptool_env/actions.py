@@ -30,11 +30,13 @@ def read(action: Any) -> tuple[Action, str]:
     """Return the action and its text for the transcript. Total, like ``as_action``."""
     name: Any
     arguments: Any
+    repaired: tuple[str, ...] = ()
     try:
         if type(action) is dict and len(action) == 2 and "name" in action and "arguments" in action:  # by far the most frequent form
             name, arguments = action["name"], action["arguments"]
         elif type(action) is ToolCall or is_a(action, ToolCall):
             name, arguments = action.name, action.arguments
+            repaired = action.repaired if type(action) is ToolCall else ()
         elif is_a(action, Malformed):
             malformed, text = _malformed(_text(action.text), _text(action.reason))
             return (Unanswered(malformed.text, malformed.reason) if is_a(action, Unanswered) else malformed), text
@@ -72,11 +74,11 @@ def read(action: Any) -> tuple[Action, str]:
                 if type(value) is not str or type(key) is not str:
                     break
             else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
-                return ToolCall(name, dict(arguments)), text
+                return ToolCall(name, dict(arguments), repaired), text
         text = clean(text)
         if deep := depth_fault(text, MAX_DEPTH + 2):
             return _malformed(shown(action), f"the arguments are no JSON that tools take: {deep}")
-        return ToolCall(**loads(text)), text
+        return ToolCall(**loads(text), repaired=repaired), text
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # a method of the action

@@ -75,6 +75,8 @@ class ToolCall:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    repaired: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Names of the slips in its text that its call format forgave, see ``steptool_env.REPAIRS``; no part of what is called."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"name": str, "arguments": dict}``, as ``step`` takes it. The values of the arguments are not copied."""

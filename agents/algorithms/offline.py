@@ -27,7 +27,6 @@ from ..learning.critic import warm_up_critic
 from ..learning.optimizer import policy_optimizer
 from ..learning.passes import Encoded, Passes
 from ..learning.policy_gradient import improve
-from ..policies.demonstrator import written
 from ..policies.tokens import TokenPolicy
 from ..runs.loop import Loop
 from ..runs.run import Run
@@ -119,9 +118,9 @@ def tokenized(trajectory: Trajectory, policy: TokenPolicy) -> Trajectory:
     for step in trajectory.steps:
         call = step.transition.action
         assert isinstance(call, ToolCall)
-        text, ids, ended = written(call, policy.call_format, policy.reading.tokenizer)
+        text, ids, ended = policy.prompts.write(call)
         steps.append(replace(step, generation=Generation(text, call, tuple(context), tuple(ids), (0.0,) * len(ids))))
-        context = policy.prompts.extend([Message("tool", step.transition.result.content)], "", ended=ended)
+        context = policy.prompts.extend(Message("assistant", call.as_json()), [Message("tool", step.transition.result.content)], "", ended=ended)
     return replace(trajectory, steps=tuple(steps))
 
 

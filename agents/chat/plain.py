@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from steptool_env.formats import CallFormat
-from steptool_env.types import Message, Observation
+from steptool_env.types import Message, Observation, ToolCall
 
-from .base import render_action
+from .base import Written, render_action, render_call
+from .control import ControlTokens
 
 __all__ = ["PlainPrompts"]
 
 
 class PlainPrompts:
-    """For models without a chat template.
+    """For models without a chat template: a line per message.
+
+    What tools and users write cannot begin a message: its further lines are indented, and in the terse form there are none.
 
     Args:
         tokenizer: The model's.
@@ -24,27 +27,31 @@ class PlainPrompts:
         terse: Only the names of the tools, no instructions: for models trained from scratch on exactly this form.
     """
 
+    opening = ""
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, *, terse: bool = False) -> None:
         self.tokenizer, self.call_format, self.terse = tokenizer, call_format, terse
+        self.control = ControlTokens(tokenizer)
 
     def prompt(self, observation: Observation) -> list[int]:
-        return self._encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
+        return self.control.encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
 
-    def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
+    def extend(self, action: Message, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
         changed = f"{self._tools(tools)}\n" if tools else ""
-        return self._encode("\n" + changed + "".join(map(self._message, messages)))
+        return self.control.encode("\n" + changed + "".join(map(self._message, messages)))
+
+    def write(self, call: ToolCall) -> Written:
+        return Written.of(render_call(call, self.call_format, self.control), self.call_format, self.control)
 
     def _tools(self, tools: str) -> str:
-        schemas = json.loads(tools)
+        schemas = self.control.hide(json.loads(tools))
         if not self.terse:
             return self.call_format.instructions(schemas)
         return "Tools: " + " ".join(schema["function"]["name"] for schema in schemas)
 
     def _message(self, message: Message) -> str:
         if message.role == "assistant":
-            return f"{render_action(message, self.call_format)}\n"
+            return f"{render_action(message, self.call_format, self.control)}\n"
         prefix = {"user": "Task: ", "tool": "" if self.terse else "Observation: "}.get(message.role, "")
-        return f"{prefix}{message.content}\n"
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        content = self.control.hide(message.content).replace("\n", " " if self.terse else "\n  ")
+        return f"{prefix}{content}\n"

@@ -21,7 +21,7 @@ def evaluate(
     level: Level = None,
     split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
-    call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): hermes by default, native calls of a server.")] = None,
+    call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): auto by default, native calls of a server.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds random play and new weights.")] = 0,

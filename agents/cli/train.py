@@ -25,7 +25,7 @@ def train(
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,
     shaper_option: ShaperOption = None,
     credit: Annotated[str | None, typer.Option(help="Credit assignment: a name of steptool_agents.CREDIT; step by default.")] = None,
-    call_format: Annotated[str | None, typer.Option(help="How calls are written; hermes by default.")] = None,
+    call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete update of the run in --out, with its settings.")] = False,
@@ -133,7 +133,8 @@ def _check_names(settings: Any) -> None:
     if settings.task.suite not in SUITES:
         raise UnknownName("suite", settings.task.suite, SUITES)
     make_shaper(settings.task.shaper, **settings.task.shaper_options)
-    make_format(settings.model.call_format)
+    if settings.model.call_format not in ("auto", "native"):
+        make_format(settings.model.call_format)
 
 
 def _print_settings(console: Any, settings: Any, sources: dict[str, str]) -> None:

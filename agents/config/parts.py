@@ -67,7 +67,11 @@ class ModelConfig(Part):
 
     name: str = "tiny"
     """``tiny``, ``smollm2``, a folder, or a hub name."""
-    call_format: str = "hermes"
+    call_format: str = "auto"
+    """How calls are written: ``auto`` (the chat template's own words where it has a section for tools, else ``hermes``), ``native`` (the former,
+    or an error), or a name of ``steptool_env.FORMATS``, which is explained in text."""
+    chat_template_options: Options = Field(default_factory=dict)
+    """Keywords of the chat template, such as ``{"enable_thinking": False}``."""
     lora_rank: Amount = 0
     """0 trains all weights."""
     bfloat16: bool | None = None

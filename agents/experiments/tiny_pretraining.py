@@ -210,7 +210,7 @@ def _episode(env: StepToolEnv, prompts: PlainPrompts, task: int, mistakes: float
         answer += [False] * len(context) + [mistake is None] * len(tokens)
         ids += [*context, *tokens]
         observation, *_ = env.step(prompts.call_format.parse(text))
-        context = prompts.extend(observation["messages"][-1:], "", ended=False)
+        context = prompts.extend(observation["messages"][-2], observation["messages"][-1:], "", ended=False)
     return ids, answer
 
 

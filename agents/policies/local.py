@@ -6,17 +6,16 @@ log-probabilities exactly as they were sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steptool_env.env import StepToolEnv
-from steptool_env.formats import CallFormat, make_format
+from steptool_env.formats import CallFormat
 from steptool_env.types import Malformed, Observation
 
-from ..chat.base import Prompts
-from ..chat.prompts import make_prompts
+from ..chat.prompts import AUTO, make_chat
 from ..chat.reading import Reading, end_tokens
 from ..generation.admission import Limits
 from ..generation.choice import make_engine
@@ -40,19 +39,20 @@ class LMPolicy:
 
     Args:
         lm: The model.
-        call_format: How it writes calls: a name or a ``CallFormat``.
+        call_format: How it writes calls: ``"auto"``, ``"native"``, a name of ``FORMATS`` or a ``CallFormat``, see ``make_chat``.
         temperature: Of sampling; 0 takes the most likely token.
         max_new_tokens: Longest action, in tokens.
         seed: Seeds the sampling.
         token_budget: Most tokens in one forward pass over new observations: bounds memory, not what is computed.
         cache_budget: Most tokens in the cache of keys and values; beyond it, episodes wait, and are read again.
         constrained: Only valid calls of the tools on offer can be written (needs the extra ``constrained``).
+        chat_template_options: Keywords of the chat template, such as ``{"enable_thinking": False}``.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
-        call_format: str | CallFormat = "hermes",
+        call_format: str | CallFormat = AUTO,
         *,
         temperature: float = 1.0,
         max_new_tokens: int = 96,
@@ -60,11 +60,13 @@ class LMPolicy:
         token_budget: int = 16_384,
         cache_budget: int = 262_144,
         constrained: bool = False,
+        chat_template_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.lm = lm
-        self.call_format = make_format(call_format)
-        self.prompts: Prompts = make_prompts(lm.tokenizer, self.call_format, getattr(lm.config, "steptool_prompt", None))
-        self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
+        ends = end_tokens(lm.config, lm.tokenizer)
+        style = getattr(lm.config, "steptool_prompt", None)
+        self.prompts, self.call_format, reads = make_chat(lm.tokenizer, call_format, style=style, options=chat_template_options, ends=ends)
+        self.reading = Reading(lm.tokenizer, reads, ends, self.prompts.opening)
         self.limits = Limits(max_new_tokens, temperature, token_budget, cache_budget)
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
@@ -170,6 +172,7 @@ class LMPolicy:
         self._envs.pop(id(env), None)
 
     def _generation(self, transcript: Transcript, written: Written, value: float) -> Generation:
-        text, action, ended = self.reading.action(written.ids)
-        transcript.record(written.ids, ended=ended)
-        return Generation(text, action, tuple(transcript.context), tuple(written.ids), tuple(written.logprobs), value)
+        answer = self.reading.answer(written.ids, transcript.tools)
+        transcript.record(written.ids, ended=answer.ended)
+        ids, logprobs = tuple(written.ids), tuple(written.logprobs)
+        return Generation(answer.text, answer.action, tuple(transcript.context), ids, logprobs, value, answer.reasoning)

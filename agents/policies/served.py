@@ -22,11 +22,10 @@ import torch
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import NotSupported
-from steptool_env.formats import CallFormat, make_format
+from steptool_env.formats import CallFormat
 from steptool_env.types import Malformed, Observation, Unanswered
 
-from ..chat.base import Prompts
-from ..chat.prompts import make_prompts
+from ..chat.prompts import AUTO, make_chat
 from ..chat.reading import Reading, end_tokens
 from ..models.language_model import LanguageModel
 from ..servers.client import ChatClient, Failure
@@ -54,27 +53,30 @@ class ServedPolicy:
     Args:
         lm: The model that is trained; only its tokenizer, its configuration and its weights are used.
         handover: Hands its weights over to the servers.
-        call_format: How it writes calls: a name or a ``CallFormat``.
+        call_format: How it writes calls, see ``make_chat``.
         temperature: Of sampling; 0 takes the most likely token.
         max_new_tokens: Longest action, in tokens.
         seed: Seeds the sampling, as far as servers respect seeds.
         update: Number of the first update whose weights are handed over.
+        chat_template_options: Keywords of the chat template.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
         handover: HandOver,
-        call_format: str | CallFormat = "hermes",
+        call_format: str | CallFormat = AUTO,
         *,
         temperature: float = 1.0,
         max_new_tokens: int = 96,
         seed: int = 0,
         update: int = 0,
+        chat_template_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.lm, self.handover = lm, handover
-        self.call_format = make_format(call_format)
-        self.prompts: Prompts = make_prompts(lm.tokenizer, self.call_format, getattr(lm.config, "steptool_prompt", None))
+        ends = end_tokens(lm.config, lm.tokenizer)
+        style = getattr(lm.config, "steptool_prompt", None)
+        self.prompts, self.call_format, reads = make_chat(lm.tokenizer, call_format, style=style, options=chat_template_options, ends=ends)
         self.temperature, self.max_new_tokens, self.update = temperature, max_new_tokens, update
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
@@ -82,7 +84,7 @@ class ServedPolicy:
         self.unanswered = 0
         """Episodes cut short because their server did not answer, or not what can have been sampled."""
         self._answered = False
-        self.reading = Reading(lm.tokenizer, self.call_format, end_tokens(lm.config, lm.tokenizer))
+        self.reading = Reading(lm.tokenizer, reads, ends, self.prompts.opening)
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()
@@ -192,18 +194,18 @@ class ServedPolicy:
             self._dead.add(server)
         return answer
 
-    def _generation(self, key: int, answer: tuple[list[int], list[float]] | Failure) -> Generation:
+    def _generation(self, key: int, sampled: tuple[list[int], list[float]] | Failure) -> Generation:
         transcript = self._transcripts[key]
         context = tuple(transcript.context)
-        if isinstance(answer, Failure):
-            if answer.kind == NO_TOKEN_IDS and not self._answered:  # a wrong server, or one that must be started otherwise
-                raise NotSupported(str(answer))
+        if isinstance(sampled, Failure):
+            if sampled.kind == NO_TOKEN_IDS and not self._answered:  # a wrong server, or one that must be started otherwise
+                raise NotSupported(str(sampled))
             self.unanswered += 1
-            return Generation("", Unanswered("", f"the model server did not answer: {answer}"), context)
+            return Generation("", Unanswered("", f"the model server did not answer: {sampled}"), context)
         self._answered = True
-        ids, logprobs = answer
-        text, action, ended = self.reading.action(ids)
-        transcript.record(ids, ended=ended)
+        ids, logprobs = sampled
+        answer = self.reading.answer(ids, transcript.tools)
+        transcript.record(ids, ended=answer.ended)
         self._episodes[key].ids += ids
         self.profiler.count("generate", len(context) + len(ids))
-        return Generation(text, action, context, tuple(ids), tuple(logprobs))
+        return Generation(answer.text, answer.action, context, tuple(ids), tuple(logprobs), reasoning=answer.reasoning)

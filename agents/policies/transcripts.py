@@ -83,7 +83,7 @@ class Transcripts:
         if transcript is None or len(messages) <= read or messages[: read - 1] != transcript.messages:
             transcript = self._running[key] = Transcript(context=self.prompts.prompt(observation))
         else:
-            transcript.context = self.prompts.extend(messages[read:], tools if tools != transcript.tools else "", ended=transcript.ended)
+            transcript.context = self.prompts.extend(messages[read - 1], messages[read:], tools if tools != transcript.tools else "", ended=transcript.ended)
             transcript.new = False
         transcript.messages, transcript.tools = messages, tools
         transcript.length += len(transcript.context)

@@ -137,7 +137,7 @@ def _step_record(step: Step) -> dict[str, Any]:
 def _action_record(action: Action) -> dict[str, Any]:
     if isinstance(action, Malformed):
         return {"unanswered" if isinstance(action, Unanswered) else "malformed": action.text, "reason": action.reason}
-    return action.as_dict()
+    return {**action.as_dict(), "repaired": list(action.repaired)} if action.repaired else action.as_dict()
 
 
 def _end_last_line(file: BinaryIO) -> None:
@@ -252,5 +252,8 @@ def _action(record: Mapping[str, Any]) -> Action:
     if "unanswered" in record:
         _check_fields(record, "an action that nobody gave", "unanswered", "reason")
         return Unanswered(_get(record, "unanswered", str), _get(record, "reason", str))
-    _check_fields(record, "an action", "name", "arguments")
-    return ToolCall(_get(record, "name", str), _get(record, "arguments", dict))
+    _check_fields(record, "an action", "name", "arguments", "repaired")
+    repaired = _get(record, "repaired", list) if "repaired" in record else []
+    if not all(isinstance(slip, str) for slip in repaired):
+        raise ValueError(f"'repaired' must be a list of strings, got {repaired!r:.100}")
+    return ToolCall(_get(record, "name", str), _get(record, "arguments", dict), tuple(repaired))

@@ -43,6 +43,8 @@ class Generation:
     """(L,) natural logarithm of the probability with which each token was sampled."""
     value: float = 0.0
     """The policy's estimate of the state's value; 0 for policies without a value head."""
+    reasoning: str = ""
+    """What the policy wrote before its call; all of it, if there is no call."""
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.logprobs):

@@ -1,29 +1,33 @@
-"""``openai``: a function call as the chat API writes it, with the arguments as JSON within a JSON string."""
+"""``openai``: ``{"type": "function", "function": {"name": …, "arguments": "{…}"}}``, as the API writes calls: the arguments are JSON within a JSON string."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steptool_env.formats.base import Scan, action_of, as_call, encode, raw_decode
+from steptool_env.formats.base import Scan, Tools
+from steptool_env.formats.calls import arguments_of, call_of, made
+from steptool_env.formats.jsonvalue import encode, raw_decode
+from steptool_env.formats.objects import BARE, ObjectForm, escaped
 from steptool_env.formats.signature import OPENING, compact
-from steptool_env.types import Action, Malformed, ToolCall
+from steptool_env.types import Action, ToolCall
 
 __all__ = ["OpenAI"]
 
-_CALL = re.compile(r'\{\s*"(?:id|type|index|function|role|tool_calls)"\s*:')
-_EXPECTED = 'expected {"type": "function", "function": {"name": "...", "arguments": "{...}"}}, the arguments a JSON object in a string'
 _SURROUNDING = frozenset({"id", "type", "index", "function"})
 
 
-class OpenAI:
-    """One object of ``tool_calls``. A whole message, ``{"tool_calls": […]}``, is read as well, and so are arguments that are not a string."""
+class OpenAI(ObjectForm):
+    """One object of ``tool_calls``. A whole message, ``{"tool_calls": […]}``, is read as well."""
 
     name = "openai"
     stop: tuple[str, ...] = ("<|im_end|>",)
+    expected = 'expected {"type": "function", "function": {"name": "...", "arguments": "{...}"}}, the arguments a JSON object in a string'
+    bare = True
+    head = BARE
+    loose = None
 
-    def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
+    def instructions(self, tools: Tools) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
             f"{OPENING}\n"
@@ -35,52 +39,40 @@ class OpenAI:
     def render(self, call: ToolCall) -> str:
         r"""Return the call on one line; ``<|`` within a string is written ``\u003c|``, since it begins the mark that ends a reply."""
         arguments = encode(dict(call.arguments))
-        return encode({"type": "function", "function": {"name": call.name, "arguments": arguments}}).replace("<|", r"\u003c|")
+        return escaped(encode({"type": "function", "function": {"name": call.name, "arguments": arguments}}))
 
-    def parse(self, text: str) -> Action:
-        """Read the first call; the first object that begins with a key of a call or of a message decides."""
-        return action_of(self.scan(text, 0), text, _EXPECTED)
-
-    def scan(self, text: str, begin: int) -> Scan | None:
-        """Find the first call from ``begin`` on. Further calls of one message are found at once: they stand within it."""
-        found = _CALL.search(text, begin)
-        if found is None:
-            return None
+    def take(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
+        """Read the object, if it is a call."""
+        begin = found.end() if found.re is self.following else found.start()
         try:
-            value, end = raw_decode(text, found.start())
-        except ValueError as fault:
-            return Scan(Malformed(text, f"the JSON of the call is broken: {fault}; {_EXPECTED}"), found.start(), len(text))
-        if "tool_calls" in value:
-            calls = value["tool_calls"]
-            if not isinstance(calls, list) or not calls:
-                return Scan(Malformed(text, f"tool_calls is no list with a call in it; {_EXPECTED}"), found.start(), end)
-            value = calls[0]
-            if len(calls) > 1 and (second := text.find("{", found.start() + 1)) >= 0:
-                # The next scan begins behind the first call, so that the others are counted one by one.
-                end = _end_of_first(text, second, end)
-        return Scan(_call(text, value), found.start(), end)
+            value, end = raw_decode(text, begin)
+            if type(value) is dict and value.get("type") == "function" and value.keys() <= _SURROUNDING and not text.startswith("\n", begin - 1):
+                function = value["function"]
+                name, arguments = function["name"], function["arguments"]
+                if type(name) is str and type(arguments) is str and len(function) == 2:
+                    read, length = raw_decode(arguments, 0)
+                    if type(read) is dict and length == len(arguments):
+                        return Scan(ToolCall(name, read), begin, end)
+        except (KeyError, TypeError, ValueError):
+            pass
+        return self.take_loose(text, found, tools)
 
-
-def _end_of_first(text: str, start: int, otherwise: int) -> int:
-    try:
-        return raw_decode(text, start)[1]
-    except ValueError:
-        return otherwise
-
-
-def _call(text: str, value: Any) -> Action:
-    if not isinstance(value, dict) or not isinstance(function := value.get("function"), dict):
-        return Malformed(text, f"the call has no function; {_EXPECTED}")
-    if value.get("type", "function") != "function":
-        return Malformed(text, f"the type is {str(value['type'])[:100]!r}; {_EXPECTED}")
-    if further := sorted(value.keys() - _SURROUNDING):
-        return Malformed(text, f"the call has further keys, {', '.join(further)[:100]}; {_EXPECTED}")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments, end = raw_decode(arguments, len(arguments) - len(arguments.lstrip()))
-            if function["arguments"][end:].strip():
-                return Malformed(text, f"something follows the JSON of the arguments; {_EXPECTED}")
-        except ValueError as fault:
-            return Malformed(text, f"the JSON of the arguments is broken: {fault}; {_EXPECTED}")
-    return as_call(text, {**function, "arguments": arguments}, "arguments", _EXPECTED)
+    def call(self, text: str, value: Any, shaped: bool, slips: set[str]) -> Action:
+        """Return the call in one object of ``tool_calls``, or in one without the object around name and arguments."""
+        if not isinstance(value, dict):
+            return self.malformed(text, "tool_calls is no list with a call in it" if shaped else "the call is no JSON object")
+        function = value.get("function")
+        if not isinstance(function, dict):
+            if isinstance(value.get("name"), str) and self.has_arguments(value):
+                return call_of(text, value, "arguments", self.expected, frozenset({"type", "id"}), slips | {"other shape"})
+            return self.malformed(text, "the call has no function")
+        if value.get("type", "function") != "function":
+            return self.malformed(text, f"the type is {str(value['type'])[:100]!r}")
+        if value.keys() - _SURROUNDING:
+            slips.add("extra key")
+        if not isinstance(function.get("arguments"), str) or len(function) != 2 or not isinstance(function.get("name"), str):
+            if isinstance(function.get("arguments"), dict):
+                slips.add("other shape")
+            return call_of(text, function, "arguments", self.expected, frozenset(), slips)
+        arguments = arguments_of(function["arguments"], slips, as_text=True)
+        return self.malformed(text, arguments) if isinstance(arguments, str) else made(function["name"], arguments, slips)

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from steptool_env.formats.base import Scan, action_of, decode, encode, raw_decode
+from steptool_env.formats.base import Form, Scan, Tools
+from steptool_env.formats.calls import arguments_of, made, read_json
+from steptool_env.formats.jsonvalue import decode, encode, raw_decode
 from steptool_env.formats.signature import OPENING, compact
-from steptool_env.types import Action, Malformed, ToolCall
+from steptool_env.formats.values import Values
+from steptool_env.types import ToolCall
 
 __all__ = ["ReAct"]
 
-_CALL = re.compile(r"^[ \t]*Action:([^\n]*)\n\s*Action Input:\s*", re.MULTILINE)
-_EXPECTED = "expected the lines 'Action: <name of a tool>' and 'Action Input: <JSON object>'"
+_DECORATION = "`'\"*_[]() \t."
+_FENCE = re.compile(r"```\w*\s*")
+_WORDS = re.compile(r"[^{}\n]{1,100}(?=\{)")
 
 
-class ReAct:
+class ReAct(Form):
     """Two lines, the second one in JSON, after any thought.
 
-    Names that would not survive on a line of their own (with line breaks, say) are written as JSON strings.
+    Names that would not survive on a line of their own (with line breaks or quotes around them, say) are written as JSON strings.
     """
 
     name = "react"
     stop: tuple[str, ...] = ("\nObservation",)
+    expected = "expected the lines 'Action: <name of a tool>' and 'Action Input: <JSON object>'"
+    head = re.compile(r"^[ \t]*Action:([^\n]*)\n\s*Action Input:\s*", re.MULTILINE)
+    # A name of at most 80 characters, so that the search for what follows it stays linear.
+    loose = re.compile(
+        r"\baction[*_` ]{0,4}[:：][*_ \t]{0,8}(?P<label>[^\n]{0,80}?)\s{1,8}[>#*_\-\d.`]{0,4} ?action[ _]input[*_` ]{0,4}[:：][*_]{0,4}\s*", re.IGNORECASE
+    )
 
-    def instructions(self, tools: Sequence[Mapping[str, Any]]) -> str:
+    def instructions(self, tools: Tools) -> str:
         """Return the tools as signatures, one per line, and how to call one."""
         return (
             f"{OPENING}\n"
@@ -42,30 +50,58 @@ class ReAct:
         name = call.name if _is_plain(call.name) else encode(call.name)
         return f"Action: {name}\nAction Input: {encode(dict(call.arguments))}"
 
-    def parse(self, text: str) -> Action:
-        """Read the first call; the first ``Action:`` line that an ``Action Input:`` follows decides."""
-        return action_of(self.scan(text, 0), text, _EXPECTED)
+    def take(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
+        """Read the name and the arguments."""
+        label = found[1].strip()
+        try:
+            arguments, end = raw_decode(text, found.end())
+            if type(arguments) is dict and _is_plain(label):
+                return Scan(ToolCall(label, arguments), found.start(), end)
+        except ValueError:
+            pass
+        slips: set[str] = set()
+        try:
+            name = _name(label, slips)
+            value, end = read_json(Values(text), _begin(text, found.end(), slips), slips)
+            if isinstance(value, list) and value:
+                raise ValueError("Action Input is no JSON object")
+            arguments = arguments_of(value, slips, "arguments")
+            if isinstance(arguments, str):
+                raise ValueError(arguments)
+        except ValueError as fault:
+            begun = str(fault).startswith(("Action", "the arguments", "something"))
+            return Scan(self.malformed(text, str(fault) if begun else f"the JSON of the call is broken: {fault}"), found.start(), len(text))
+        return Scan(made(name, arguments, slips), found.start(), end)
 
-    def scan(self, text: str, begin: int) -> Scan | None:
-        """Find the first call from ``begin`` on."""
-        found = _CALL.search(text, begin)
-        if found is None:
-            return None
-        name = found[1].strip()
-        fault = "Action names no tool" if not name else ""
-        end = len(text)
-        arguments: Any = {}
-        if not fault:
-            try:
-                if name.startswith('"'):
-                    name = decode(name, 0)
-                arguments, end = raw_decode(text, found.end())
-                if not isinstance(arguments, dict):
-                    fault = "Action Input is no JSON object"
-            except ValueError as problem:
-                fault = f"the JSON of the call is broken: {problem}"
-        return Scan(Malformed(text, f"{fault}; {_EXPECTED}") if fault else ToolCall(name, arguments), found.start(), end)
+    def take_loose(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
+        """Read a call whose labels are written in another way."""
+        return self.take(text, found, tools).noted("label")
+
+
+def _name(label: str, slips: set[str]) -> str:
+    if label.startswith('"') and not label.endswith('",'):
+        name = decode(label, 0)
+        if isinstance(name, str):
+            if _is_plain(name):
+                slips.add("decorated name")
+            return name
+    name = label.strip(_DECORATION)
+    if not name:
+        raise ValueError("Action names no tool")
+    if name != label:
+        slips.add("decorated name")
+    return name
+
+
+def _begin(text: str, place: int, slips: set[str]) -> int:
+    if fence := _FENCE.match(text, place):
+        slips.add("fence")
+        place = fence.end()
+    elif text[place : place + 1] not in ("{", "[", '"') and (words := _WORDS.match(text, place)):
+        slips.add("words before the arguments")
+        place = words.end()
+    return place
 
 
 def _is_plain(name: str) -> bool:
-    return name.isprintable() and name == name.strip() != "" and not name.startswith('"')
+    return name.isprintable() and name == name.strip(_DECORATION) != ""

@@ -187,7 +187,7 @@ def test_a_format_that_loses_something_is_found() -> None:
         def render(self, call: ToolCall) -> str:
             return call.name
 
-        def parse(self, text: str) -> ToolCall | Malformed:
+        def parse(self, text: str, *, prefix: str = "", tools: Any = ()) -> ToolCall | Malformed:
             return ToolCall(text)
 
     with pytest.raises(ContractError, match="must equal the call"):

@@ -19,9 +19,9 @@ improve in_hindsight load_algorithm load_model load_policy paired policy_optimiz
 read_step_csv relabel rollout search summarize warm_up_critic write_conversations write_jsonl
 """.split()
 ENVIRONMENT = """
-ERRORS FINISH FORMATS PARTIES SHAPERS SUITES Action Audit CallFormat Episode Malformed Message Observation Outcome Reading RewardShaper Snapshot StepToolEnv
-StepToolError Task TaskSuite TextSpace Tool ToolCall ToolCallSpace ToolResult Toolkit Transition Unanswered as_chat audit make_format make_shaper
-make_suite read tool whose
+ERRORS FINISH FORMATS PARTIES REPAIRS SHAPERS SUITES Action Audit CallFormat Episode Malformed Message Observation Outcome Reading RewardShaper Snapshot
+StepToolEnv StepToolError Task TaskSuite TextSpace Tool ToolCall ToolCallSpace ToolResult Toolkit Transition Unanswered as_chat audit check_tools make_format
+make_shaper make_suite read tool whose
 """.split()
 
 

@@ -22,11 +22,17 @@ def test_what_ends_a_turn(configured: object, expected: set[int]) -> None:
 def test_an_action_with_and_without_the_end_of_its_turn() -> None:
     reading = Reading(tokenizer(), make_format("hermes"), {1})
     ids = tokenizer().encode(CALL, add_special_tokens=False)
-    assert reading.action(ids) == (CALL, ToolCall("look", {}), False)
-    assert reading.action([*ids, 1]) == (CALL, ToolCall("look", {}), True)
-    text, action, ended = reading.action([1])
-    assert (text, ended) == ("", True)
-    assert isinstance(action, Malformed)
+    assert reading.answer(ids) == (CALL, ToolCall("look", {}), "", False)
+    assert reading.answer([*ids, 1]) == (CALL, ToolCall("look", {}), "", True)
+    answer = reading.answer([1])
+    assert (answer.text, answer.ended) == ("", True)
+    assert isinstance(answer.action, Malformed)
+
+
+def test_reasoning_stands_apart() -> None:
+    reading = Reading(tokenizer(), make_format("hermes"), {1})
+    answer = reading.answer(tokenizer().encode(f"I look first. {CALL}", add_special_tokens=False))
+    assert (answer.action, answer.reasoning) == (ToolCall("look", {}), "I look first.")
 
 
 def test_special_tokens_are_part_of_the_text() -> None:

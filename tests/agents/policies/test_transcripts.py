@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lms import tokenizer
+
+from steptool_agents.chat.base import Written
+from steptool_agents.chat.control import ControlTokens
 from steptool_agents.policies.transcripts import Transcripts
-from steptool_env.types import Message, Observation
+from steptool_env.types import Message, Observation, ToolCall
 
 USER, CALL, RESULT, TOOLS = Message("user", "Do it."), Message("assistant", "{}"), Message("tool", "done"), "[]"
 
@@ -13,11 +17,17 @@ USER, CALL, RESULT, TOOLS = Message("user", "Do it."), Message("assistant", "{}"
 class Letters:
     """Writes one token per message, and a 9 for the tools."""
 
+    opening = ""
+    control = ControlTokens(tokenizer())
+
     def prompt(self, observation: Observation) -> list[int]:
         return [9, *[len(message.content) for message in observation["messages"]]]
 
-    def extend(self, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
+    def extend(self, action: Message, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
         return [100 * ended, *[9] * bool(tools), *[len(message.content) for message in messages]]
+
+    def write(self, call: ToolCall) -> Written:
+        return Written(call.name, [len(call.name)], False)
 
 
 def observed(*messages: Message, tools: str = TOOLS) -> Observation:

@@ -5,40 +5,19 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steptool_env import FINISH, FORMATS, CallFormat, Malformed, ToolCall, make_format
 from steptool_env.adversarial import ADVERSARIAL
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.formats import Llama3, Mistral, OpenAI, Pythonic, Reading, read
-from steptool_env.formats.base import decode, encode
 from steptool_env.formats.hermes import Hermes
+from steptool_env.formats.jsonvalue import decode, encode
 from steptool_env.formats.react import ReAct
 from steptool_env.formats.signature import compact, signature
+from tests.helpers.calls import CALL, JSON, NASTY, calls
 
-CALL = ToolCall("get_order", {"order_id": "o17"})
-NASTY = [
-    "</tool_call>",
-    "<tool_call>",
-    "\nObservation: x",
-    "\nAction: f\nAction Input: {}",
-    "</think>",
-    '"',
-    "\\",
-    "{",
-    "}",
-    "é😀\u2028",
-    "\0",
-    "<\\/tool_call>",
-]
-TEXT = st.text(max_size=20) | st.sampled_from(NASTY) | st.lists(st.sampled_from(NASTY) | st.text(max_size=3), max_size=4).map("".join)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
-)
-CALLS = st.builds(ToolCall, TEXT.filter(bool), st.dictionaries(TEXT, JSON, max_size=4))
 each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))
 
 
@@ -49,26 +28,34 @@ def fields(value: Any) -> str:
 
 # ---------------------------------------------------------------- what every format keeps
 @each_format
-@given(call=CALLS)
-def test_round_trip(form: CallFormat, call: ToolCall) -> None:
+@settings(max_examples=40)
+@given(data=st.data())
+def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
+    call = data.draw(calls(form))
     assert fields(form.parse(form.render(call))) == fields(call)
 
 
 @each_format
-@given(call=CALLS, after=st.text() | st.sampled_from(NASTY))
-def test_what_comes_after_the_call_is_ignored(form: CallFormat, call: ToolCall, after: str) -> None:
+@settings(max_examples=40)
+@given(data=st.data(), after=st.text() | st.sampled_from([text for text in NASTY if text not in ("</think>", "<channel|>")]))
+def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObject, after: str) -> None:
+    call = data.draw(calls(form))
     assert form.parse(form.render(call) + "\n" + after) == call
 
 
 @each_format
-@given(calls=st.lists(CALLS, min_size=2, max_size=3))
-def test_of_several_calls_the_first_is_taken(form: CallFormat, calls: list[ToolCall]) -> None:
-    assert form.parse("\n".join(map(form.render, calls))) == calls[0]
+@settings(max_examples=40)
+@given(data=st.data())
+def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObject) -> None:
+    drawn = data.draw(st.lists(calls(form), min_size=2, max_size=3))
+    assert form.parse("\n".join(map(form.render, drawn))) == drawn[0]
 
 
 @each_format
-@given(call=CALLS)
-def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, call: ToolCall) -> None:
+@settings(max_examples=40)
+@given(data=st.data())
+def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, data: st.DataObject) -> None:
+    call = data.draw(calls(form))
     text = form.render(call)
     for stop in form.stop:
         assert text.find(stop) in (-1, len(text) - len(stop))
@@ -86,6 +73,7 @@ def test_reasoning_before_the_call_is_ignored(form: CallFormat, before: str) -> 
 
 
 @each_format
+@settings(max_examples=40)
 @given(text=st.text(alphabet=st.characters(), max_size=200))
 def test_any_text_is_read(form: CallFormat, text: str) -> None:
     assert isinstance(form.parse(text), ToolCall | Malformed)
@@ -98,6 +86,7 @@ PIECES = [
 
 
 @each_format
+@settings(max_examples=40)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=30))
 def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: CallFormat, pieces: list[str]) -> None:
     action = form.parse("".join(pieces))
@@ -110,15 +99,19 @@ def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: Call
         assert action.reason
 
 
-NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "{", "[1,", "nul", "", "'x'"]
+NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, '"open', "[1,", "b'x'", "007", ""]
+UNQUOTED = ("glm", "minimax", "qwen3-coder")
+"""Formats in which texts stand between tags without quotes."""
+UNQUOTED_NAMES = (*UNQUOTED, "deepseek", "gemma", "harmony", "kimi", "mistral-v11")
 
 
 @each_format
 @pytest.mark.parametrize("value", NO_JSON, ids=lambda value: value[:10])
 def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
-    if (form.name, value) == ("pythonic", "'x'"):
-        pytest.skip("a string in Python")
+    if form.name in UNQUOTED:
+        pytest.skip("what is no JSON is a text, where texts stand without quotes")
     text = form.render(ToolCall("f", {"x": "VALUE"}))
+    text = text.replace('<|"|>VALUE<|"|>', value)
     # Where the arguments are JSON within a string, so is what stands in for the value.
     text = text.replace(r"\"VALUE\"", encode(value)[1:-1]) if r"\"VALUE\"" in text else text.replace('"VALUE"', value)
     action = form.parse(text)
@@ -128,7 +121,7 @@ def test_what_is_not_json_is_malformed(form: CallFormat, value: str) -> None:
 
 
 @each_format
-@pytest.mark.parametrize("text", ["", "The answer is 7.", "get_order(o17)", '{"name": "f", "arguments": {}}', "\0", "\ud800"])
+@pytest.mark.parametrize("text", ["", "The answer is 7.", "get_order(o17)", 'I found {"name": "Oslo"} in the list.', "\0", "\ud800"])
 def test_a_text_without_a_call_is_told_what_was_expected(form: CallFormat, text: str) -> None:
     action = form.parse(text)
     assert isinstance(action, Malformed)
@@ -149,6 +142,10 @@ def test_lone_surrogates_are_rendered_as_text_that_can_be_encoded(form: CallForm
 @each_format
 def test_names_match_exactly(form: CallFormat) -> None:
     for name in ("Get_Order", "get order", "get-order", "ns.get/order", "gét"):
+        if name == "get order" and form.name in UNQUOTED_NAMES:
+            with pytest.raises(InvalidArgument, match=f"{form.name!r} cannot write the name of the tool 'get order'"):
+                form.render(ToolCall(name, {}))
+            continue
         assert form.parse(form.render(ToolCall(name, {}))) == ToolCall(name, {})
 
 
@@ -158,28 +155,34 @@ def test_what_json_cannot_write_is_refused_on_rendering(form: CallFormat) -> Non
         form.render(ToolCall("f", {"x": float("nan")}))
 
 
+MARKS_OF = {
+    "hermes": "<tool_call>", "react": "Action Input:", "llama3": "parameters", "mistral": "[TOOL_CALLS]", "openai": "function", "pythonic": "by name",
+    "qwen3-coder": "<parameter=", "harmony": "<|message|>", "glm": "<arg_key>", "gemma": '<|"|>', "deepseek": "<｜tool▁sep｜>", "kimi": "functions.",
+    "minimax": "<invoke name=", "xlam": "list", "granite": "<|tool_call|>", "olmo3": "<function_calls>", "mistral-v11": "[ARGS]",
+}
+
+
 @each_format
 def test_instructions_show_every_tool_and_the_form(form: CallFormat) -> None:
     text = form.instructions([FINISH.schema, {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}}}])
-    marks = {"hermes": "<tool_call>", "react": "Action Input:", "llama3": "parameters", "mistral": "[TOOL_CALLS]", "openai": "function", "pythonic": "by name"}
-    for part in ("finish", "answer", "give_up", "look", marks[form.name]):
+    for part in ("finish", "answer", "give_up", "look", MARKS_OF[form.name]):
         assert part in text
     assert isinstance(form.parse(text), Malformed)  # the example in it is no call
 
 
 @each_format
-@pytest.mark.parametrize("kind", ADVERSARIAL)
-def test_time_is_linear_in_the_length(form: CallFormat, kind: str) -> None:
+def test_time_is_linear_in_the_length(form: CallFormat) -> None:
     """What takes quadratic time never passes; what is linear passes at once on an idle machine. Figures: benchmarks/fuzz.py."""
 
-    def seconds(size: int) -> float:
+    def seconds(kind: str, size: int) -> float:
         text = ADVERSARIAL[kind](size)
         start = time.process_time()
         read(form, text)
         return time.process_time() - start
 
-    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 200,000 characters is no question.
-    assert any((long := seconds(200_000)) < 0.01 or long < 10 * seconds(50_000) for _ in range(5))
+    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 60,000 characters is no question.
+    slow = [kind for kind in ADVERSARIAL if not any((long := seconds(kind, 60_000)) < 0.01 or long < 10 * seconds(kind, 15_000) for _ in range(5))]
+    assert not slow
 
 
 # ---------------------------------------------------------------- hermes
@@ -215,14 +218,11 @@ def test_hermes_takes_a_call_without_arguments() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("<tool_call>get_order(o17)</tool_call>", "no JSON object follows <tool_call>"),
+        ("<tool_call>get_order(o17)</tool_call>", "no call follows <tool_call>"),
         ('<tool_call>{"name": "f", "arguments": {"x": "o1}}</tool_call>', "broken"),
         ('<tool_call>{"name": "f", "arguments": {"x": 1', "broken"),
         ('<tool_call>{"arguments": {}}</tool_call>', "has no name"),
         ('<tool_call>{"name": 7, "arguments": {}}</tool_call>', "has no name"),
-        ('<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', "no JSON object"),
-        ('<tool_call>{"name": "f", "arguments": null}</tool_call>', "no JSON object"),
-        ('<tool_call>{"name": "f", "arguments": {}, "id": 3}</tool_call>', "further keys, id"),
         ('<think>I will call <tool_call>{"name": "f", "arguments": {}}', "</think>"),
     ],
 )
@@ -316,23 +316,20 @@ def test_the_other_formats_read_what_models_write(form: CallFormat, text: str) -
     ("form", "text", "reason"),
     [
         (Llama3(), '{"parameters": {}}', "has no name"),
-        (Llama3(), '{"name": "f", "parameters": []}', "no JSON object"),
-        (Llama3(), '{"name": "f", "arguments": {}}', "further keys, arguments"),
-        (Mistral(), "[TOOL_CALLS] f(x)", "no JSON list of calls"),
-        (Mistral(), '[{"name": "f", "arguments": {}}]', "there is no [TOOL_CALLS]"),
+        (Llama3(), '{"name": "f", "parameters": [1]}', "no JSON object"),
+        (Mistral(), "[TOOL_CALLS] f(x)", "no call follows [TOOL_CALLS]"),
         (Mistral(), '[TOOL_CALLS] [{"name": "f", "arguments": 1}]', "no JSON object"),
         (OpenAI(), '{"type": "function"}', "has no function"),
         (OpenAI(), '{"type": "custom", "function": {"name": "f"}}', "'custom'"),
         (OpenAI(), '{"tool_calls": []}', "no list with a call"),
         (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "{} x"}}', "follows the JSON"),
-        (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "[]"}}', "no JSON object"),
+        (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "[1]"}}', "no JSON object"),
         (OpenAI(), '{"type": "function", "function": {"name": "f", "arguments": "{"}}', "broken"),
         (Pythonic(), "[get_order('o17')]", "by name"),
         (Pythonic(), "[f(x=__import__('os'))]", "expecting a value"),
         (Pythonic(), "[f(x=1, x=2)]", "stands twice"),
         (Pythonic(), "[f(x=1 y=2)]", "expecting ','"),
         (Pythonic(), "[f(**[1])]", "expecting a dict"),
-        (Pythonic(), "[f(x={1: 2})]", "a key in quotes"),
         (Pythonic(), "[f(x='\\U00110000')]", "no character"),
     ],
 )
@@ -350,10 +347,12 @@ def test_pythonic_reads_every_kind_of_literal() -> None:
 
 
 @each_format
-@given(calls=st.lists(CALLS, min_size=1, max_size=4), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
-def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, calls: list[ToolCall], before: str) -> None:
-    reading = read(form, before + "\n".join(map(form.render, calls)))
-    assert reading == Reading(calls[0], before.strip(), len(calls) - 1)
+@settings(max_examples=40)
+@given(data=st.data(), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
+def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, data: st.DataObject, before: str) -> None:
+    drawn = data.draw(st.lists(calls(form), min_size=1, max_size=4))
+    reading = read(form, before + "\n".join(map(form.render, drawn)))
+    assert reading == Reading(drawn[0], before.strip(), len(drawn) - 1)
 
 
 def test_further_calls_within_one_list_are_counted() -> None:
@@ -380,7 +379,7 @@ def test_a_format_that_can_only_parse_is_read_too() -> None:
         def render(self, call: ToolCall) -> str:
             return call.name
 
-        def parse(self, text: str) -> ToolCall | Malformed:
+        def parse(self, text: str, *, prefix: str = "", tools: Any = ()) -> ToolCall | Malformed:
             return ToolCall(text)
 
     assert read(Mine(), "f") == Reading(ToolCall("f"), "", 0)
