@@ -16,7 +16,7 @@ from steptool_env.formats.hermes import Hermes
 from steptool_env.formats.jsonvalue import decode, encode
 from steptool_env.formats.react import ReAct
 from steptool_env.formats.signature import compact, signature
-from tests.helpers.calls import CALL, JSON, NASTY, calls
+from calls import CALL, JSON, NASTY, calls
 
 each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))
 
@@ -28,7 +28,7 @@ def fields(value: Any) -> str:
 
 # ---------------------------------------------------------------- what every format keeps
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
     call = data.draw(calls(form))
@@ -36,7 +36,7 @@ def test_round_trip(form: CallFormat, data: st.DataObject) -> None:
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data(), after=st.text() | st.sampled_from([text for text in NASTY if text not in ("</think>", "<channel|>")]))
 def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObject, after: str) -> None:
     call = data.draw(calls(form))
@@ -44,7 +44,7 @@ def test_what_comes_after_the_call_is_ignored(form: CallFormat, data: st.DataObj
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObject) -> None:
     drawn = data.draw(st.lists(calls(form), min_size=2, max_size=3))
@@ -52,7 +52,7 @@ def test_of_several_calls_the_first_is_taken(form: CallFormat, data: st.DataObje
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_the_stop_text_is_in_no_call_before_its_end(form: CallFormat, data: st.DataObject) -> None:
     call = data.draw(calls(form))
@@ -73,7 +73,7 @@ def test_reasoning_before_the_call_is_ignored(form: CallFormat, before: str) -> 
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(text=st.text(alphabet=st.characters(), max_size=200))
 def test_any_text_is_read(form: CallFormat, text: str) -> None:
     assert isinstance(form.parse(text), ToolCall | Malformed)
@@ -86,7 +86,7 @@ PIECES = [
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=30))
 def test_any_heap_of_fragments_is_read_and_calls_can_be_written_again(form: CallFormat, pieces: list[str]) -> None:
     action = form.parse("".join(pieces))
@@ -156,9 +156,23 @@ def test_what_json_cannot_write_is_refused_on_rendering(form: CallFormat) -> Non
 
 
 MARKS_OF = {
-    "hermes": "<tool_call>", "react": "Action Input:", "llama3": "parameters", "mistral": "[TOOL_CALLS]", "openai": "function", "pythonic": "by name",
-    "qwen3-coder": "<parameter=", "harmony": "<|message|>", "glm": "<arg_key>", "gemma": '<|"|>', "deepseek": "<｜tool▁sep｜>", "kimi": "functions.",
-    "minimax": "<invoke name=", "xlam": "list", "granite": "<|tool_call|>", "olmo3": "<function_calls>", "mistral-v11": "[ARGS]",
+    "hermes": "<tool_call>",
+    "react": "Action Input:",
+    "llama3": "parameters",
+    "mistral": "[TOOL_CALLS]",
+    "openai": "function",
+    "pythonic": "by name",
+    "qwen3-coder": "<parameter=",
+    "harmony": "<|message|>",
+    "glm": "<arg_key>",
+    "gemma": '<|"|>',
+    "deepseek": "<｜tool▁sep｜>",
+    "kimi": "functions.",
+    "minimax": "<invoke name=",
+    "xlam": "list",
+    "granite": "<|tool_call|>",
+    "olmo3": "<function_calls>",
+    "mistral-v11": "[ARGS]",
 }
 
 
@@ -347,7 +361,7 @@ def test_pythonic_reads_every_kind_of_literal() -> None:
 
 
 @each_format
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data(), before=st.sampled_from(["", "I look it up.\n", "One, two: three.\n\n"]))
 def test_reasoning_and_further_calls_are_told_apart(form: CallFormat, data: st.DataObject, before: str) -> None:
     drawn = data.draw(st.lists(calls(form), min_size=1, max_size=4))
