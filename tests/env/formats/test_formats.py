@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import Any
 
 import pytest
+from calls import CALL, JSON, NASTY, calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,6 @@ from steptool_env.formats.hermes import Hermes
 from steptool_env.formats.jsonvalue import decode, encode
 from steptool_env.formats.react import ReAct
 from steptool_env.formats.signature import compact, signature
-from calls import CALL, JSON, NASTY, calls
 
 each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))
 
@@ -184,18 +185,23 @@ def test_instructions_show_every_tool_and_the_form(form: CallFormat) -> None:
     assert isinstance(form.parse(text), Malformed)  # the example in it is no call
 
 
+@functools.cache
+def _adversarial(kind: str, size: int) -> str:
+    return ADVERSARIAL[kind](size)
+
+
 @each_format
 def test_time_is_linear_in_the_length(form: CallFormat) -> None:
     """What takes quadratic time never passes; what is linear passes at once on an idle machine. Figures: benchmarks/fuzz.py."""
 
     def seconds(kind: str, size: int) -> float:
-        text = ADVERSARIAL[kind](size)
+        text = _adversarial(kind, size)
         start = time.process_time()
         read(form, text)
         return time.process_time() - start
 
-    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 60,000 characters is no question.
-    slow = [kind for kind in ADVERSARIAL if not any((long := seconds(kind, 60_000)) < 0.01 or long < 10 * seconds(kind, 15_000) for _ in range(5))]
+    # 4 times the text: 4 times as long if linear, 16 times if quadratic. Below 10 ms for 32,000 characters is no question.
+    slow = [kind for kind in ADVERSARIAL if not any((long := seconds(kind, 32_000)) < 0.01 or long < 10 * seconds(kind, 8_000) for _ in range(5))]
     assert not slow
 
 

@@ -69,7 +69,7 @@ def test_of_several_calls_the_first_is_executed_and_the_result_says_so(name: str
 
 
 def test_repairs_are_told_charged_and_refused() -> None:
-    text = '<tool_call>{"name": "add", "arguments": %s,}</tool_call>' % json.dumps(dict(ADD.arguments))
+    text = f'<tool_call>{{"name": "add", "arguments": {json.dumps(dict(ADD.arguments))},}}</tool_call>'
     env = make(shaper=Format(0.5, repair=0.25))
     env.reset(options={"task": 0})
     _, reward, *_, info = env.step(text)
