@@ -116,6 +116,14 @@ class Form:
         """Read the call that may begin at a match of ``loose``."""
         raise NotImplementedError
 
+    def instructions(self, tools: Tools) -> str:
+        """Return the tools, and how to call one."""
+        raise NotImplementedError
+
+    def render(self, call: ToolCall) -> str:
+        """Return the text of a call."""
+        raise NotImplementedError
+
     def parse(self, text: str, *, prefix: str = "", tools: Tools = ()) -> Action:
         """Read the first call, as ``CallFormat.parse`` says."""
         if not prefix and MARK.search(text) is None and (found := self.head.search(text)) is not None:
