@@ -26,6 +26,7 @@ from gymnasium.utils.env_checker import check_env as _gymnasium_check_env
 from gymnasium.utils.env_checker import data_equivalence
 
 from steptool_env.env import StepToolEnv
+from steptool_env.errors import InvalidArgument
 from steptool_env.formats import CallFormat
 from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
