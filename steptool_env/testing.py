@@ -26,6 +26,7 @@ from gymnasium.utils.env_checker import check_env as _gymnasium_check_env
 from gymnasium.utils.env_checker import data_equivalence
 
 from steptool_env.env import StepToolEnv
+from steptool_env.errors import InvalidArgument
 from steptool_env.formats import CallFormat
 from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
@@ -187,10 +188,17 @@ def check_format(form: CallFormat, *, calls: Iterable[ToolCall] = ()) -> None:
     nasty = ['"', "\\", "{", "}", "[", "]", "\n", "é😀", "</tool_call>", "Action: f\nAction Input: {}", "", " ", "'", "\0"]
     values: list[Any] = [*nasty, 0, -1.5, True, None, [], {}, [[1], {"a": {"b": ["\\"]}}]]
     built = [ToolCall("f", {"x": value, "y": 1}) for value in values] + [ToolCall("get order" + mark, {mark or "x": mark}) for mark in nasty]
+    texts = []
     for call in [*built, *calls]:
-        found = form.parse(form.render(call))
-        _require(isinstance(found, ToolCall) and found == call, ROUND, f"{call} was written {form.render(call)!r} and read as {found}")
-    for text in [*nasty, *(form.render(call)[:-3] for call in built), "\ud800", "x" * 1000]:
+        try:
+            written = form.render(call)
+        except InvalidArgument as fault:  # a form that writes names without quotes may refuse them, but not plain ones
+            _require(not all(map(str.isidentifier, (call.name, *call.arguments))), ROUND, f"{call} was refused: {fault}")
+            continue
+        texts.append(written)
+        found = form.parse(written)
+        _require(isinstance(found, ToolCall) and found == call, ROUND, f"{call} was written {written!r} and read as {found}")
+    for text in [*nasty, *(text[:-3] for text in texts), "\ud800", "x" * 1000]:
         try:
             action: Action = form.parse(text)
         except Exception as fault:

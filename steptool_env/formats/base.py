@@ -105,6 +105,8 @@ class Form:
     following: re.Pattern[str] | None = None
     """How the next call of a list begins, directly behind the last one."""
     loose: re.Pattern[str] | None = None
+    least: ClassVar[int] = 3
+    """No further call fits into so few characters."""
 
     def take(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
         """Read the call that begins at a match of ``head`` or ``following``."""
@@ -114,11 +116,19 @@ class Form:
         """Read the call that may begin at a match of ``loose``."""
         raise NotImplementedError
 
+    def instructions(self, tools: Tools) -> str:
+        """Return the tools, and how to call one."""
+        raise NotImplementedError
+
+    def render(self, call: ToolCall) -> str:
+        """Return the text of a call."""
+        raise NotImplementedError
+
     def parse(self, text: str, *, prefix: str = "", tools: Tools = ()) -> Action:
         """Read the first call, as ``CallFormat.parse`` says."""
-        if not prefix and MARK.search(text) is None and (found := self.head.search(text)) is not None:  # by far the most frequent: a plain call
+        if not prefix and MARK.search(text) is None and (found := self.head.search(text)) is not None:
             action = self.take(text, found, tools).action
-            if type(action) is ToolCall:
+            if type(action) is ToolCall:  # a plain call, by far the most frequent: nothing else needs to be known
                 return action
         return read(self, text, prefix=prefix, tools=tools).action
 
@@ -146,9 +156,14 @@ def read(form: CallFormat, text: str, *, prefix: str = "", tools: Tools = (), st
         strict: Refuse a call that needs repairs: it becomes ``Malformed``, and the repairs are named in the reason.
     """
     if not isinstance(form, Form):
-        action = form.parse(text, prefix=prefix, tools=tools)
-        reading = Reading(action, "", 0, action.repaired if isinstance(action, ToolCall) else ())
+        parsed = form.parse(text, prefix=prefix, tools=tools)
+        reading = Reading(parsed, "", 0, parsed.repaired if isinstance(parsed, ToolCall) else ())
         return _refused(reading, text, "expected a call without slips") if strict and reading.repaired else reading
+    if not prefix and MARK.search(text) is None and (head := form.head.search(text)) is not None:  # the most frequent: a plain call, and nothing else
+        scan = form.take(text, head, tools)
+        action = scan.action
+        if type(action) is ToolCall and not action.repaired and len(text) - scan.end <= form.least:
+            return Reading(action, text[: scan.begin].strip() if scan.begin else "", scan.more)
     begin = 0
     if prefix and (mark := left_open(prefix)):
         begin = after(mark, text, 0)

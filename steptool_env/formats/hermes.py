@@ -25,6 +25,7 @@ class Hermes(ObjectForm):
     stop: tuple[str, ...] = (_CLOSE,)
     expected = f'expected {_OPEN}{{"name": "...", "arguments": {{...}}}}{_CLOSE}'
     mark = _OPEN
+    least = len(_CLOSE)
     head = re.compile(rf"{_OPEN}\s*(?=\{{|\[\s*\{{)")
     tail = re.compile(rf"{_CLOSE}")
     # Qwen2.5-Coder takes the tag of the tools, and Qwen3-Coder's form uses the same tag around another one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from steptool_env.formats.base import Scan, Tools
+from steptool_env.formats.jsonvalue import raw_decode
 from steptool_env.formats.objects import BARE, ObjectForm, escaped, object_of
 from steptool_env.formats.signature import OPENING, compact
 from steptool_env.types import ToolCall
@@ -40,5 +41,14 @@ class Llama3(ObjectForm):
 
     def take(self, text: str, found: re.Match[str], tools: Tools) -> Scan:
         """Read the object, if it is a call."""
+        if not found.start() and found.re is self.head:  # a plain call, and nothing else
+            try:
+                value, end = raw_decode(text, 0)
+                if type(value) is dict and len(value) == 2:
+                    name, arguments = value.get("name"), value.get("parameters")
+                    if type(name) is str and type(arguments) is dict:
+                        return Scan(ToolCall(name, arguments), 0, end)
+            except ValueError:
+                pass
         scan = self.take_loose(text, found, tools)
         return scan._replace(begin=scan.begin - len(_TAG)) if text.endswith(_TAG, 0, scan.begin) else scan

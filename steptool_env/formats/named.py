@@ -36,6 +36,7 @@ class NamedForm(Form):
     """What stands before the name, between name and arguments, and after them."""
     escape: ClassVar[tuple[str, str]] = ("<|", r"\u003c|")
     """What is written otherwise within the arguments, since a mark begins with it, and how."""
+    least = 18  # [TOOL_CALLS]f[ARGS]
     how: ClassVar[str]
     """How to call a tool, in words."""
     tail: ClassVar[re.Pattern[str] | None] = None

@@ -84,7 +84,7 @@ class ObjectForm(Form):
                 return Scan(self.malformed(text, f"the JSON of the call is broken: {fault}"), begin, len(text))
         if self.bare and not slips and type(value) is dict:
             name, arguments = value.get("name"), value.get(self.key)
-            if type(name) is str and type(arguments) is dict and len(value) - len(value.keys() & self.allowed) == 2 and not text.startswith("\n", begin - 1):
+            if type(name) is str and type(arguments) is dict and len(value) - len(value.keys() & self.allowed) == 2 and text[begin - 1 : begin] != "\n":
                 return Scan(ToolCall(name, arguments), begin, end)
         alone, fenced = around(text, start, end)
         calls, shaped = self.unwrap(value, slips)

@@ -46,7 +46,7 @@ class OpenAI(ObjectForm):
         begin = found.end() if found.re is self.following else found.start()
         try:
             value, end = raw_decode(text, begin)
-            if type(value) is dict and value.get("type") == "function" and value.keys() <= _SURROUNDING and not text.startswith("\n", begin - 1):
+            if type(value) is dict and value.get("type") == "function" and value.keys() <= _SURROUNDING and text[begin - 1 : begin] != "\n":
                 function = value["function"]
                 name, arguments = function["name"], function["arguments"]
                 if type(name) is str and type(arguments) is str and len(function) == 2:

@@ -219,6 +219,6 @@ class MiniMax(ParameterForm):
     written = ('<minimax:tool_call>\n<invoke name="', '">\n', '<parameter name="', '">', "</parameter>\n")
     closed = "</invoke>\n</minimax:tool_call>"
     how = (
-        "Call one in this form, with a parameter tag for each argument, and the names of the tool and the arguments in place of the dots:\n"
-        '<minimax:tool_call>\n<invoke name="...">\n<parameter name="...">value</parameter>\n</invoke>\n</minimax:tool_call>'
+        "Call one in this form, with a parameter tag for each argument:\n"
+        '<minimax:tool_call>\n<invoke name="name of the tool">\n<parameter name="name of the argument">value</parameter>\n</invoke>\n</minimax:tool_call>'
     )

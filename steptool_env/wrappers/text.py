@@ -115,10 +115,11 @@ class StepToolTextEnv(OtherForm[Observation, str]):
     def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> Observation:
         _, info["reasoning"], further, info["repaired"] = self._reading
         info["further_calls"] = further
-        if self.core._running().toolkit.schemas is not self._offered:
+        episode = self.core.episode
+        assert episode is not None
+        if episode.toolkit.schemas is not self._offered:
             self._offer()
         if further and info["tool_error"] != "over_budget":
-            episode = self.core._running()
             last = episode.messages[-1]
             skipped = "another call" if further == 1 else f"{further} further calls"
             note = f"[Only the first call of the reply was executed; {skipped} in it had no effect. Make one call per reply.]"

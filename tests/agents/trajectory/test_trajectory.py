@@ -45,6 +45,16 @@ def test_what_a_trajectory_says() -> None:
     assert Trajectory((step(),)).success == 0.0
 
 
+def test_what_was_repaired_in_a_call_is_kept_for_relabelling(tmp_path: Path) -> None:
+    call = ToolCall("lookup", {"key": "o7"}, ("no tag",))
+    repaired = replace(step(), generation=replace(step().generation, action=call), transition=step().transition._replace(action=call))
+    write_jsonl(tmp_path / "t.jsonl", [Trajectory((repaired,))])
+    (loaded,) = read_jsonl(tmp_path / "t.jsonl")
+    for action in (loaded.steps[0].generation.action, loaded.steps[0].transition.action):
+        assert isinstance(action, ToolCall)
+        assert action.repaired == ("no tag",)
+
+
 def test_rewards_are_summed_without_rounding() -> None:
     assert replace(step(), parts={"a": 1e16, "b": 1.0, "c": -1e16}).reward == 1.0
 

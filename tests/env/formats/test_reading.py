@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from calls import CALL
+from project import CALL_CASES
 
 from steptool_env import FORMATS, REPAIRS, CallFormat, Malformed, ToolCall, Toolkit, check_tools, make_format, read, tool
 from steptool_env.errors import InvalidArgument
 from steptool_env.formats import left_open
-from tests.helpers.calls import CALL
-from tests.helpers.project import CALL_CASES
 
 DRAFT = ToolCall("cancel_order", {"order_id": "o1"})
 each_format = pytest.mark.parametrize("form", [make() for make in FORMATS.values()], ids=list(FORMATS))

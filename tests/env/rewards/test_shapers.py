@@ -29,6 +29,17 @@ def test_format(error: str, paid: float) -> None:
     assert Format(0.5)([step(error)]) == {"format": paid}
 
 
+def test_format_charges_for_repairs_where_a_price_is_set() -> None:
+    repaired = step()._replace(action=ToolCall("f", {}, ("no tag", "trailing comma")))
+    assert Format(0.5)([repaired]) == {"format": 0.0}
+    assert Format(0.5, repair=0.125)([repaired]) == {"format": -0.125}
+    assert Format(0.5, repair=0.125)([step()]) == {"format": 0.0}
+    assert Format(0.5, repair=0.125)([repaired._replace(result=ToolResult("x", "bad_arguments"))]) == {"format": -0.5}  # charged once
+    for prices in ((-0.1, 0.0), (0.1, -0.1), (float("nan"), 0.0)):
+        with pytest.raises(InvalidArgument, match="never pays"):
+            Format(*prices)
+
+
 def test_budget() -> None:
     assert Budget(0.5)([step()]) == {"budget": 0.0}
     assert Budget(0.5)([step(solved=0.0)]) == {"budget": 0.0}

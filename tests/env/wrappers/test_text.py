@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import Counting
 
-from steptool_env import FORMATS, ToolCall, make_format
+from steptool_env import FORMATS, Task, ToolCall, Toolkit, make_format, tool
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
+from steptool_env.rewards import Format
 from steptool_env.wrappers import StepToolTextEnv
 
 ADD = ToolCall("add", {"amount": 1})
@@ -64,6 +66,36 @@ def test_of_several_calls_the_first_is_executed_and_the_result_says_so(name: str
     observation, *_, info = env.step(call)
     assert info["further_calls"] == 0
     assert observation["messages"][-1].content == "The counter shows 2."
+
+
+def test_repairs_are_told_charged_and_refused() -> None:
+    text = f'<tool_call>{{"name": "add", "arguments": {json.dumps(dict(ADD.arguments))},}}</tool_call>'
+    env = make(shaper=Format(0.5, repair=0.25))
+    env.reset(options={"task": 0})
+    _, reward, *_, info = env.step(text)
+    assert (reward, info["repaired"], info["tool_error"]) == (-0.25, ("trailing comma",), "")
+    _, reward, *_, info = env.step(env.call_format.render(ADD))
+    assert (reward, info["repaired"]) == (0.0, ())
+    strict = make(strict=True)
+    strict.reset(options={"task": 0})
+    observation, *_, info = strict.step(text)
+    assert (info["tool_error"], info["repaired"]) == ("malformed", ("trailing comma",))
+    assert "trailing comma" in observation["messages"][-1].content
+    assert strict.fork().strict
+
+
+def test_a_name_that_the_form_cannot_write_is_said_at_reset() -> None:
+    @tool(name="add up")
+    def add_up(by: int) -> str:
+        return str(by)
+
+    class Spaced(Counting):
+        def toolkit(self, task: Task) -> Toolkit:
+            return Toolkit([add_up], super().toolkit(task).state)
+
+    with pytest.raises(InvalidArgument, match="'kimi' cannot write the tool 'add up'"):
+        make(suite=Spaced(), call_format="kimi").reset(seed=0)
+    make(suite=Spaced(), call_format="hermes").reset(seed=0)
 
 
 @pytest.mark.parametrize("action", ["", "The answer is 3.", None, 7, b"x", ["a"], "\ud800", "x" * 1_000_000], ids=lambda value: str(type(value).__name__))
