@@ -72,7 +72,7 @@ def test_calls_over_http_at_the_same_time_and_a_server_that_is_killed(tasks: Pat
 def test_a_slow_call_times_out() -> None:
     source = McpSource(STDIO, timeout=1.5, tools=["get_item"])
     assert list(source.toolkit()) == ["get_item", "finish"]
-    assert source.toolkit().execute(ToolCall("get_item", {"id": "slow"})).error == "timeout"
+    assert source.toolkit().execute(ToolCall("get_item", {"id": "slow"})).error == "transient"
     with pytest.raises(UnknownName, match="get_item"):
         McpSource(STDIO, tools=["getitem"])
     source.close()
