@@ -162,8 +162,8 @@ def _grids_differ(expected: Path, found: Path) -> list[str]:
     for cell in cells:
         one, other = expected / "cells" / cell, found / "cells" / cell
         wrong += [f"{cell}: {what}" for what in differences(one / "run", other / "run")]
-        names = sorted(path.name for path in (one / "evaluations").iterdir())
-        if (its := sorted(path.name for path in (other / "evaluations").iterdir())) != names:
+        names = sorted(path.name for path in (one / "evaluations").iterdir() if path.is_file())
+        if (its := sorted(path.name for path in (other / "evaluations").iterdir() if path.is_file())) != names:
             wrong.append(f"{cell}: evaluations {its} instead of {names}")
             continue
         wrong += [f"{cell}: {name}" for name in names if _evaluation(one / "evaluations" / name) != _evaluation(other / "evaluations" / name)]

@@ -219,10 +219,11 @@ class World:
         return True
 
     def refuse_old_name(self, tool: str, old: str, new: str) -> ToolResult:
-        """Answer a call that names a parameter as the schema does, though it has been renamed."""
+        """Answer a call that names a parameter as the schema does, though it has been renamed: the model's mistake once it could know."""
+        error = "transient" if self.costs.get(tool) else "bad_arguments"
         self.costs[tool] = 0
         self._measure()
-        return ToolResult(f"Error: wrong arguments for {tool}: the parameter {old!r} has been renamed, it is {new!r} now.", "transient")
+        return ToolResult(f"Error: wrong arguments for {tool}: the parameter {old!r} has been renamed, it is {new!r} now.", error)
 
     def wait(self) -> str:
         """Let the limits of requests pass."""

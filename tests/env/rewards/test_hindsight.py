@@ -16,7 +16,7 @@ def episode(*steps: tuple[dict[str, object], object], answer: str | None = "5512
     """Steps are (arguments, result); a result that is an exception is an error."""
     found = []
     for t, (arguments, result) in enumerate(steps):
-        error = "tool_failed" if isinstance(result, Exception) else ""
+        error = "rejected" if isinstance(result, Exception) else ""
         content = result if isinstance(result, str) else str(result) if error else json.dumps(result)
         found.append(Transition(task, t, ToolCall("get", arguments), ToolResult(content, error), False, False, None))
     if answer is not None:
