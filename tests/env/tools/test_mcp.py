@@ -170,7 +170,6 @@ def test_a_server_with_an_address_is_killed_and_started_again(transport: str, tm
         source.close()
 
 
-<<<<<<< HEAD
 @pytest.fixture(autouse=True)
 def bearer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEARER", "Bearer open-sesame")
@@ -363,14 +362,6 @@ def test_a_closed_source_starts_nothing_any_more(raw: Raw) -> None:
     source = raw(KEEPING)
     toolkit = source.toolkit()
     number = pid(toolkit)
-=======
-def test_a_slow_call_times_out() -> None:
-    source = McpSource(STDIO, timeout=1.5, tools=["get_item"])
-    assert list(source.toolkit()) == ["get_item", "finish"]
-    assert source.toolkit().execute(ToolCall("get_item", {"id": "slow"})).error == "transient"
-    with pytest.raises(UnknownName, match="get_item"):
-        McpSource(STDIO, tools=["getitem"])
->>>>>>> core
     source.close()
     assert gone(number)
     for one in (toolkit, source.toolkit()):
