@@ -93,7 +93,8 @@ class Tool:
     def check(self, arguments: Mapping[str, Any]) -> str:
         """Return what is wrong with the arguments, in words, or ``""`` if they fit the schema."""
         try:
-            return "; ".join(faults_of(_validator(self._parameters_json), arguments if type(arguments) is dict else dict(arguments)))
+            plain, validator = arguments if type(arguments) is dict else dict(arguments), _validator(self._parameters_json)
+            return "" if validator.is_valid(plain) else "; ".join(faults_of(validator, plain))
         except KeyboardInterrupt:
             raise
         except BaseException as fault:  # what the validator says of a value, or a method of the value does

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from names import shown
 from pydantic import BaseModel, Field, field_serializer
 
 from steptool_env.tools.serialization import NoResult, as_text
@@ -96,7 +95,7 @@ TEXTS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), TEXTS, ids=shown)
+@pytest.mark.parametrize(("value", "expected"), TEXTS, ids=range(len(TEXTS)))
 def test_values_become_json(value: Any, expected: Any) -> None:
     text = as_text(value)
     assert text == expected if isinstance(value, str) else json.loads(text) == expected

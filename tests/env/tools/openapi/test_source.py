@@ -138,7 +138,7 @@ def test_all_kinds_of_credentials_are_sent_and_erased(monkeypatch: pytest.Monkey
         (503, (), "unavailable"),
         (204, (), ""),
     ],
-    ids=str,
+    ids=lambda value: "function" if callable(value) else str(value),
 )
 def test_whose_fault_an_answer_is(status: int, forbidden: Any, error: str) -> None:
     with serving(lambda request: (status, {}, "" if status == 204 else "that is not yours")) as here:
