@@ -59,7 +59,7 @@ def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
 def _warm_start_key(config: Config) -> tuple[Any, ...]:
     """Return the settings that a warm start depends on."""
     task, model = config.task, config.model
-    return config.warm_start, task.suite, task.suite_options, task.max_steps, model.name, model.call_format, model.lora_rank
+    return config.warm_start, task.suite, task.suite_options, task.max_steps, model.name, model.call_format, model.chat_template_options, model.lora_rank
 
 
 def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> None:

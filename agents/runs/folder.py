@@ -97,7 +97,10 @@ def has_warm_start(run: Path) -> bool:
 
 def warm_start_of(config: Config) -> dict[str, Any]:
     """Return the settings that the result of a warm start depends on, by part and name."""
-    names = ("run.seed", "task.suite", "task.suite_options", "task.max_steps", "model.name", "model.call_format", "model.lora_rank")
+    names = (
+        *("run.seed", "task.suite", "task.suite_options", "task.max_steps"),
+        *("model.name", "model.call_format", "model.chat_template_options", "model.lora_rank"),
+    )
     settings = {name: value for name, value in config.flat().items() if name in names or name.startswith("warm_start.")}
     return dict(json.loads(json.dumps(settings)))  # a tuple is a list once it has been written
 

@@ -129,6 +129,8 @@ def _step_record(step: Step) -> dict[str, Any]:
         "parts": {name: float(value) for name, value in step.parts.items()},
         "masked": bool(step.masked),
     }
+    if generation.reasoning:
+        record["reasoning"] = generation.reasoning
     if transition.action != generation.action:  # usually equal, then stored only once
         record["executed"] = _action_record(transition.action)
     return record
@@ -211,7 +213,7 @@ def _trajectory(value: Any) -> Trajectory:
 
 STEP_FIELDS = (
     *("text", "action", "prompt_ids", "token_ids", "logprobs", "value", "step", "result", "terminated", "truncated"),
-    *("outcome", "progress", "progress_before", "parts", "masked", "executed"),
+    *("outcome", "progress", "progress_before", "parts", "masked", "executed", "reasoning"),
 )
 
 
@@ -219,7 +221,8 @@ def _step(record: Mapping[str, Any], task: Task) -> Step:
     _check_fields(record, "a step", *STEP_FIELDS)
     action = _action(_get(record, "action", dict))
     ids, tokens, logprobs = _get_list(record, "prompt_ids", int), _get_list(record, "token_ids", int), _get_list(record, "logprobs", float)
-    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float))
+    reasoning = _get(record, "reasoning", str) if "reasoning" in record else ""
+    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float), reasoning)
     raw = _get(record, "result", dict)
     _check_fields(raw, "a result", "content", "error")
     result = ToolResult(_get(raw, "content", str), _get(raw, "error", str))

@@ -168,6 +168,7 @@ def steps(draw: st.DrawFn, task: Task, number: int) -> Step:
         tuple(token for token, _ in tokens),
         tuple(logprob for _, logprob in tokens),
         draw(FLOAT),
+        draw(CLEAN),
     )
     transition = Transition(
         task,
