@@ -19,6 +19,7 @@ from steptool_env.errors import NotSupported
 
 from ..models.attention import ATTENTION, attending
 from ..models.language_model import Kept, LanguageModel
+from ..parallel import sharding
 from .admission import Limits
 from .cache import SlotCache
 from .engine import Engine
@@ -67,9 +68,12 @@ def find_way(lm: LanguageModel) -> Way:
     Raises:
         NotSupported: As above.
     """
-    # Rounding alone sends tokens to other experts.
-    with lm.exact() as exact, torch.inference_mode():
-        return _find_way(lm, 1e-3 if exact else 0.25)
+    # Rounding alone sends tokens to other experts. Not inference_mode: a sharded model gathers its weights here, and would keep tensors of that mode.
+    try:
+        with lm.exact() as exact, torch.no_grad():
+            return _find_way(lm, 1e-3 if exact else 0.25)
+    finally:
+        sharding.reshard(lm)  # an optimizer that is made now must get the shards
 
 
 def _find_way(lm: LanguageModel, tolerance: float) -> Way:

@@ -98,20 +98,25 @@ def _draw(rng: random.Random, render: Callable[[Any], str]) -> str:
 
 # ---------------------------------------------------------------- the paths from a text to a step, a file, a later prompt
 def _paths(form: str) -> dict[str, Callable[[Any], Any]]:
+    from transformers import AutoTokenizer
+
     from steptool_agents.chat.base import render_action
+    from steptool_agents.chat.control import ControlTokens
+    from steptool_agents.models.loading import TINY
     from steptool_agents.trajectory.messages import as_tool_calls
     from steptool_env import StepToolEnv, ToolCall, make_format, make_suite
     from steptool_env.types import Message
 
     call_format, env = make_format(form), StepToolEnv(make_suite("jsonl", split="all"), "final", max_steps=50)
     env.reset(seed=0)
+    control = ControlTokens(AutoTokenizer.from_pretrained(TINY))
 
     def step(text: str) -> str:
         action = call_format.parse(text)
         _, reward, terminated, truncated, info = env.step(action)
         assert reward == reward
         message = next(one for one in reversed(env.episode.messages) if one.role == "assistant")  # type: ignore[union-attr]
-        render_action(message, call_format).encode("utf-8")
+        render_action(message, call_format, control).encode("utf-8")
         json.dumps(as_tool_calls([message])).encode("utf-8")
         if terminated or truncated:
             env.reset()
@@ -122,7 +127,7 @@ def _paths(form: str) -> dict[str, Callable[[Any], Any]]:
         action = call_format.parse(text)
         if isinstance(action, ToolCall) and call_format.parse(call_format.render(action)) != action:
             raise AssertionError(f"{action!r} is read differently when it is written again")
-        render_action(Message("assistant", text), call_format)
+        render_action(Message("assistant", text), call_format, control)
         return "read again" if isinstance(action, ToolCall) else "not a call"
 
     return {"render": call_format.render, "step": step, "again": again}

@@ -184,6 +184,7 @@ def test_a_toolkit_with_kinds_of_its_own_is_told_so() -> None:
 
 CTRL_C = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts programs in the background has them ignore it
 from steptool_env import Tool, ToolCall, Toolkit
 def function():
     signal.raise_signal(signal.SIGINT)

@@ -39,7 +39,7 @@ def test_ansi_shows_messages_rewards_and_the_end(make_env: Make) -> None:
         "   reward: +0.167",
     ]
     env.step(FAIL)
-    assert plain(env.render()).splitlines()[-2:] == ["   reward: -0.100", "      end: truncated, solved 0, return +0.067"]
+    assert plain(env.render()).splitlines()[-2:] == ["   reward: +0.000", "      end: truncated, solved 0, return +0.167"]
     env.reset(options={"task": 1})
     assert plain(env.render()) == "     user: Count to 4.\n"
 

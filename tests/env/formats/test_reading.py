@@ -9,7 +9,7 @@ import pytest
 from calls import CALL
 from project import CALL_CASES
 
-from steptool_env import FORMATS, REPAIRS, CallFormat, Malformed, ToolCall, Toolkit, check_tools, make_format, read, tool
+from steptool_env import FORMATS, REPAIRS, CallFormat, Malformed, Tool, ToolCall, Toolkit, check_tools, make_format, read
 from steptool_env.errors import InvalidArgument
 from steptool_env.formats import left_open
 
@@ -263,10 +263,7 @@ def test_the_types_of_the_tools_decide_what_stands_without_quotes(name: str) -> 
 
 # ---------------------------------------------------------------- names
 def test_a_name_that_a_form_cannot_write_is_said_before_the_first_call() -> None:
-    @tool(name="get order")
-    def spaced(order_id: str) -> str:
-        return order_id
-
+    spaced = Tool("get order", "", {"type": "object", "properties": {"order_id": {"type": "string"}}}, lambda order_id="": order_id)
     schemas = [each.schema for each in Toolkit([spaced]).values()]
     check_tools(make_format("hermes"), schemas)
     check_tools(make_format("pythonic"), schemas)

@@ -19,7 +19,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from project import ROOT
 from toy import Counter, Counting
 
-from steptool_env import ERRORS, StepToolEnv, Task, Tool, ToolCall, Toolkit
+from steptool_env import ERRORS, FORMATS, StepToolEnv, Task, Tool, ToolCall, Toolkit
 from steptool_env.actions import as_action
 from steptool_env.errors import Unavailable
 from steptool_env.jsontext import MAX_DEPTH, depth_fault, dumps, dumps_ascii, dumps_loose, loads
@@ -245,7 +245,7 @@ def test_fuzzing(count: int) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(done.stdout)["results"]
-    assert len(results) == 9
+    assert len(results) == len(FORMATS) + 3
     for row in results:
         assert sum(row["answers"].values()) == count
         assert len(row["answers"]) >= 3  # good calls and several kinds of bad ones

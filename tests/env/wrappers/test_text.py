@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import Counting
 
-from steptool_env import FORMATS, Task, ToolCall, Toolkit, make_format, tool
+from steptool_env import FORMATS, Task, Tool, ToolCall, Toolkit, make_format
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.rewards import Format
 from steptool_env.wrappers import StepToolTextEnv
@@ -85,9 +85,7 @@ def test_repairs_are_told_charged_and_refused() -> None:
 
 
 def test_a_name_that_the_form_cannot_write_is_said_at_reset() -> None:
-    @tool(name="add up")
-    def add_up(by: int) -> str:
-        return str(by)
+    add_up = Tool("add up", "", {"type": "object"}, lambda: "0")
 
     class Spaced(Counting):
         def toolkit(self, task: Task) -> Toolkit:
