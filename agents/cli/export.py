@@ -21,7 +21,8 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write what a run has trained as a folder that transformers, peft and vLLM load, with a model card."""
-    from ..runs.export import CARD, export_run
+    from ..runs.card import CARD
+    from ..runs.export import export_run
 
     folder = export_run(run, to, adapters=adapters, warm_start=warm_start, force=force)
     if json_:

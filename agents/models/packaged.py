@@ -101,8 +101,9 @@ def converted(name: str) -> Path:
         MissingExtra: There is no copy, and the package, or one that the conversion takes, is not installed.
     """
     model, folder = PACKAGED[name], cache_folder() / name
-    there = (folder / "model.safetensors").is_file()
-    if there and (fault := _damage(folder)) is None:
+    there = folder.is_dir()
+    fault = _damage(folder) if there else None
+    if there and fault is None:
         return folder
     for module, package in ((model.module, model.package), ("gguf", "gguf")):
         if importlib.util.find_spec(module) is None:
@@ -126,7 +127,10 @@ def converted(name: str) -> Path:
 
 def _damage(folder: Path) -> str | None:
     """Return what is wrong with a copy; None if every file that was written is still as it was."""
-    for seal in (folder / ".seals").glob("*"):
+    seals = list((folder / ".seals").glob("*"))
+    if not seals:
+        return f"{folder} holds no converted model"
+    for seal in seals:
         try:
             verified(folder / seal.name, "delete the folder")
         except (CheckpointError, OSError) as fault:

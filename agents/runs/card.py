@@ -18,8 +18,12 @@ from ..models.loading import MODELS
 from ..models.packaged import PACKAGED
 from ..policies.local import LMPolicy
 from ..show.tables import report_rows
+from ..show.words import counted
 
-__all__ = ["model_card"]
+__all__ = ["CARD", "SETTINGS", "model_card"]
+
+CARD, SETTINGS = "README.md", "steptool_run.json"
+"""The model card; and the run's settings, by which an export is known as one."""
 
 _TOOL = {
     "type": "function",
@@ -76,22 +80,27 @@ def _training(config: Config, report: Mapping[str, Any] | None, warm_start: bool
         ("what learned", f"adapters of rank {config.model.lora_rank}" if config.model.lora_rank else "all weights"),
         ("suite", _code(task.suite)),
         ("its options", _code(task.suite_options)),
-        ("demonstrations", f"{warm.demos}, {warm.demo_epochs} times; options {_code(warm.demo_options)}" if warm.demos else "none"),
+        ("demonstrations", f"{warm.demos}, {counted(warm.demo_epochs, 'epoch')}; options {_code(warm.demo_options)}" if warm.demos else "none"),
         ("seed", str(run.seed)),
     ]
     if not warm_start:
-        limits = [f"{run.updates} updates", *[f"{limit:,} {what}" for limit, what in ((run.budget_steps, "steps"), (run.budget_tokens, "tokens")) if limit]]
+        caps = [f"{cap:,} {what}" for cap, what in ((run.budget_steps, "steps"), (run.budget_tokens, "tokens")) if cap]
+        limits = [counted(run.updates, "update"), *caps]
         rows += [
-            ("algorithm", f"{_code(config.learning.algo)}{f', options {_code(config.learning.algo_options)}' if config.learning.algo_options else ''}"),
+            ("algorithm", _with_options(config.learning.algo, config.learning.algo_options)),
             ("credit", _code(config.learning.credit)),
-            ("shaper", f"{_code(task.shaper)}{f', options {_code(task.shaper_options)}' if task.shaper_options else ''}"),
+            ("shaper", _with_options(task.shaper, task.shaper_options)),
             ("budget", " or ".join(limits)),
         ]
         if report is not None:
-            spent = f"{report['updates']} updates, {report['env_steps']:,} steps of the environment, {report['model_tokens']:,} tokens"
+            spent = f"{counted(report['updates'], 'update')}, {report['env_steps']:,} steps of the environment, {report['model_tokens']:,} tokens"
             rows.append(("of which it used", f"{spent}, {report['seconds']:.0f} s in its last session"))
     license_ = PACKAGED[config.model.name].license if config.model.name in PACKAGED else "MIT" if config.model.name == "tiny" else ""
     return [*rows, ("license of the weights before training", license_ or "see that model")]
+
+
+def _with_options(name: str, options: Mapping[str, Any]) -> str:
+    return f"{_code(name)}, options {_code(options)}" if options else _code(name)
 
 
 def _results(config: Config, report: Mapping[str, Any] | None, warm_start: bool) -> str:
@@ -124,8 +133,9 @@ def _loading(config: Config, folder: Path, policy: LMPolicy, adapters: bool) -> 
         code = ["from transformers import AutoModelForCausalLM, AutoTokenizer", "", f"model = AutoModelForCausalLM.from_pretrained({place!r})"]
         serve = f"vllm serve {shell} --served-model-name {shlex.quote(name)}"
     code.append(f"tokenizer = AutoTokenizer.from_pretrained({place!r})")
-    suite = shlex.quote(config.task.suite)
-    again = f"steptool eval --model {shell} --suite {suite}\nsteptool train --model {shell} --suite {suite}"
+    options = [part for option, value in config.task.suite_options.items() for part in ("--option", f"{option}={json.dumps(value)}")]
+    play = shlex.join(["steptool", "eval", "--model", place, "--suite", config.task.suite, "--call-format", config.model.call_format, *options])
+    again = f"{play}\nsteptool train --model {shell} --config {shlex.quote(str(folder / SETTINGS))} --out runs/further"
     return "\n\n".join(
         [
             "With transformers, in float32:\n\n" + _fenced("\n".join(code), "python"),
@@ -137,7 +147,8 @@ def _loading(config: Config, folder: Path, policy: LMPolicy, adapters: bool) -> 
 
 
 def _talking(config: Config, policy: LMPolicy) -> str:
-    settings = f"call format {_code(config.model.call_format)}"
+    form = policy.call_format.name
+    settings = f"call format {_code(config.model.call_format)}{f', here {_code(form)}' if form != config.model.call_format else ''}"
     if config.model.chat_template_options:
         settings += f", options of the chat template {_code(config.model.chat_template_options)}"
     style = getattr(policy.lm.config, "steptool_prompt", None)
@@ -168,7 +179,7 @@ def _made(run: Path, folder: Path, adapters: bool, warm_start: bool) -> str:
     flags = [flag for flag, given in (("--adapters", adapters), ("--warm-start", warm_start)) if given]
     commands = [
         shlex.join(["steptool", "export", str(run), "--to", str(folder), *flags]),
-        "steptool train --config steptool_run.json --out runs/again    # the same training once more",
+        f"steptool train --config {SETTINGS} --out runs/again    # the same training once more",
     ]
     return f"With steptool-env {__version__}:\n\n" + _fenced("\n".join(commands), "bash")
 

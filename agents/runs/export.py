@@ -10,14 +10,11 @@ from steptool_env.files import replacing_folder, write_json, write_text
 
 from ..models.export import save_weights
 from ..models.loading import load_model
-from .card import model_card
+from .card import CARD, SETTINGS, model_card
 from .folder import REPORT, load_weights, read_config, read_report, trained_weights
 from .policies import evaluated_policy
 
-__all__ = ["CARD", "SETTINGS", "check_destination", "export_run"]
-
-CARD, SETTINGS = "README.md", "steptool_run.json"
-"""The model card; and the run's settings, by which an export is known as one."""
+__all__ = ["check_destination", "export_run"]
 
 
 def export_run(run: str | os.PathLike[str], to: str | os.PathLike[str], *, adapters: bool = False, warm_start: bool = False, force: bool = False) -> Path:

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from steptool_agents.algorithms import load_algorithm
 from steptool_agents.config import Config, preset
 from steptool_agents.models.loading import TINY, load_model
-from steptool_agents.runs.export import CARD, SETTINGS, export_run
+from steptool_agents.runs.card import CARD, SETTINGS
+from steptool_agents.runs.export import export_run
 from steptool_agents.runs.folder import REPORT, read_config
 from steptool_agents.runs.policies import evaluated_policy, load_policy
 from steptool_env.errors import CheckpointError, InvalidArgument
@@ -122,11 +123,11 @@ def test_the_card(runs: dict[str, Path], tmp_path: Path) -> None:
     for evaluation in (report["before"], report["after"]):
         assert f"| {evaluation['success']:.1%} ({evaluation['success_low']:.0%} to {evaluation['success_high']:.0%}) |" in card
         assert f"| {evaluation['call_accuracy']:.1%} |" in card
-    assert f"{report['updates']} updates, {report['env_steps']:,} steps of the environment, {report['model_tokens']:,} tokens" in card
+    assert f"1 update, {report['env_steps']:,} steps of the environment, {report['model_tokens']:,} tokens" in card
     for words in ('`{"level": 1}`', "`step-ppo`", "`steptool`", "| seed | 3 |", "adapters of rank 2", "terse", "Tools: get_price", "vllm serve", "get_price"):
         assert words in card, words
     assert shlex.join(["steptool", "export", str(run), "--to", str(to)]) in card
-    assert f"steptool eval --model {shlex.quote(str(to))}" in card
+    assert f"steptool eval --model {shlex.quote(str(to))} --suite worlds --call-format auto --option level=1" in card
     code = card.split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     exec(code, names)
