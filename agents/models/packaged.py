@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,11 +43,7 @@ class Packaged(NamedTuple):
     license: str
     """Of the weights."""
     find: Callable[[Packaged, Path], Path]
-    """Returns the GGUF file, which it may write into the empty folder that it gets."""
-
-    def extract(self, folder: Path) -> Path:
-        """Return the model's GGUF file; a folder for one that the package holds in pieces."""
-        return self.find(self, folder)
+    """Returns the GGUF file; one that the package holds in pieces is written into the empty folder that it gets."""
 
 
 def _beside(model: Packaged, folder: Path) -> Path:
@@ -112,13 +108,16 @@ def converted(name: str) -> Path:
         logger.warning("%s; it is made again from the package %s", fault, model.package)
     from transformers import GgufConfig
 
-    with replacing_folder(folder, keep=not there) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as place, no_bars():
-        file = model.extract(Path(place))
+    with replacing_folder(folder, keep=not there) as temporary, no_bars():
+        place = temporary / "source"
+        place.mkdir()
+        file = model.find(model, place)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         # Without dequantize the weights stay packed: they could be neither trained nor saved.
         weights: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
         weights.to(dtype=torch.bfloat16).save_pretrained(temporary)  # the file holds 4-bit weights: bfloat16 loses nothing that matters
         tokenizer.save_pretrained(temporary)
+        shutil.rmtree(place)
         for path in [path for path in temporary.iterdir() if path.is_file()]:
             with open(path, "rb") as content:
                 write_seal(path, hashlib.file_digest(content, "sha256").hexdigest())
