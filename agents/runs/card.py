@@ -50,13 +50,14 @@ def model_card(
         adapters: Whether the adapters alone are exported.
         warm_start: Whether it is the policy before reinforcement learning.
     """
-    trained = "demonstrations" if warm_start else f"demonstrations and {_code(config.learning.algo)}"
-    what = "Low-rank adapters" if adapters else "A language model"
+    learned = not warm_start and report is not None and bool(report["updates"])
+    ways = ["demonstrations"] * bool(config.warm_start.demos) + [_code(config.learning.algo)] * learned
+    trained = f"trained on {_code(config.task.suite)} by {' and '.join(ways)}" if ways else "not trained any further"
+    what = "Low-rank adapters of" if adapters else "A language model that began as"
     parts = [
         _front_matter(config.model.name, adapters),
         f"# {_plain(folder.name)}",
-        f"{what} trained with [StepTool](https://arxiv.org/abs/2410.07745) to use tools in several steps: {_code(config.model.name)}, "
-        f"trained on {_code(config.task.suite)} by {trained}.",
+        f"{what} {_code(config.model.name)}, {trained}: it calls tools in several steps. Made with StepTool, after the paper arXiv 2410.07745.",
         "## What it was trained on\n\n" + _table(("", ""), _training(config, report, warm_start)),
         "## Results\n\n" + _results(config, report, warm_start),
         "## How to load it\n\n" + _loading(config, folder, policy, adapters),

@@ -148,6 +148,8 @@ def test_before_reinforcement_learning(runs: dict[str, Path], tmp_path: Path) ->
     assert not torch.equal(logits(model), logits(load_policy(run)[0].lm.model))
     card = (to / CARD).read_text()
     assert "column *warm start*" in card and "--warm-start" in card
+    assert "began as `tiny`, trained on `worlds` by demonstrations: " in card
+    assert "by demonstrations and `step-ppo`: " in (export_run(run, tmp_path / "after") / CARD).read_text()
 
 
 def test_a_run_that_has_not_ended(runs: dict[str, Path], tmp_path: Path) -> None:
