@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .rollouts.search import search as search
     from .rollouts.statistics import bootstrap as bootstrap
     from .rollouts.statistics import paired as paired
+    from .runs.export import export_run as export_run
     from .runs.folder import read_config as read_config
     from .runs.loop import Loop as Loop
     from .runs.policies import load_policy as load_policy
@@ -94,6 +95,7 @@ _PLACES = {
     "assign_credit": "learning.advantages",
     "bootstrap": "rollouts.statistics",
     "evaluate": "rollouts.evaluate",
+    "export_run": "runs.export",
     "fit": "learning.imitation",
     "held_out": "rollouts.evaluate",
     "imitate": "learning.imitation",

@@ -19,6 +19,7 @@ __all__ = ["PlainPrompts"]
 class PlainPrompts:
     """For models without a chat template: a line per message.
 
+    A prompt begins with the tokens that the tokenizer puts in front of every text, such as ``<bos>``: base models are lost without it.
     What tools and users write cannot begin a message: its further lines are indented, and in the terse form there are none.
 
     Args:
@@ -32,9 +33,10 @@ class PlainPrompts:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, call_format: CallFormat, *, terse: bool = False) -> None:
         self.tokenizer, self.call_format, self.terse = tokenizer, call_format, terse
         self.control = ControlTokens(tokenizer)
+        self._start = [] if terse else _start(tokenizer)
 
     def prompt(self, observation: Observation) -> list[int]:
-        return self.control.encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
+        return self._start + self.control.encode(f"{self._tools(observation['tools'])}\n" + "".join(map(self._message, observation["messages"])))
 
     def extend(self, action: Message, messages: Sequence[Message], tools: str, *, ended: bool) -> list[int]:
         changed = f"{self._tools(tools)}\n" if tools else ""
@@ -55,3 +57,9 @@ class PlainPrompts:
         prefix = {"user": "Task: ", "tool": "" if self.terse else "Observation: "}.get(message.role, "")
         content = self.control.hide(message.content).replace("\n", " " if self.terse else "\n  ")
         return f"{prefix}{content}\n"
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that the tokenizer puts in front of a text."""
+    whole, bare = (list(tokenizer.encode("a", add_special_tokens=special)) for special in (True, False))
+    return next((whole[:place] for place in range(len(whole)) if whole[place : place + len(bare)] == bare), [])

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .evaluate import evaluate
+from .export import export
 from .table import table
 from .tasks import audit, demonstrations, play, suites
 from .train import train
@@ -41,7 +42,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 app.command()(train)  # --help lists them in this order
 app.command(name="eval")(evaluate)
-for _command in (audit, table, play, view, demonstrations, suites):
+for _command in (export, audit, table, play, view, demonstrations, suites):
     app.command()(_command)
 
 

@@ -15,7 +15,7 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Annotated[Path | None, typer.Option(help="A run's folder: evaluate what it has trained.")] = None,
     policy: Annotated[str | None, typer.Option(help="oracle or random.")] = None,
-    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, a folder, or a hub name; with --server, its name there.")] = None,
+    model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, gemma3-270m, a folder, a hub name; with --server, its name.")] = None,
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint that plays, such as http://127.0.0.1:8000/v1.")] = None,
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from; the run's own by default.")] = None,
     level: Level = None,

@@ -19,7 +19,7 @@ def train(
     algo: Annotated[
         str | None, typer.Option(help="The algorithm: a name, module:function, or a Python file with a function train; step-ppo by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="tiny (the default), smollm2, a folder, or a hub name.")] = None,
+    model: Annotated[str | None, typer.Option(help="tiny (the default), smollm2, gemma3-270m, a folder, or a hub name.")] = None,
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from; worlds by default; see `steptool suites`.")] = None,
     level: Level = None,
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,

@@ -66,7 +66,7 @@ class ModelConfig(Part):
     """The model, its device, and its memory."""
 
     name: str = "tiny"
-    """``tiny``, ``smollm2``, a folder, or a hub name."""
+    """``tiny``, ``smollm2``, ``gemma3-270m``, a folder, or a hub name."""
     call_format: str = "auto"
     """How calls are written: ``auto`` (the chat template's own words where it has a section for tools, else ``hermes``), ``native`` (the former,
     or an error), or a name of ``steptool_env.FORMATS``, which is explained in text."""

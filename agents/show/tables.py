@@ -11,7 +11,7 @@ from steptool_env.audit import Audit
 
 from ..parallel.profiling import rows
 
-__all__ = ["audit_table", "profile_table", "table"]
+__all__ = ["audit_table", "profile_table", "report_rows", "table"]
 
 _ROWS = (
     ("success", "success", "{:.1%}"),
@@ -27,28 +27,34 @@ _ROWS = (
 
 def table(report: dict[str, Any]) -> Table:
     """Return a run's report as a Rich table: held-out tasks, before and after reinforcement learning."""
+    columns, told = report_rows(report)
+    view = Table(title=f"{report['after']['episodes']} held-out tasks", title_justify="left")
+    view.add_column("")
+    for column in columns:
+        view.add_column(column, justify="right")
+    for label, cells in told:
+        view.add_row(Text(label), *cells)
+    return view
+
+
+def report_rows(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return what a run's report says as text: the names of the columns, and rows of a label and its cells."""
     before, after = report["before"], report["after"]
     evaluations = [evaluation for evaluation in (before, after) if evaluation is not None]
-    view = Table(title=f"{after['episodes']} held-out tasks", title_justify="left")
-    view.add_column("")
-    if before is not None:
-        view.add_column("warm start", justify="right")
-    view.add_column("after RL" if before is not None else "result", justify="right")
-    if before is not None:
-        view.add_column("change", justify="right")
+    found: list[tuple[str, list[str]]] = []
     for label, key, form in _ROWS:
         if any(evaluation.get(key) is None for evaluation in evaluations):
             continue  # not measured on this suite
-        view.add_row(label, *_cells(key, form, before, after))
+        found.append((label, _cells(key, form, before, after)))
     if any(evaluation.get("masked") for evaluation in evaluations):
-        view.add_row("episodes cut off by a fault (masked)", *_cells("masked", "{:.0f}", before, after))
+        found.append(("episodes cut off by a fault (masked)", _cells("masked", "{:.0f}", before, after)))
     for tag in sorted(after["by_tag"]):
         if tag.startswith(("depth=", "family=")):
             cells = [success_text(evaluation, tag) for evaluation in evaluations]
             if before is not None and tag in before["by_tag"]:
                 cells.append(f"{100 * (after['by_tag'][tag]['success'] - before['by_tag'][tag]['success']):+.1f}")
-            view.add_row(Text(f"  success, {tag.replace('=', ' ')}"), *cells)
-    return view
+            found.append((f"  success, {tag.replace('=', ' ')}", cells))
+    return (["warm start", "after RL", "change"] if before is not None else ["result"]), found
 
 
 def audit_table(audit: Audit) -> Table:

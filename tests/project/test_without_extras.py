@@ -132,6 +132,7 @@ def test_resuming_names_the_extra(bare: Machine) -> None:
         (["eval", "--model", "tiny"], extra("agents")),
         (["eval", "--model", "smollm2"], extra("agents")),
         (["eval", "--run", "runs/mine"], extra("agents")),
+        (["export", "runs/mine", "--to", "mine"], extra("agents")),
         (["eval", "--model", "mine", "--server", "http://127.0.0.1:9/v1"], extra("agents")),
         (["table", "--out", "grid", "--method", "SFT", "--tasks", "2"], extra("agents")),
         (["audit", "--shaper", "paper-judge", "--shaper-option", "endpoint=http://127.0.0.1:9/v1", "--shaper-option", "model=m"], extra("agents")),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lms import TOOLS, tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from steptool_agents.chat.control import ControlTokens
 from steptool_agents.chat.instructed import InstructedPrompts
@@ -17,7 +18,7 @@ from steptool_agents.chat.plain import PlainPrompts
 from steptool_agents.chat.prompts import make_chat
 from steptool_env.errors import InvalidArgument, NotSupported
 from steptool_env.formats import make_format
-from steptool_env.types import Message, ToolCall
+from steptool_env.types import Message, Observation, ToolCall
 
 MORE = json.dumps([*json.loads(TOOLS), {"type": "function", "function": {"name": "send", "description": "Send.", "parameters": {"type": "object"}}}])
 
@@ -246,3 +247,18 @@ def test_which_prompts_a_model_gets() -> None:
     assert isinstance(plain, PlainPrompts) and not plain.terse
     assert isinstance(terse, PlainPrompts) and terse.terse
     assert isinstance(make_chat(chat_tokenizer(CHATML), FORMAT).prompts, InstructedPrompts)
+
+
+def test_a_plain_prompt_begins_as_the_tokenizer_begins_every_text() -> None:
+    """A base model such as Gemma's writes nonsense without its ``<bos>``."""
+    own = tokenizer()
+    observation: Observation = {"messages": (Message("user", "Do it."),), "tools": TOOLS}
+    bare = PlainPrompts(own, FORMAT).prompt(observation)
+    own.add_special_tokens({"bos_token": "<bos>"})
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A <end>", pair="<bos> $A $B <end>", special_tokens=[("<bos>", own.bos_token_id), ("<end>", own.eos_token_id)]
+    )
+    prompts = PlainPrompts(own, FORMAT)
+    assert prompts.prompt(observation) == [own.bos_token_id, *bare]
+    assert own.bos_token_id not in prompts.extend(Message("assistant", "{}"), [Message("tool", "5")], "", ended=True), "once, not at every step"
+    assert PlainPrompts(own, FORMAT, terse=True).prompt(observation)[0] != own.bos_token_id

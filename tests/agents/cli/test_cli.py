@@ -41,7 +41,7 @@ def test_help(run: Any) -> None:
     assert all(command in out for command in ("train", "eval", "suites"))
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "suites", "table", "view"])
+@pytest.mark.parametrize("command", ["train", "eval", "export", "suites", "table", "view"])
 def test_help_for_a_command(run: Any, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
@@ -247,6 +247,7 @@ MISTAKES = {
     "model to evaluate": (["eval", "--model", "tinny"], ["unknown model 'tinny'", "tiny", "smollm2"]),
     "nobody": (["eval"], ["exactly one of --run FOLDER, --policy oracle|random, --model NAME"]),
     "two": (["eval", "--policy", "oracle", "--model", "tiny"], ["exactly one of"]),
+    "run to export": (["export", "no/such/folder", "--to", "exported"], ["holds no run"]),
     "no run": (["eval", "--run", "no/such/folder"], ["holds no run"]),
     "suite to train on": (["train", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds"]),
     "level to train on": (["train", "--level", "9"], ["level", "9", "1, 2, 3, 4, 5"]),

