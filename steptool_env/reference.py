@@ -177,6 +177,8 @@ def _from_file(place: str, what: str) -> ModuleType:
     if (folder := os.path.dirname(path)) not in sys.path:
         sys.path.append(folder)  # last, so that it hides no package
     name = _module_name(path)
+    if path not in _loaded and name in sys.modules:  # the user has imported it already
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -230,7 +232,8 @@ def _only(module: ModuleType, what: str, default: str, fits: Callable[[type], bo
     names = _candidates(module, fits)
     if len(names) != 1:
         wanted = f"define a function {default!r}" + (" or one class" if fits is not None else "") + ", or name the object after the path, with a colon"
-        raise InvalidArgument(f"{what}: {module.__file__} has {'several' if names else 'none'}{f': {chr(44).join(names)}' if names else ''}; {wanted}")
+        there = f"several of them: {', '.join(names)}" if names else "none"
+        raise InvalidArgument(f"{what}: {module.__file__} has {there}; {wanted}")
     return getattr(module, names[0])
 
 
