@@ -117,6 +117,6 @@ def _changes(short: Sequence[Need], new: int, context: int) -> str:
     length = max(need.context for need in short) + max(action, new)
     if length > context:
         changes.append(
-            f"the longest takes {length} tokens in all and the model's context has {context}: choose a model with a context of {length} or more, or shorter results"
+            f"the longest takes {length} tokens in all and the model's context has {context}: choose a model with a context of {length} or more"
         )
     return "; ".join(changes)

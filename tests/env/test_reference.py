@@ -140,7 +140,7 @@ def test_a_file_never_hides_a_module() -> None:
     [
         ("gone.py", "", "there is no file .*gone.py; if it has moved, put it .* back there, or give its new path"),
         ("folder.py", None, "there is no file .*folder.py"),
-        ("two.py", SUITE + "\nclass Other(Mine):\n    pass\n", "has several of them: Mine, Other; define a function 'make' or one class, or name the object after"),
+        ("two.py", SUITE + "\nclass Other(Mine):\n    pass\n", "has several of them: Mine, Other; define a function 'make' or one class, or name the"),
         ("none.py", "x = 1\n", "has none; define a function 'make' or one class"),
         ("none.py:Mine", "x = 1\n", "none.py has no 'Mine'"),
         ("named.py:Mime", SUITE, "has no 'Mime'; it has: Mine"),
