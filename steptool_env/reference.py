@@ -203,6 +203,7 @@ def _module_name(path: str) -> str:
     """Return the name under which other processes can import the file; one of its own if that name belongs to another module."""
     stem = Path(path).stem
     known = sys.modules.get(stem)
+    importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
         spec = importlib.util.find_spec(stem) if stem.isidentifier() and known is None else None
     except (ImportError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,14 @@ def test_it_is_imported_once_and_again_when_it_has_changed() -> None:
     assert len(pickle.loads(pickle.dumps(first))) == 4
     write("changing.py", SUITE.replace("size=4", "size=40"))
     assert len(make_suite("changing.py")) == 40
+
+
+def test_another_process_unpickles_what_a_file_defines() -> None:
+    write("traveling.py", SUITE)
+    Path("suite.pickle").write_bytes(pickle.dumps(make_suite("traveling.py", size=9)))
+    program = f"import pickle, sys; sys.path[:] = {sys.path!r}; print(len(pickle.load(open('suite.pickle', 'rb'))))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
 
 
 def test_a_file_that_is_imported_already_is_not_imported_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
