@@ -75,7 +75,7 @@ def test_from_the_file_to_the_trained_model_and_on_from_elsewhere(run: Run, proj
     (elsewhere / "shop.py").write_text("raise AssertionError('the wrong file')\n", encoding="utf-8")
     own = ("--suite", "shop.py", "--option", "tasks=20", "--shaper", "verdict.py", "--algo", "mine.py", "--model", "tiny")
     code, out, err = run("train", *own, "--updates", 1, *settings())
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     folder = project / "runs" / "mine-tiny-shop-0"
     assert "success" in out and (folder / "report.json").is_file()
     config = read_config(folder)
