@@ -193,8 +193,8 @@ SETTINGS: dict[str, Any] = {
     "updates": 1,
     "episodes": 3,
     "eval_episodes": 1,
-    "max_new_tokens": 8,
-    "max_steps": 2,
+    "max_new_tokens": 12,
+    "max_steps": 3,
     "bfloat16": False,
 }
 """Of the runs of ``step-ppo``."""

@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
+from steptool_env import reference
 from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
 
 __all__ = ["ALGORITHMS", "Algorithm", "algorithm_settings", "load_algorithm"]
@@ -65,11 +62,17 @@ def load_algorithm(name: str) -> Callable[..., Any]:
         InvalidArgument: The file or module cannot be imported, or has no such function.
         MissingExtra: It needs packages that are not installed.
     """
-    module, function = _entry(name)
-    train = getattr(_module(name, module), function, None)
-    if not callable(train):
-        raise InvalidArgument(f"algorithm {name!r}: {module} has no function {function!r}; it must take (config, out, *, resume, console)")
-    return train  # type: ignore[no-any-return]
+    if name not in ALGORITHMS:
+        _check(name)
+        train = reference.find(name, "algorithm", default="train")
+        if not callable(train):
+            raise InvalidArgument(f"algorithm {name!r} must be a function that takes (config, out, *, resume, console), got {train!r:.200}")
+        return train  # type: ignore[no-any-return]
+    module, _, function = ALGORITHMS[name].entry.partition(":")
+    try:
+        return getattr(importlib.import_module(module, __name__), function)  # type: ignore[no-any-return]
+    except ImportError as fault:
+        raise missing_extra(f"algorithm {name!r}", fault) from fault
 
 
 def algorithm_settings(name: str) -> Mapping[str, Any]:
@@ -84,34 +87,11 @@ def algorithm_settings(name: str) -> Mapping[str, Any]:
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name].settings
-    settings: Mapping[str, Any] = getattr(_module(name, _entry(name)[0]), "SETTINGS", {})
+    _check(name)
+    settings: Mapping[str, Any] = getattr(reference.module_of(name, "algorithm"), "SETTINGS", {})
     return settings
 
 
-def _entry(name: str) -> tuple[str, str]:
-    """Return module or file, and function."""
-    if name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
-        raise UnknownName("algorithm", name, [*ALGORITHMS, "module:function", "path/to/file.py"])
-    entry = ALGORITHMS[name].entry if name in ALGORITHMS else name
-    module, _, function = entry.rpartition(":") if ":" in entry else (entry, "", "train")
-    return module, function
-
-
-def _module(name: str, path: str) -> ModuleType:
-    try:
-        return _from_file(path) if path.endswith(".py") else importlib.import_module(path, __name__)
-    except (ImportError, OSError, SyntaxError, ValueError) as fault:
-        if name in ALGORITHMS and isinstance(fault, ImportError):
-            raise missing_extra(f"algorithm {name!r}", fault) from fault
-        raise InvalidArgument(f"algorithm {name!r} cannot be imported: {type(fault).__name__}: {fault}") from fault
-
-
-def _from_file(path: str) -> ModuleType:
-    """Import a Python file that need not be on the path."""
-    spec = importlib.util.spec_from_file_location(re.sub(r"\W", "_", path), path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
-    spec.loader.exec_module(module)
-    return module
+def _check(name: str) -> None:
+    if not reference.is_reference(name):
+        raise UnknownName("algorithm", name, [*ALGORITHMS, *reference.FORMS])

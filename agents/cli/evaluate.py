@@ -17,7 +17,7 @@ def evaluate(
     policy: Annotated[str | None, typer.Option(help="oracle or random.")] = None,
     model: Annotated[str | None, typer.Option(help="An untrained model: tiny, smollm2, gemma3-270m, a folder, a hub name; with --server, its name.")] = None,
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint that plays, such as http://127.0.0.1:8000/v1.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Where the tasks come from; the run's own by default.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; the run's own by default.")] = None,
     level: Level = None,
     split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
@@ -32,6 +32,7 @@ def evaluate(
 ) -> None:
     """Play tasks and report success with a 95 % interval."""
     from steptool_env.errors import InvalidArgument, UnknownName
+    from steptool_env.reference import absolute
     from steptool_env.tasks import make_suite
     from steptool_env.tasks.wrapped import Faulty
 
@@ -52,7 +53,7 @@ def evaluate(
         from ..runs.policies import load_policy
 
         actor, config = load_policy(run, temperature=temperature, seed=seed)
-        if suite in (None, config.task.suite):
+        if suite is None or absolute(suite) == config.task.suite:
             suite, options = config.task.suite, dict(config.task.suite_options)
         width, max_steps = config.run.eval_width, config.task.max_steps
     elif policy is not None:

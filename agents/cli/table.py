@@ -29,6 +29,7 @@ def table(
     json_: Json = False,
 ) -> None:
     """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
+    from steptool_env.reference import absolute_paths
     from steptool_env.rendering import printable
 
     from ..config.config import merged
@@ -42,12 +43,12 @@ def table(
     failed: list[Path] = []
     if from_ is None:
         importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell
-        chosen = rows(method or ())
+        chosen = absolute_paths(rows(method or ()))  # cells, and later the same grid, may start from other folders
         if settings is not None:
             from ..experiments.tuning import read_settings, tuned
 
             chosen = tuned(read_settings(settings), chosen)
-        overrides = pairs(set_, "--set")
+        overrides = absolute_paths(pairs(set_, "--set"))
         splits = SPLITS if merged({}, overrides).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), overrides, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
 

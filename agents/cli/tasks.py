@@ -13,9 +13,9 @@ __all__ = ["audit", "demonstrations", "play", "suites"]
 
 
 def audit(
-    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, or module:factory.")] = "steptool",
+    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, module:factory, or a Python file.")] = "steptool",
     shaper_option: ShaperOption = None,
-    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    suite: Annotated[str, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; it must know its solutions.")] = "worlds",
     level: Level = None,
     episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays.")] = 50,
     gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="The discount of the learner, per step.")] = 1.0,
@@ -55,11 +55,11 @@ def audit(
 
 
 def play(
-    suite: Annotated[str, typer.Option(help="Where the task comes from; see `steptool suites`.")] = "worlds",
+    suite: Annotated[str, typer.Option(help="Where the task comes from: a name of `steptool suites`, module:Class, or a Python file.")] = "worlds",
     level: Level = None,
     split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "train",
     task: Annotated[str | None, typer.Option(help="Index or id of the task; drawn by default.")] = None,
-    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, or module:factory.")] = "steptool",
+    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, module:factory, or a Python file.")] = "steptool",
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the task.")] = 0,
     option: Option = None,
     json_: Json = False,
@@ -80,7 +80,7 @@ def play(
 
 def demonstrations(
     out: Annotated[Path, typer.Option(help="The file, one JSON object a line.")],
-    suite: Annotated[str, typer.Option(help="Where the tasks come from; it must know its solutions.")] = "worlds",
+    suite: Annotated[str, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; it must know its solutions.")] = "worlds",
     level: Level = None,
     count: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1000,
     noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="Probability of a random call instead of the right one, at every step.")] = 0.0,

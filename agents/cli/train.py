@@ -20,9 +20,9 @@ def train(
         str | None, typer.Option(help="The algorithm: a name, module:function, or a Python file with a function train; step-ppo by default.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="tiny (the default), smollm2, gemma3-270m, a folder, or a hub name.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Where the tasks come from; worlds by default; see `steptool suites`.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; worlds by default.")] = None,
     level: Level = None,
-    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, or module:factory; that of the algorithm by default.")] = None,
+    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:factory, or a Python file; the algorithm's by default.")] = None,
     shaper_option: ShaperOption = None,
     credit: Annotated[str | None, typer.Option(help="Credit assignment: a name of steptool_agents.CREDIT; step by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,
@@ -119,19 +119,21 @@ def train(
 
 def default_folder(settings: Any) -> Path:
     """Return the default folder of a run."""
-    algo, model = Path(settings.learning.algo).stem.replace(":", "-"), Path(settings.model.name).name
-    return Path("runs") / f"{algo}-{model}-{settings.task.suite}-{settings.run.seed}"
+    from steptool_env.reference import short_name
+
+    return Path("runs") / "-".join(
+        [short_name(settings.learning.algo), Path(settings.model.name).name, short_name(settings.task.suite), str(settings.run.seed)]
+    )
 
 
 def _check_names(settings: Any) -> None:
-    """Raise ``UnknownName`` for unknown suites, shapers and formats before anything heavy is imported."""
-    from steptool_env.errors import UnknownName
+    """Raise for suites, shapers and formats that do not exist before anything heavy is imported."""
     from steptool_env.formats import make_format
     from steptool_env.rewards import make_shaper
-    from steptool_env.tasks import SUITES
+    from steptool_env.tasks import SUITES, suite_factory
 
     if settings.task.suite not in SUITES:
-        raise UnknownName("suite", settings.task.suite, SUITES)
+        suite_factory(settings.task.suite)
     make_shaper(settings.task.shaper, **settings.task.shaper_options)
     if settings.model.call_format not in ("auto", "native"):
         make_format(settings.model.call_format)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from steptool_env.errors import InvalidArgument
+from steptool_env.reference import absolute, absolute_paths
 
 from .presets import CHAINS
 
@@ -39,7 +40,10 @@ def bounded(value: Any, name: str = "an option") -> Any:
     return value
 
 
-Options = Annotated[dict[str, Any], AfterValidator(bounded)]
+Options = Annotated[dict[str, Any], AfterValidator(bounded), AfterValidator(absolute_paths)]
+"""Keywords. Files among them are stored with their absolute paths: a run is also evaluated and resumed from other folders."""
+Named = Annotated[str, AfterValidator(absolute)]
+"""A name of a registry, or a reference (``steptool_env/reference.py``); that to a file is stored with its absolute path."""
 
 
 class Part(BaseModel):
@@ -51,11 +55,12 @@ class Part(BaseModel):
 class TaskConfig(Part):
     """Tasks and rewards."""
 
-    suite: str = "worlds"
-    """A name of ``steptool_env.SUITES``."""
+    suite: Named = "worlds"
+    """A name of ``steptool_env.SUITES``, ``module:Class``, or a Python file."""
     suite_options: Options = Field(default_factory=lambda: dict(CHAINS))
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
-    shaper: str = "steptool"
+    shaper: Named = "steptool"
+    """A name of ``steptool_env.SHAPERS``, ``module:factory``, or a Python file."""
     shaper_options: Options = Field(default_factory=dict)
     """Keywords of the shaper. A shaper that takes ``gamma`` gets ``learning.gamma`` unless it is given here."""
     max_steps: Count | None = None
@@ -128,11 +133,11 @@ class RolloutConfig(Part):
 class LearningConfig(Part):
     """How the policy changes."""
 
-    algo: str = "step-ppo"
+    algo: Named = "step-ppo"
     """A name of ``steptool_agents.ALGORITHMS``, ``module:function``, or a Python file."""
     algo_options: Options = Field(default_factory=dict)
     """Settings of this algorithm only, such as ``{"beta": 0.1}`` of ``eto``; the algorithm's docstring lists them."""
-    data: str = ""
+    data: Annotated[str, AfterValidator(absolute_paths)] = ""
     """The file of trajectories for ``step-ppo-offline``."""
     credit: str = "step"
     """How rewards are attributed to steps or tokens: a scheme of ``steptool_agents.CREDIT``."""

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.files import parse_json, write_json
+from steptool_env.reference import FORMS, is_reference
 from steptool_env.sealed import sealing, verified
 from steptool_env.tasks import TaskSuite, make_suite
 
@@ -122,8 +123,8 @@ def rows(names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """
     chosen = {}
     for name in names:
-        if name not in METHODS and name not in ALGORITHMS and ":" not in name and not name.endswith(".py"):
-            raise UnknownName("method", name, [*METHODS, *ALGORITHMS, "module:function", "path/to/file.py"])
+        if name not in METHODS and name not in ALGORITHMS and not is_reference(name):
+            raise UnknownName("method", name, [*METHODS, *ALGORITHMS, *FORMS])
         chosen[name] = METHODS.get(name, {"algo": name})
     return chosen or dict(METHODS)
 

@@ -42,6 +42,7 @@ from .checkpoint import (
     set_rng_state,
     unprefixed,
 )
+from .fitting import check_budgets
 from .folder import (
     check_belongs,
     has_warm_start,
@@ -117,14 +118,15 @@ class Run:
             temperature=config.rollout.temperature,
             max_grad_norm=config.learning.max_grad_norm,
         )
-        # Dropout in the warm start draws from the global generator.
-        torch.manual_seed(self._sampling_seed)
+        torch.manual_seed(self._sampling_seed)  # dropout in the warm start draws from the global generator
         self.policy = training_policy(self.lm, config, out, seed=self._sampling_seed)
         self.rng = np.random.default_rng(config.run.seed)
         self.reference: dict[str, Tensor] = {}
         """The trainable weights after the warm start, by name."""
-        if not resume and processes.is_main():
-            write_config(out, config)
+        if not resume:
+            check_budgets(self.suite("train"), self.policy, config, self.lm.context, self.console)
+            if processes.is_main():
+                write_config(out, config)
         self.metrics: Metrics | None = None
         self.progress = progress_bars(self.console)
 

@@ -21,7 +21,7 @@ _ROWS = (
     ("calls of unknown tools", "hallucinated", "{:.1%}"),
     ("repeated calls", "repeated", "{:.1%}"),
     ("steps per episode", "steps", "{:.2f}"),
-    ("steps over the oracle's", "steps_over_oracle", "{:.2f}"),
+    ("steps / oracle", "steps_over_oracle", "{:.2f}"),
 )
 
 

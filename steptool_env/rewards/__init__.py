@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
+from steptool_env import reference
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.rewards.base import HindsightShaper, Past, RewardShaper, Stateful, bind, knows_later, label
 from steptool_env.rewards.budget import Budget, final_and_budget
@@ -83,23 +83,20 @@ SHAPERS: dict[str, str | Callable[..., RewardShaper]] = {
 def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
     """Return the shaper of this name with these options, or the callable itself.
 
-    ``"module:factory"`` is also accepted as a name: that of your own shaper.
+    Args:
+        shaper: A name of ``SHAPERS``, or a reference to what makes your own: ``"module:factory"``, ``"path/to/file.py:factory"``, or the
+            file alone, if it defines a function ``make`` or one class whose objects can be called.
+        options: Its keywords.
 
     Raises:
         UnknownName: There is no shaper of this name, or it takes no such option; the message lists what exists.
-        InvalidArgument: Options came with a callable, what was given is not a shaper, or the module cannot be imported.
+        InvalidArgument: Options came with a callable, what was given is not a shaper, or your own cannot be imported.
     """
     if isinstance(shaper, str):
-        factory = shaper_factory(shaper)
-        takes = inspect.signature(factory).parameters
-        for option in options:
-            if option not in takes:
-                raise UnknownName(f"option of shaper {shaper!r}", option, takes)
-        try:
-            inspect.signature(factory).bind(**options)
-        except TypeError as fault:
-            raise InvalidArgument(f"shaper {shaper!r}: {fault}; it takes {inspect.signature(factory)}") from None
-        return factory(**options)
+        made: RewardShaper = reference.call(shaper_factory(shaper), f"shaper {shaper!r}", options)
+        if not callable(made):
+            raise InvalidArgument(f"shaper {shaper!r} must make a callable, got {made!r:.200}")
+        return made
     if not callable(shaper):
         raise InvalidArgument(f"shaper must be a name or a callable, got {shaper!r}; names: {', '.join(sorted(SHAPERS))}")
     if options:
@@ -109,18 +106,15 @@ def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
 
 def shaper_factory(name: str) -> Callable[..., RewardShaper]:
     """Return what makes the shaper of this name; raises as ``make_shaper`` does."""
-    if name not in SHAPERS and ":" not in name:
-        raise UnknownName("shaper", name, SHAPERS)
-    entry = SHAPERS.get(name, name)
-    if not isinstance(entry, str):
-        return entry
-    module, _, attribute = entry.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError, ValueError) as fault:
-        if isinstance(fault, ModuleNotFoundError) and fault.name and not module.startswith(fault.name):
-            raise  # the module exists, but something that it imports does not
-        raise InvalidArgument(f"shaper {name!r} cannot be imported: {fault}; expected 'module:factory'") from None
+    if name not in SHAPERS:
+        if not reference.is_reference(name):
+            raise UnknownName("shaper", name, [*SHAPERS, *reference.FORMS])
+        factory = reference.find(name, "shaper", fits=lambda kind: "__call__" in dir(kind) and not issubclass(kind, type))
+    else:
+        factory = SHAPERS[name]
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            factory = getattr(importlib.import_module(module), attribute)
     if not callable(factory):
-        raise InvalidArgument(f"shaper {name!r} must be a class or a function, got {factory!r}")
+        raise InvalidArgument(f"shaper {name!r} must be a class or a function, got {factory!r:.200}")
     return factory  # type: ignore[no-any-return]

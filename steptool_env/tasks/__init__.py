@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+from steptool_env import reference
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
 
-__all__ = ["SUITES", "Episode", "TaskSuite", "make_suite"]
+__all__ = ["SUITES", "Episode", "TaskSuite", "make_suite", "suite_factory"]
 
 SUITES: dict[str, str | type[TaskSuite]] = {
     "worlds": "steptool_env.tasks.worlds:Worlds",
@@ -25,9 +27,14 @@ SUITES: dict[str, str | type[TaskSuite]] = {
 def make_suite(suite: str | TaskSuite, **options: Any) -> TaskSuite:
     """Return the suite of this name with these options, or the suite itself.
 
+    Args:
+        suite: A name of ``SUITES``, or a reference to your own: ``"module:Class"``, ``"path/to/file.py:Class"``, or the file alone, if it
+            defines one ``TaskSuite`` or a function ``make``.
+        options: Its keywords. Training and evaluation give ``split="train"`` and ``split="test"``.
+
     Raises:
-        UnknownName: There is no suite of this name; the message lists those that exist.
-        InvalidArgument: The suite does not take one of the options, or options came with a suite that is made already.
+        UnknownName: There is no suite of this name; the message lists those that exist. Or it does not take one of the options.
+        InvalidArgument: Options came with a suite that is made already, or your own cannot be imported.
     """
     if not isinstance(suite, str):
         if not isinstance(suite, TaskSuite):
@@ -35,15 +42,33 @@ def make_suite(suite: str | TaskSuite, **options: Any) -> TaskSuite:
         if options:
             raise InvalidArgument(f"the options {sorted(options)} go to a suite given by name; {suite.name!r} is made already")
         return suite
-    if suite not in SUITES:
-        raise UnknownName("suite", suite, SUITES)
-    entry = SUITES[suite]
-    if isinstance(entry, str):
-        module, _, name = entry.partition(":")
-        entry = getattr(importlib.import_module(module), name)
-    assert not isinstance(entry, str)
-    takes = inspect.signature(entry).parameters
-    for option in options:
-        if option not in takes:
-            raise UnknownName(f"option of suite {suite!r}", option, takes)
-    return entry(**options)
+    factory = suite_factory(suite)
+    if "split" in options and suite not in SUITES and not _takes_split(factory):
+        raise InvalidArgument(
+            f"suite {suite!r} must take split=: give it `split: str = \"train\"` as a keyword, with other tasks for \"train\" than for \"test\""
+        )
+    made = reference.call(factory, f"suite {suite!r}", options)
+    if not isinstance(made, TaskSuite):
+        raise InvalidArgument(f"suite {suite!r} must make a TaskSuite, got {made!r:.200}")
+    return made
+
+
+def suite_factory(name: str) -> Callable[..., TaskSuite]:
+    """Return what makes the suite of this name; raises as ``make_suite`` does."""
+    if name not in SUITES:
+        if not reference.is_reference(name):
+            raise UnknownName("suite", name, [*SUITES, *reference.FORMS])
+        factory = reference.find(name, "suite", fits=lambda kind: issubclass(kind, TaskSuite))
+    else:
+        factory = SUITES[name]
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            factory = getattr(importlib.import_module(module), attribute)
+    if not callable(factory):
+        raise InvalidArgument(f"suite {name!r} must be a class or a function that makes a suite, got {factory!r:.200}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _takes_split(factory: Callable[..., TaskSuite]) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return "split" in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -6,6 +6,7 @@ they answer come from a recording (``tools/recording.py``), so that episodes are
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_env.errors import DataError, InvalidArgument
+from steptool_env.reference import find
 from steptool_env.tasks.base import Episode
 from steptool_env.tasks.listed import Listed, check_split, in_split
 from steptool_env.tools.recording import Recording, ReplayToolkit, canonical, read_recording
@@ -70,7 +72,8 @@ class Jsonl(Listed):
     Args:
         path: The file of tasks.
         tools: The recording; by default the file beside it that ends in ``.tools.jsonl``.
-        source: Live tools instead of recorded ones: makes the toolkit of an episode, such as ``McpSource(...).toolkit``.
+        source: Live tools instead of recorded ones: makes the toolkit of an episode, such as ``McpSource(...).toolkit``. Or a reference to
+            it, or to an object that has a method ``toolkit``: ``"module:object"``, ``"path/to/file.py:object"``, or a file with a function ``make``.
         split: ``"train"``, ``"test"`` or ``"all"``; a task without a ``split`` of its own is ``"test"`` if it is every
             fifth line, from the first.
 
@@ -88,7 +91,7 @@ class Jsonl(Listed):
         path: str | os.PathLike[str] = EXAMPLE,
         tools: str | os.PathLike[str] | None = None,
         split: str = "train",
-        source: Callable[[], Toolkit] | None = None,
+        source: Callable[[], Toolkit] | str | None = None,
     ) -> None:
         check_split(self.name, split)
         self.path = Path(path)
@@ -98,18 +101,26 @@ class Jsonl(Listed):
         for file in (self.path, self.tools) if source is None else (self.path,):
             if not file.is_file():
                 raise InvalidArgument(f"suite 'jsonl' needs the file {str(file)!r}, which does not exist; its format: docs/suites.md")
-        self.source = source
+        self.source = _found(source) if isinstance(source, str) else source
         self.recording = read_recording(self.tools) if source is None else None
         self.can_snapshot = source is None  # the state of live tools is elsewhere
-        names = [name for name in (self.recording.tools if source is None else source()) if name != "finish"]  # type: ignore[union-attr]
+        offered: Iterable[str] = self.recording.tools if self.recording is not None else self._live()
+        names = [name for name in offered if name != "finish"]
         super().__init__(task for task in _read(self.path, names, self.recording) if split in ("all", task.data.split))
 
     def toolkit(self, task: Task) -> Toolkit:
         if self.source is None:
             assert self.recording is not None
             return _ChecklistToolkit(ReplayToolkit(self.recording, task.id, task.tools), task.data.calls)
-        live = self.source()
+        live = self._live()
         return _ChecklistToolkit(Toolkit([tool for name, tool in live.items() if name in task.tools], live.state), task.data.calls)
+
+    def _live(self) -> Toolkit:
+        assert self.source is not None
+        made = self.source()
+        if not isinstance(made, Toolkit):
+            raise InvalidArgument(f"suite 'jsonl': source= must make a Toolkit, got {made!r:.200}")
+        return made
 
     def grade(self, task: Task, episode: Episode) -> Outcome:
         """1.0 if the episode was ended with a right answer and every call that was asked for had succeeded."""
@@ -137,6 +148,15 @@ class Jsonl(Listed):
                 missing[key] -= 1
                 calls.append(ToolCall(call.name, json.loads(key[1])))
         return [*calls, ToolCall("finish", {"answer": task.data.answers[0] if task.data.answers else "Done."})]
+
+
+def _found(reference: str) -> Callable[[], Toolkit]:
+    source = find(reference, "source of tools")
+    if callable(made := getattr(source, "toolkit", None)) and not inspect.isclass(source):
+        return made  # type: ignore[no-any-return]
+    if not callable(source):
+        raise InvalidArgument(f"source of tools {reference!r} must be a function that makes a Toolkit, or have a method toolkit, got {source!r:.200}")
+    return source  # type: ignore[no-any-return]
 
 
 def _open(episode: Episode) -> Counter[tuple[str, str]]:

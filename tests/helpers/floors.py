@@ -6,7 +6,7 @@ __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 
 ENVIRONMENT: list[set[str]] = [
     {"jsontext", "errors", "foreign", "types", "sampling"},
-    {"spaces", "actions", "rendering", "files"},
+    {"spaces", "actions", "rendering", "files", "reference"},
     {"sealed"},
     {"tools"},
     {"formats"},

@@ -7,12 +7,14 @@ import doctest
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import steptool
 from project import ROOT
 
 import steptool_env
@@ -21,6 +23,10 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 SOURCES = [*sorted((ROOT / "steptool_env").rglob("*.py")), *sorted((ROOT / "agents").rglob("*.py"))]
 DOCTESTED = [path for path in SOURCES if ">>> " in path.read_text(encoding="utf-8")]
+
+
+COMMANDS_RUN = {"own_suite.md"}
+"""Pages whose ``steptool`` commands run, too, in their place between the Python blocks. Others name servers and models that a test does not have."""
 
 
 def _blocks(path: Path, *languages: str) -> list[tuple[int, str]]:
@@ -42,14 +48,31 @@ def registries() -> Iterator[None]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 @pytest.mark.usefixtures("registries")
-def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a document run in order, in one namespace. One that begins with ``# not run: <reason>`` is left out."""
+def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The blocks of a document run in order, in one namespace. One that begins with ``# not run: <reason>`` is left out.
+
+    One that begins with ``# file: <name>`` is that file, which later blocks import.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     namespace = {"__name__": "__main__"}
-    for line, code in _blocks(document, "python"):
-        if not re.match(r"# not run: \S", code):
-            # Empty lines in front, so that a traceback names the line of the document.
-            exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+    before = set(sys.modules)
+    try:
+        for line, code in _blocks(document, "python", *(["bash"] if document.name in COMMANDS_RUN else [])):
+            if file := re.match(r"# file: (\w+\.py)\n", code):
+                (tmp_path / file[1]).write_text(code, encoding="utf-8")
+            elif code.startswith("steptool "):
+                for command in code.replace("\\\n", " ").splitlines():
+                    _, *arguments = shlex.split(command, comments=True)
+                    done = steptool(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+                    assert done[0] == 0, f"{document.name}: {command}: {done}"
+            elif not re.match(r"# not run: \S", code):
+                # Empty lines in front, so that a traceback names the line of the document.
+                exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+    finally:
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+                del sys.modules[name]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)

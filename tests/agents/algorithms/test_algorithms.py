@@ -214,8 +214,8 @@ def test_an_algorithm_of_ones_own(tmp_path: Path) -> None:
     assert load_algorithm("steptool_agents.algorithms.rft:accepted") is accepted
     (tmp_path / "empty.py").write_text("x = 1")
     for name, message in (
-        (str(tmp_path / "empty.py"), "has no function 'train'"),
-        (str(tmp_path / "none.py"), "cannot be imported: FileNotFoundError"),
+        (str(tmp_path / "empty.py"), "define a function 'train'"),
+        (str(tmp_path / "none.py"), "there is no file"),
         ("no_such_module_at_all:train", "cannot be imported"),
     ):
         with pytest.raises(InvalidArgument, match=message):

@@ -101,7 +101,7 @@ def test_the_released_files() -> None:
     assert annotated[0].rewards.tolist() == pytest.approx([1.0, 1.0, 0.5 + 13 / 30, 0.5 + 11 / 30, 1.0])
 
 
-SETTINGS = {"demos": 0, "demo_epochs": 0, "updates": 1, "episodes": 3, "eval_episodes": 1, "value_passes": 1, "max_new_tokens": 4, "max_steps": 2}
+SETTINGS = {"demos": 0, "demo_epochs": 0, "updates": 1, "episodes": 3, "eval_episodes": 1, "value_passes": 1, "max_new_tokens": 8, "max_steps": 3}
 
 
 def command(monkeypatch: pytest.MonkeyPatch, out: Path, *more: str) -> None:

@@ -216,7 +216,7 @@ def test_results_of_another_program_in_the_folder_of_a_new_run(run: Any, tmp_pat
     (tmp_path / "run").mkdir()
     for name in ("report.json", "trajectories.jsonl"):
         (tmp_path / "run" / name).write_text("mine")
-    settings = [part for setting in ("demos=0", "updates=0", "eval_episodes=1", "max_steps=2", "report_to=none") for part in ("--set", setting)]
+    settings = [part for setting in ("demos=0", "updates=0", "eval_episodes=1", "max_steps=3", "report_to=none") for part in ("--set", setting)]
     one_sentence(run("train", "--out", "run", *settings), "report.json is not what this run wrote, and would be overwritten")
     assert (tmp_path / "run" / "report.json").read_text() == "mine"
     assert run("train", "--out", "run", *settings, "--force")[0] == 0
@@ -236,7 +236,7 @@ def limited(*arguments: str, limit: int, folder: Path) -> subprocess.CompletedPr
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of processes")
 def test_a_full_disk(tmp_path: Path) -> None:
-    settings = [part for setting in ("demos=0", "updates=1", "episodes=2", "eval_episodes=1", "max_steps=2", "report_to=none") for part in ("--set", setting)]
+    settings = [part for setting in ("demos=0", "updates=1", "episodes=2", "eval_episodes=1", "max_steps=3", "report_to=none") for part in ("--set", setting)]
     for arguments, limit in ((["demonstrations", "--count", "50", "--out", "d.jsonl"], 4096), (["train", "--out", "run", *settings], 100_000)):
         done = limited(*arguments, limit=limit, folder=tmp_path)
         assert done.returncode == 2, done.stderr

@@ -16,7 +16,7 @@ from steptool_agents.runs.loop import Loop
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
 
-CONFIG = Config.of(suite_options={"level": 1}, demos=2, updates=2, episodes=2, eval_episodes=2, eval_width=2, max_steps=2)
+CONFIG = Config.of(suite_options={"level": 1}, demos=2, updates=2, episodes=2, eval_episodes=2, eval_width=2, max_steps=3)
 
 
 def test_an_algorithm_is_what_stands_inside_the_loop(tmp_path: Path) -> None:
