@@ -30,11 +30,11 @@ SETTINGS: dict[str, Any] = {
     "updates": 2,
     "episodes": 4,
     "eval_episodes": 1,
-    "max_steps": 2,
+    "max_steps": 3,
     "minibatches": 2,
     "epochs": 1,
     "value_passes": 2,
-    "max_new_tokens": 6,
+    "max_new_tokens": 32,
     "report_to": "none",
 }
 """The smallest runs that still have everything: warm start, two updates with two optimizer steps each, checkpoints, evaluations."""

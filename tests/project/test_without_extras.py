@@ -94,7 +94,7 @@ def test_help(bare: Machine, command: str) -> None:
 
 def test_this_list_of_commands_is_complete(bare: Machine) -> None:
     printed = bare.python("from steptool_agents.cli import app; print([c.name or c.callback.__name__ for c in app.registered_commands])").stdout
-    named = {"train", "eval", "audit", "table", "play", "view", "demonstrations", "suites"}
+    named = {"train", "eval", "audit", "table", "play", "view", "demonstrations", "suites", "export"}
     assert set(re.findall(r"'(\w+)'", printed)) == named, "a command is new or gone: say here what it does without the extras"
 
 
