@@ -156,7 +156,7 @@ class HttpClient:
         shown = url[:2000]
         try:
             parts = httpx2.URL(url)  # by the rules that send it, so that there is no second reading of an address
-        except httpx2.InvalidURL as fault:
+        except (httpx2.InvalidURL, ValueError) as fault:  # ValueError: a lone surrogate has no bytes
             raise NotAllowed(f"{shown!r} is no address: {fault}") from None
         host, port = parts.raw_host.decode("ascii").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
         if parts.scheme not in ("http", "https") or not host or parts.userinfo:

@@ -25,8 +25,8 @@ from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.tasks import make_suite
 
 SMALL = {
-    **{"demos": 4, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 4},
-    **{"max_steps": 3, "max_new_tokens": 32, "epochs": 1, "updates": 1, "report_to": "none"},
+    "demos": 4, "demo_batch": 4, "episodes": 4, "eval_episodes": 4, "eval_width": 4,
+    "max_steps": 3, "max_new_tokens": 32, "epochs": 1, "updates": 1, "report_to": "none",
 }
 SMALL |= {"minibatches": 1, "value_passes": 1, "bfloat16": False, "token_budget": 16_384, "suite_options": {"level": 1}, "demo_options": {}}
 IDS = torch.arange(2, 66).reshape(2, 32)
