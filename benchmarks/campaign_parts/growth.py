@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import threading
@@ -46,6 +48,9 @@ def run(case: Case, work: Path) -> Outcome:
 
 def _held() -> dict[str, int]:
     gc.collect()
+    # Memory that was freed and that the allocator keeps for later is not held: after 45 updates it is 20 MB, and 4 MB without it.
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "MB": pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000,
