@@ -86,6 +86,8 @@ def _encode(trajectory: Trajectory, index: int) -> bytes:
     }
     try:
         _check_keys(record)
+        for key, tag in task.tags.items():  # what cannot be read back is not written
+            _check_type(tag, type(tag), f"the tag {key!r}")
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         try:
             return line.encode("utf-8") + b"\n"

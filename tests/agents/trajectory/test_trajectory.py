@@ -153,7 +153,7 @@ TASKS = st.builds(
     st.lists(CLEAN, max_size=3).map(tuple),
     st.integers(1, 99),
     st.none(),
-    st.dictionaries(CLEAN, st.integers() | CLEAN, max_size=3),
+    st.dictionaries(CLEAN, st.integers(-(2**63) + 1, 2**63 - 1) | CLEAN, max_size=3),
 )
 
 
@@ -218,6 +218,16 @@ def test_numpy_numbers_are_written_as_numbers(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "t.jsonl", [Trajectory((replace(step(), generation=generation, parts={"a": np.float32(0.5)}),))])
     (trajectory,) = read_jsonl(tmp_path / "t.jsonl")
     assert trajectory.steps[0].generation == generation
+
+
+
+
+def test_a_tag_that_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
+    one = step()
+    large = replace(one, transition=one.transition._replace(task=replace(one.transition.task, tags={"depth": 2**63})))
+    with pytest.raises(InvalidArgument, match=r"the tag 'depth' must be less than 2\*\*63"):
+        write_jsonl(tmp_path / "episodes.jsonl", [Trajectory((large,))])
+    assert not (tmp_path / "episodes.jsonl").exists()
 
 
 @pytest.mark.parametrize("bad", [{"x": math.nan}, {"x": object()}, {1: "x"}, {"x": {2: 3}}, {"x": (1, 2)}])
