@@ -90,7 +90,8 @@ def plain(options: argparse.Namespace) -> dict[str, Any]:
         for batch, before, ref in zip(batches, old, reference, strict=True):
             logprobs, _, values = _every_logprob(lm, batch.ids)
             mask = torch.zeros_like(logprobs)
-            mask[batch.token_at[:, 0], batch.token_at[:, 1]] = 1.0
+            width = batch.ids.shape[1]
+            mask[batch.token_at // width, batch.token_at % width] = 1.0
             ratio = torch.exp(logprobs - before)
             advantages = before - ref + 1.0  # any numbers: they cost the same
             surrogate = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(0.8, 1.2))

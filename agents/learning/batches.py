@@ -1,6 +1,7 @@
 """From trajectories to tensors: each trajectory is one sequence, however many steps it has.
 
-A trajectory's sequence is the concatenation of its steps' context and action tokens. The losses use only the hidden states that
+A trajectory's sequence is the concatenation of its steps' context and action tokens. Sequences are rows, padded; or, where they begin
+alike, a tree in one row, so that what they share is encoded once. The losses use only the hidden states that
 predict an action token, and the one at the last context token before each action, from which its state value is computed.
 """
 
@@ -14,31 +15,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.tree import Tree, packed
 from ..trajectory import Trajectory
+from .relatives import Forest, tokens_of
 
 __all__ = ["Batch", "action_tokens", "collate", "length", "micro_batches"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Trajectories as tensors: B sequences of up to L tokens, with N action tokens and S steps in all."""
+    """Trajectories as tensors: N action tokens and S steps in all. A place is an index into the flattened ``ids``."""
 
     ids: Tensor
-    """(B, L) token ids, padded on the right with 0; causal attention never sees the padding."""
+    """(B, L) token ids: one trajectory a row, padded on the right with 0, which causal attention never sees; or one row, that of ``tree``."""
+    tree: Tree | None
+    """What the trajectories have in common, encoded once; None: each has a row of its own."""
     token_at: Tensor
-    """(N, 2) row and column of the hidden state that predicts each action token."""
+    """(N,) place of the hidden state that predicts each action token."""
     targets: Tensor
     """(N,) the action tokens."""
+    distinct: Tensor | None
+    """(U,) the first of the action tokens that are predicted alike: the same token from the same state. None: all differ."""
+    copies: Tensor | None
+    """(N,) which of the distinct ones each action token is."""
     old_logprobs: Tensor
     """(N,) their log-probabilities when they were sampled."""
     token_step: Tensor
     """(N,) the step, 0 to S - 1, that each action token belongs to."""
     state_at: Tensor
-    """(S, 2) row and column of the hidden state of each step's state: its last context token."""
-    action_lengths: Tensor
-    """(S,) action tokens of each step."""
-    prompt_lengths: Tensor
-    """(B,) tokens of the first observation of each trajectory."""
+    """(S,) place of the hidden state of each step's state: its last context token."""
+    action_at: Tensor
+    """(S,) place of each step's last action token; of its state if it has none."""
+    opening_at: Tensor
+    """(F,) places of the tokens of first observations; what trajectories share is there once."""
+    opening_of: Tensor
+    """(F,) the first observation that each belongs to."""
+    opening: Tensor
+    """(S,) the first observation of each step's trajectory."""
     weights: Tensor
     """(S,) 0 for steps that must not be learned from (infrastructure faults, no tokens), else 1."""
     steps: tuple[int, ...]
@@ -46,53 +59,95 @@ class Batch:
     actions: tuple[int, ...]
     """Action tokens of each trajectory."""
     tokens: int
-    """Tokens of all sequences, without padding."""
+    """Tokens of all trajectories, without padding; what they share counts for each."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all its tensors on a device."""
-        moved: dict[str, Any] = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name in self.__slots__ if isinstance(value := getattr(self, name), (Tensor, Tree))}
         return replace(self, **moved)
 
 
-def collate(trajectories: Sequence[Trajectory]) -> Batch:
-    """Pad trajectories into one batch, on the CPU; each trajectory must have at least one token."""
-    sequences, token_at, targets, old_logprobs, token_step, state_at, weights = [], [], [], [], [], [], []
+def collate(trajectories: Sequence[Trajectory], *, shared: bool = False) -> Batch:
+    """Make one batch of trajectories, on the CPU; each trajectory must have at least one token.
+
+    Args:
+        trajectories: At least one.
+        shared: Encode what they have in common once, as a tree; else pad them.
+    """
+    sequences = [tokens_of(trajectory) for trajectory in trajectories]
+    ids, paths, tree = _packed(sequences) if shared else _padded(sequences)
+    token_at, targets, old_logprobs, token_step, weights = [], [], [], [], []
+    state_at: list[int] = []
+    action_at: list[int] = []
+    opening: list[int] = []
+    openings: dict[tuple[int, int], int] = {}
+    opening_at: list[np.ndarray] = []
     counts: list[int] = []
-    for row, trajectory in enumerate(trajectories):
-        pieces: list[tuple[int, ...]] = []
+    for trajectory, path in zip(trajectories, paths, strict=True):
+        first = len(trajectory.steps[0].generation.prompt_ids)
+        # Trajectories whose paths meet at the end of their first observations have the same one.
+        number = openings.setdefault((first, int(path[first - 1]) if first else 0), len(openings))
+        if number == len(opening_at):
+            opening_at.append(path[:first])
         total = 0
         for step in trajectory.steps:
             generation = step.generation
             total += len(generation.prompt_ids)
             count = len(generation.token_ids)
-            state_at.append((row, max(total - 1, 0)))
+            state_at.append(int(path[max(total - 1, 0)]))
             weights.append(0.0 if step.masked or not count else 1.0)
-            columns = np.arange(total - 1, total - 1 + count)
-            token_at.append(np.stack([np.full(count, row), columns], axis=1))
+            token_at.append(path[np.arange(total - 1, total - 1 + count)])
             targets.append(np.asarray(generation.token_ids, dtype=np.int64))
             old_logprobs.append(np.asarray(generation.logprobs, dtype=np.float32))
             token_step.append(np.full(count, len(counts)))
             counts.append(count)
             total += count
-            pieces += [generation.prompt_ids, generation.token_ids]
-        sequences.append(np.concatenate([np.asarray(piece, dtype=np.int64) for piece in pieces]))
-    ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
+            action_at.append(int(path[max(total - 1, 0)]))
+            opening.append(number)
+    at, its_targets = np.concatenate(token_at), np.concatenate(targets)
+    distinct, copies = _distinct(at, its_targets) if shared else (None, None)
     return Batch(
         ids=torch.from_numpy(ids),
-        token_at=torch.from_numpy(np.concatenate(token_at).astype(np.int64)),
-        targets=torch.from_numpy(np.concatenate(targets)),
+        tree=tree,
+        token_at=torch.from_numpy(at),
+        targets=torch.from_numpy(its_targets),
+        distinct=distinct,
+        copies=copies,
         old_logprobs=torch.from_numpy(np.concatenate(old_logprobs)),
         token_step=torch.from_numpy(np.concatenate(token_step).astype(np.int64)),
         state_at=torch.tensor(state_at),
-        action_lengths=torch.tensor(counts),
-        prompt_lengths=torch.tensor([len(trajectory.steps[0].generation.prompt_ids) for trajectory in trajectories]),
+        action_at=torch.tensor(action_at),
+        opening_at=torch.from_numpy(np.concatenate(opening_at)),
+        opening_of=torch.repeat_interleave(torch.tensor(list(map(len, opening_at)))),
+        opening=torch.tensor(opening),
         weights=torch.tensor(weights),
         steps=tuple(len(trajectory.steps) for trajectory in trajectories),
         actions=tuple(map(action_tokens, trajectories)),
         tokens=sum(map(len, sequences)),
     )
+
+
+def _padded(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray], None]:
+    """Return the sequences as rows, and the places of each one's tokens."""
+    ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    return ids, [np.arange(len(sequence)) + row * ids.shape[1] for row, sequence in enumerate(sequences)], None
+
+
+def _packed(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray], Tree]:
+    """Return the sequences as the row of a tree, the places of each one's tokens, and the tree."""
+    forest = Forest(sequences)
+    row, sorted_paths, tree = packed([sequences[index] for index in forest.order], forest.common)
+    paths = [sorted_paths[forest.rank[index]] for index in range(len(sequences))]
+    return row[None], paths, tree
+
+
+def _distinct(places: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return the first of the pairs that are equal, (U,), and which of these each pair is, (N,); None if all differ."""
+    pairs = np.stack([places, targets], axis=1)
+    _, first, copies = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    return (torch.from_numpy(first), torch.from_numpy(copies.reshape(-1))) if len(first) < len(places) else (None, None)
 
 
 def length(trajectory: Trajectory) -> int:

@@ -4,7 +4,7 @@
     logprobs = passes.measure(trajectories, lambda encoded: encoded.by_trajectory(encoded.logprobs()))       # without gradient
     metrics = passes.step(optimizer, trajectories, lambda encoded: (-encoded.logprobs().sum() / tokens, {}))    # one optimizer step
 
-It splits trajectories into micro-batches of similar length, distributes these over the processes, keeps processes with sharded
+It splits trajectories into micro-batches, of relatives or of similar length, distributes these over the processes, keeps processes with sharded
 weights in step, moves tensors to the model's device, counts tokens and time, accumulates gradients, and clips them. An algorithm
 only says what to measure or to minimize.
 """
@@ -22,15 +22,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..models.language_model import LanguageModel
-from ..models.value_head import mean_over_first
+from ..models.value_head import mean_by
 from ..parallel import processes, sharding
 from ..trajectory import Trajectory
 from .batches import Batch, collate, length, micro_batches
 from .losses import action_logprobs
+from .relatives import Units, tokens_of
 
 __all__ = ["Encoded", "Passes", "Unit"]
 
 T = TypeVar("T")
+
+WORTH = 1.15
+"""Trees are read where rows would have at least so many times their tokens: below that, branches cost more than they save."""
 
 Unit = Sequence[Trajectory]
 """Trajectories that must be in the same micro-batch, such as the pair of a preference loss."""
@@ -38,38 +42,39 @@ Unit = Sequence[Trajectory]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A micro-batch after the forward pass: B trajectories with S steps and N action tokens in all."""
+    """A micro-batch after the forward pass: trajectories with S steps and N action tokens in all."""
 
     indices: list[int]
     """Index of each unit of the micro-batch in the list of all units of the pass."""
     batch: Batch
     hidden: Tensor
-    """(B, L, H) float32, the last hidden states."""
+    """(B, L, H) float32, the last hidden states of ``batch.ids``."""
     lm: LanguageModel
     temperature: float
 
     def logprobs(self, *, temperature: float | None = None) -> Tensor:
         """Return the log-probabilities (N,) of the action tokens, by default at the policy's sampling temperature."""
-        return action_logprobs(self._predicting_states(), self._head(temperature), self.batch.targets)[0]
+        return self._of_actions(self._head(temperature), entropy=False)[0]
 
     def logprobs_and_entropy(self) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies in nats, (N,) each."""
-        return action_logprobs(self._predicting_states(), self._head(None), self.batch.targets, entropy=True)
+        return self._of_actions(self._head(None), entropy=True)
 
     @property
     def states(self) -> Tensor:
         """(S, H) hidden states at the last context token of each step."""
-        return self.hidden[self.batch.state_at[:, 0], self.batch.state_at[:, 1]]
+        return self._flat[self.batch.state_at]
 
     @property
     def actions(self) -> Tensor:
         """(S, H) hidden states at the last action token of each step."""
-        return self.hidden[self.batch.state_at[:, 0], self.batch.state_at[:, 1] + self.batch.action_lengths]
+        return self._flat[self.batch.action_at]
 
     @property
     def tasks(self) -> Tensor:
         """(S, H) mean hidden states over the first observation of each step's trajectory."""
-        return mean_over_first(self.hidden, self.batch.prompt_lengths)[self.batch.state_at[:, 0]]
+        batch = self.batch
+        return mean_by(self._flat[batch.opening_at], batch.opening_of, int(batch.opening.max()) + 1)[batch.opening]
 
     def values(self) -> Tensor:
         """Return the value head's estimates (S,)."""
@@ -85,8 +90,20 @@ class Encoded:
         flat = np.concatenate([np.asarray(array) for array in arrays])
         return torch.from_numpy(flat.astype(np.float32)).to(self.hidden.device)
 
-    def _predicting_states(self) -> Tensor:
-        return self.hidden[self.batch.token_at[:, 0], self.batch.token_at[:, 1]]  # (N, H)
+    @property
+    def _flat(self) -> Tensor:
+        return self.hidden.flatten(0, 1)
+
+    def _of_actions(self, head: Callable[[Tensor], Tensor], *, entropy: bool) -> tuple[Tensor, Tensor]:
+        batch = self.batch
+        at, targets = batch.token_at, batch.targets
+        if batch.distinct is not None:
+            at, targets = at[batch.distinct], targets[batch.distinct]
+        logprobs, entropies = action_logprobs(self._flat[at], head, targets, entropy=entropy)  # type: ignore[call-overload]
+        if batch.copies is not None:  # each trajectory has its own advantage: in the backward pass, the gradients of copies add up
+            logprobs = logprobs.index_select(0, batch.copies)
+            entropies = entropies.index_select(0, batch.copies) if entropy else None
+        return logprobs, entropies
 
     def _head(self, temperature: float | None) -> Callable[[Tensor], Tensor]:
         # The policy is the softmax at the sampling temperature, so ratios must compare probabilities at that temperature.
@@ -101,7 +118,7 @@ class Passes:
 
     Args:
         lm: The model.
-        token_budget: Maximum number of padded tokens in one forward pass; bounds memory and changes no result.
+        token_budget: Maximum number of tokens in one forward pass, padding included; bounds memory and changes no result.
         temperature: Sampling temperature of the policy.
         max_grad_norm: Gradients with a larger norm are scaled down to this norm.
     """
@@ -109,22 +126,37 @@ class Passes:
     def __init__(self, lm: LanguageModel, *, token_budget: int = 16_384, temperature: float = 1.0, max_grad_norm: float = 1.0) -> None:
         self.lm, self.token_budget, self.temperature, self.max_grad_norm = lm, token_budget, temperature, max_grad_norm
         self.tokens = 0
-        """Tokens in all forward passes of all processes so far; backward passes do not count."""
+        """Tokens of the trajectories in all forward passes of all processes so far, whether encoded once or often; backward passes do not count."""
 
     def encode(self, units: Sequence[Unit]) -> Iterator[Encoded]:
         """Yield this process's share of the units after the forward pass, micro-batch by micro-batch; the caller may call ``backward`` on each."""
-        local = processes.share(range(len(units)))
         self.tokens += sum(length(trajectory) for unit in units for trajectory in unit)
-        sizes = [(len(units[index]), max(map(length, units[index]))) for index in local]
         profiler = self.lm.profiler
-        for group in self.lm.in_step(micro_batches(sizes, self.token_budget)):
-            chosen = [local[position] for position in group]
+        with profiler("encode"):
+            groups, shared = self._micro_batches(units)
+        for chosen in self.lm.in_step(groups):
             with profiler("encode"):
-                batch = collate([trajectory for index in chosen for trajectory in units[index]]).to(self.lm.device)
+                batch = collate([trajectory for index in chosen for trajectory in units[index]], shared=shared).to(self.lm.device)
             with profiler("forward"):
-                hidden = self.lm.hidden(batch.ids)
+                hidden = self.lm.hidden(batch.ids, tree=batch.tree)
             profiler.count("forward", batch.tokens)
             yield Encoded(chosen, batch, hidden, self.lm, self.temperature)
+
+    def _micro_batches(self, units: Sequence[Unit]) -> tuple[list[list[int]], bool]:
+        """Return this process's micro-batches, and whether their trajectories are encoded as trees. All processes decide alike."""
+        padded = list(micro_batches([(len(unit), max(map(length, unit))) for unit in units], self.token_budget))
+        if self.lm.reads_trees and sum(map(len, units)) > 1:
+            relatives = Units([[tokens_of(trajectory) for trajectory in unit] for unit in units])
+            cost = sum(size for _, size in relatives.micro_batches(relatives.order, self.token_budget))
+            rows = [[length(trajectory) for index in group for trajectory in units[index]] for group in padded]
+            if cost * WORTH <= sum(len(group) * max(group) for group in rows):
+                share = relatives.shares(processes.world())[processes.rank()]
+                return [group for group, _ in relatives.micro_batches(share, self.token_budget)], True
+        if processes.world() > 1:
+            local = processes.share(range(len(units)))
+            sizes = [(len(units[index]), max(map(length, units[index]))) for index in local]
+            padded = [[local[place] for place in group] for group in micro_batches(sizes, self.token_budget)]
+        return padded, False
 
     @torch.no_grad()
     def measure(self, trajectories: Sequence[Trajectory], read: Callable[[Encoded], Sequence[T]], *, weights: Mapping[str, Tensor] | None = None) -> list[T]:
@@ -138,12 +170,13 @@ class Passes:
         Returns:
             One result per trajectory, in their order; the same in every process.
         """
-        results: dict[int, T] = {}
+        results: list[tuple[int, T]] = []
         with self.lm.swapped(dict(weights)) if weights else nullcontext():
             for encoded in self.encode([(trajectory,) for trajectory in trajectories]):
                 with self.lm.profiler("forward"):
-                    results.update(zip(encoded.indices, read(encoded), strict=True))
-        return processes.gather([results[index] for index in processes.share(range(len(trajectories)))])
+                    results += zip(encoded.indices, read(encoded), strict=True)
+        found = dict(processes.gather(results))
+        return [found[index] for index in range(len(trajectories))]
 
     def step(self, optimizer: torch.optim.Optimizer, units: Sequence[Unit], loss: Callable[[Encoded], tuple[Tensor, Mapping[str, float]]]) -> dict[str, float]:
         """Take one optimizer step on the sum of the losses of all units; return the summed metrics, and ``grad_norm``.

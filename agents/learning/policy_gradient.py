@@ -16,6 +16,7 @@ from .advantages import Credited
 from .critic import Features, fit_value_head
 from .losses import kl_k2, ppo_clip
 from .passes import Encoded, Passes
+from .relatives import relatives_together
 
 __all__ = ["improve", "reference_logprobs", "take_step"]
 
@@ -56,10 +57,11 @@ def improve(
     ref_logprobs = reference_logprobs(passes, data.trajectories, reference) if learning.kl else None
     sums: dict[str, float] = {}
     steps = 0
+    tasks = [trajectory.task.id for trajectory in data.trajectories]
     features: list[Features] = []
     passes.lm.eval()  # no dropout, as while sampling: the ratio compares the policy with itself
     for epoch in range(learning.epochs):
-        order = rng.permutation(usable)
+        order = relatives_together(rng.permutation(usable).tolist(), tasks)
         for chosen in np.array_split(order, min(learning.minibatches, len(order))):
             measured = take_step(passes, optimizer, data, chosen.tolist(), learning, ref_logprobs, features if epoch == 0 else None)
             steps += 1

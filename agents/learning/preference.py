@@ -13,6 +13,7 @@ from ..trajectory import Trajectory
 from .losses import dpo
 from .passes import Encoded, Passes
 from .policy_gradient import reference_logprobs
+from .relatives import relatives_together
 
 __all__ = ["Pair", "prefer"]
 
@@ -48,8 +49,10 @@ def prefer(
     ref_logprobs = np.array([logprobs.sum() for logprobs in flat]).reshape(-1, 2)  # (P, 2)
     sums: dict[str, float] = {}
     steps = 0
+    tasks = [better.task.id for better, _ in pairs]
     for _ in range(learning.epochs):
-        for chosen in np.array_split(rng.permutation(len(pairs)), min(learning.minibatches, len(pairs))):
+        order = relatives_together(rng.permutation(len(pairs)).tolist(), tasks)
+        for chosen in np.array_split(order, min(learning.minibatches, len(pairs))):
 
             def loss(encoded: Encoded, chosen: Sequence[int] = chosen.tolist()) -> tuple[Tensor, dict[str, float]]:
                 reference = torch.from_numpy(ref_logprobs[[chosen[index] for index in encoded.indices]])

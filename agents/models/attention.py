@@ -24,7 +24,9 @@ from transformers import AttentionInterface
 
 from steptool_env.errors import NotSupported
 
-from .patterns import ATTENTION, Pattern, allowed
+from .patterns import ATTENTION, Branches, Pattern, allowed
+from .tree import tree_of_this_pass
+from .tree_attention import attend_tree
 
 __all__ = ["ATTENTION", "Attended", "Shared", "attend", "attending"]
 
@@ -99,7 +101,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Pattern | None,
+    attention_mask: Pattern | Branches | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -115,7 +117,7 @@ def attend(
         key: (n, K, W, D) with H a multiple of K.
         value: (n, K, W, D')
         attention_mask: None, or a limit on how far back queries attend. There is no padding: rows are padded on the right, which
-            causal attention never reaches.
+            causal attention never reaches. Or the tree that the tokens are in.
         scaling: Factor of the scores; 1/√D if None.
         dropout: Rate of dropout on the attention weights, in training.
         softcap: Bound of the scores.
@@ -129,9 +131,16 @@ def attend(
         NotSupported: The model asks for a kind of attention that this function does not implement.
     """
     asked = [name for name in _UNKNOWN if kwargs.get(name) is not None]
-    if asked or (attention_mask is not None and not isinstance(attention_mask, Pattern)):
+    if asked or not isinstance(attention_mask, (Pattern, Branches, type(None))):
         raise NotSupported(f"{type(module).__name__} attends with {', '.join(asked) or 'a mask'}, which is not supported")
-    rule = _Rule(scaling if scaling is not None else 1 / math.sqrt(query.shape[-1]), attention_mask, softcap, s_aux)
+    scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    if isinstance(attention_mask, Branches):
+        if dropout:
+            raise NotSupported("dropout would drop the same of all sequences that share a token")
+        return attend_tree(query, key, value, attention_mask.tree, attention_mask.pattern, scale, softcap, s_aux), None
+    if tree_of_this_pass() is not None:
+        raise NotSupported(f"{type(module).__name__} attends without asking for a mask")
+    rule = _Rule(scale, attention_mask, softcap, s_aux)
     slots = _ATTENDED.get()
     if slots is not None:
         layer = getattr(module, "layer_idx", None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from ..parallel.profiling import Profiler
 from .attention import ATTENTION
 from .context import context_of
 from .recompute import recompute as recomputed_layers
+from .tree import Tree, packed, reading
 from .value_head import ValueHead
 
 __all__ = ["Kept", "LanguageModel"]
@@ -90,6 +91,7 @@ class LanguageModel(nn.Module):
         """Those whose weights are kept in bfloat16."""
         self._check_head()
         self._choose_attention(base)
+        self._trees = self._check_trees()
         if bfloat16:
             self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
@@ -110,25 +112,37 @@ class LanguageModel(nn.Module):
         """The longest sequence that the model takes, in tokens."""
         return context_of(self.config, self.tokenizer)
 
-    def hidden(self, ids: Tensor, kept: Kept | None = None, **options: Any) -> Tensor:
+    def hidden(self, ids: Tensor, kept: Kept | None = None, *, tree: Tree | None = None, **options: Any) -> Tensor:
         """Return the last hidden states (B, L, H) in float32 for token ids (B, L).
 
         Args:
             ids: Padded on the right with anything: no state depends on what comes after it.
             kept: What the model keeps of the tokens before these; read, and replaced. None: there are none, and nothing is kept.
+            tree: The tokens are those of one, B = 1; only if ``reads_trees``.
             options: For the model; those that it does not know are left out.
         """
         options.setdefault("use_cache", kept is not None)
+        if tree is not None:
+            options["position_ids"] = tree.positions[None]
         if kept is not None:
             options[kept.name] = kept.cache
         for layer in self._recomputed:
             # Of the layer alone: it recomputes only in training mode, and its dropout stays as it is. Not in rollouts: it would ignore the cache.
             layer.training = torch.is_grad_enabled()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast), nullcontext() if tree is None else reading(tree):
             out = self._parts[0](input_ids=ids, **{name: value for name, value in options.items() if name in self._accepts or "kwargs" in self._accepts})
         if kept is not None:
             kept.cache = getattr(out, kept.name, None)
         return out.last_hidden_state.float()  # type: ignore[no-any-return]
+
+    @property
+    def reads_trees(self) -> bool:
+        """Whether ``hidden`` takes trees: the architecture must allow it, and no dropout be on, which sequences would share."""
+        return self._trees and self.config._attn_implementation == ATTENTION and not (self.model.training and self._drops())
+
+    def _drops(self) -> bool:
+        rates = [float(value or 0.0) for name, value in vars(self.config.get_text_config()).items() if name.endswith(("dropout", "pdrop", "dropout_rate"))]
+        return any(rates) or any(isinstance(module, nn.Dropout) and module.p > 0.0 for module in self.model.modules())
 
     def nothing_kept(self) -> Kept:
         """Return what the model keeps of no tokens, for ``hidden``.
@@ -286,6 +300,24 @@ class LanguageModel(nn.Module):
         self.autocast = autocast
         if not same:
             self.keep_own_attention()
+
+    @torch.no_grad()
+    def _check_trees(self) -> bool:
+        """Return whether the model reads trees: whether each state depends on the tokens before it on its path, and on nothing else."""
+        if self.config._attn_implementation != ATTENTION:
+            return False
+        rows = self._sample().repeat(3, 1)
+        rows[1, 9:], rows[2, 1:] = rows[0, 9:].flip(0), rows[0, 1:].flip(0)
+        ids, paths, tree = packed(list(rows.cpu().numpy()), [0, 9, 1])
+        self.autocast, autocast = False, self.autocast
+        try:
+            states = self.hidden(torch.from_numpy(ids)[None].to(self.device), tree=tree.to(self.device))[0]
+            found = torch.stack([states[torch.from_numpy(path).to(self.device)] for path in paths])
+            return self._close(found, self.hidden(rows))
+        except Exception:  # whatever an architecture's code does with positions that start again
+            return False
+        finally:
+            self.autocast = autocast
 
     def keep_own_attention(self) -> None:
         """Let the model attend as it was loaded: then each episode needs a cache of the model's own kind."""

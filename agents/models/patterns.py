@@ -19,7 +19,9 @@ from transformers.masking_utils import causal_mask_function
 
 from steptool_env.errors import NotSupported
 
-__all__ = ["ATTENTION", "Pattern", "allowed"]
+from .tree import Tree, tree_of_this_pass
+
+__all__ = ["ATTENTION", "Branches", "Pattern", "allowed"]
 
 ATTENTION = "steptool"
 """The name under which ``transformers`` knows the attention of this package, and its masks."""
@@ -38,6 +40,14 @@ class Pattern:
         return positions // self.size * self.size if self.chunked else positions - (self.size - 1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Branches:
+    """The tokens of a pass are those of a tree. A mask, and not a variable of the pass: layers that are computed again in the backward pass get it, too."""
+
+    tree: Tree
+    pattern: Pattern | None
+
+
 @functools.lru_cache(maxsize=4)
 def allowed(pattern: Pattern | None, length: int, device: torch.device) -> Tensor:
     """Return the mask (length, length) of a whole row, True where a query may attend to a key."""
@@ -54,13 +64,19 @@ def _pattern(
     local_size: int | None = None,
     allow_is_causal_skip: bool = True,
     use_vmap: bool = False,
+    config: Any = None,
     **kwargs: Any,
-) -> Pattern | None:
+) -> Pattern | Branches | None:
     """Return the rule behind a mask; the signature is that of the mask functions of ``transformers``.
 
     Raises:
         NotSupported: It is neither causal, nor a sliding window, nor chunks; or the model wants the mask itself, to change it.
     """
+    tree = tree_of_this_pass()
+    if tree is not None and attention_mask is None and not use_vmap:
+        # Seeing positions that start again, transformers wraps its function, which then cannot be asked. Chunks have this name there.
+        chunked = local_size is not None and getattr(config, "attention_chunk_size", None) == local_size
+        return Branches(tree, None if local_size is None else Pattern(local_size, chunked))
     # A mask that must not be skipped is going to be combined with another one, and one that needs vmap is already.
     if attention_mask is not None or use_vmap or not allow_is_causal_skip or (local_size is None and mask_function is not causal_mask_function):
         raise NotSupported("it attends by a mask of its own, neither causal nor a sliding window")

@@ -78,6 +78,6 @@ def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> Checkpoin
     if name in ("mm", "addmm"):
         inner = args[0 if name == "mm" else 1].shape[1]
         return CheckpointPolicy.MUST_SAVE if inner > INNER else CheckpointPolicy.PREFER_RECOMPUTE
-    if operator.namespace == "aten" and name.startswith(_FUSED):
+    if (operator.namespace == "aten" and name.startswith(_FUSED)) or (operator.namespace, name) == ("steptool", "tree_attention"):
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ValueHead", "mean_over_first"]
+__all__ = ["ValueHead", "mean_by"]
 
 
 class ValueHead(nn.Module):
@@ -34,8 +34,7 @@ class ValueHead(nn.Module):
         return self.value(torch.tanh(self.hidden(features))).squeeze(-1)  # type: ignore[no-any-return]
 
 
-def mean_over_first(hidden: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean (B, H) of the hidden states (B, L, H) over the first ``counts`` (B,) tokens of each row."""
-    counts = counts.clamp(min=1)
-    inside = torch.arange(hidden.shape[1], device=hidden.device) < counts[:, None]
-    return (hidden * inside[:, :, None]).sum(1) / counts[:, None]
+def mean_by(states: Tensor, owners: Tensor, count: int) -> Tensor:
+    """Return the means (O, H) of the states (F, H) that belong to each of O = ``count`` owners, 0 where none do; owners: (F,) from 0."""
+    sizes = torch.bincount(owners, minlength=count).clamp(min=1)
+    return states.new_zeros(count, states.shape[1]).index_add(0, owners, states) / sizes[:, None]

@@ -18,14 +18,15 @@ def test_two_trajectories_by_hand() -> None:
     # row 1: context 12                        action    13 14
     assert batch.ids.tolist() == [[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 0, 0, 0, 0]]
     # What predicts a token is the column before it: 8 at 2, 9 at 3, 11 at 5; 13 at 0, 14 at 1.
-    assert batch.token_at.tolist() == [[0, 2], [0, 3], [0, 5], [1, 0], [1, 1]]
+    assert batch.token_at.tolist() == [2, 3, 5, 7 + 0, 7 + 1]
     assert batch.targets.tolist() == [8, 9, 11, 13, 14]
     assert batch.old_logprobs.tolist() == [-1.0, -2.0, -3.0, -4.0, -5.0]
     assert batch.token_step.tolist() == [0, 0, 1, 2, 2]
     # A state ends with its last context token: 7 at 2, 10 at 5, 12 at 0.
-    assert batch.state_at.tolist() == [[0, 2], [0, 5], [1, 0]]
+    assert batch.state_at.tolist() == [2, 5, 7 + 0]
+    assert batch.action_at.tolist() == [4, 6, 7 + 2]
+    assert (batch.opening_at.tolist(), batch.opening_of.tolist(), batch.opening.tolist()) == ([0, 1, 2, 7], [0, 0, 0, 1], [0, 0, 1])
     assert batch.weights.tolist() == [1.0, 1.0, 1.0]
-    assert (batch.action_lengths.tolist(), batch.prompt_lengths.tolist()) == ([2, 1, 2], [3, 1])
     assert (batch.steps, batch.actions, batch.tokens) == ((2, 1), (3, 2), 10)
 
 
@@ -64,10 +65,9 @@ def test_each_action_token_stands_behind_the_state_that_predicts_it(sizes: list[
     fresh = iter(range(1, 1000))
     trajectories = [trajectory([([next(fresh) for _ in range(c)], [next(fresh) for _ in range(a)]) for c, a in steps]) for steps in sizes]
     batch = collate(trajectories)
-    rows, columns = batch.token_at.T
-    assert batch.ids[rows, columns + 1].tolist() == batch.targets.tolist()
-    rows, columns = batch.state_at.T
-    assert batch.ids[rows, columns].tolist() == [step.generation.prompt_ids[-1] for one in trajectories for step in one.steps]
+    ids = batch.ids.flatten()
+    assert ids[batch.token_at + 1].tolist() == batch.targets.tolist()
+    assert ids[batch.state_at].tolist() == [step.generation.prompt_ids[-1] for one in trajectories for step in one.steps]
 
 
 def test_what_belongs_together_stays_together() -> None:

@@ -10,7 +10,7 @@ from lms import language_model, passes, sampled, trajectory
 from steptool_agents.learning.advantages import assign_credit
 from steptool_agents.learning.critic import explained_by_values, explained_variance, fit_values, warm_up_critic
 from steptool_agents.learning.optimizer import policy_optimizer
-from steptool_agents.models.value_head import ValueHead, mean_over_first
+from steptool_agents.models.value_head import ValueHead, mean_by
 
 
 def test_a_new_head_says_nothing() -> None:
@@ -18,10 +18,10 @@ def test_a_new_head_says_nothing() -> None:
     assert head(torch.randn(5, 8), torch.randn(5, 8)).tolist() == [0.0] * 5
 
 
-def test_mean_over_first_by_hand() -> None:
-    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]])
-    torch.testing.assert_close(mean_over_first(hidden, torch.tensor([2, 3])), torch.tensor([[2.0, 3.0], [7.0, 5.0]]))
-    torch.testing.assert_close(mean_over_first(hidden, torch.tensor([1, 1])), hidden[:, 0])
+def test_mean_by_owner_by_hand() -> None:
+    states = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    found = mean_by(states, torch.tensor([2, 2, 0]), 4)
+    torch.testing.assert_close(found, torch.tensor([[5.0, 6.0], [0.0, 0.0], [2.0, 3.0], [0.0, 0.0]]))
 
 
 def test_explained_variance_by_hand() -> None:

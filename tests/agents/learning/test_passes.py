@@ -55,12 +55,12 @@ def test_a_unit_is_read_together() -> None:
     seen: list[tuple[list[int], int]] = []
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
-        seen.append((encoded.indices, len(encoded.batch.ids)))
+        seen.append((encoded.indices, len(encoded.batch.steps)))
         return encoded.logprobs().sum(), {"pairs": float(len(encoded.indices))}
 
     still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
     measured = Passes(lm, token_budget=1).step(still, [(a, b), (c, a)], loss)
-    assert sorted(places for places, _ in seen) == [[0], [1]] and {rows for _, rows in seen} == {2}
+    assert sorted(places for places, _ in seen) == [[0], [1]] and {together for _, together in seen} == {2}
     assert measured["pairs"] == 2.0
 
 

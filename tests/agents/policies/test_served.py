@@ -136,7 +136,7 @@ def envs(count: int) -> list[StepToolEnv]:
 def recomputed(lm: LanguageModel, trajectory: Any, temperature: float) -> list[float]:
     batch = collate([trajectory])
     with torch.no_grad():
-        hidden = lm.hidden(batch.ids)[batch.token_at[:, 0], batch.token_at[:, 1]]
+        hidden = lm.hidden(batch.ids).flatten(0, 1)[batch.token_at]
         return action_logprobs(hidden, lambda h: lm.logits(h) / temperature, batch.targets)[0].tolist()
 
 
