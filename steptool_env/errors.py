@@ -51,6 +51,7 @@ EXTRAS = {
     "openenv": "openenv",
     "skyrl_gym": "skyrl",
     "trl": "trl",
+    "verifiers": "verifiers",
 }
 """Name under which an optional package is imported -> the extra that brings it (``setup.cfg``)."""
 

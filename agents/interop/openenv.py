@@ -3,7 +3,7 @@
     app = create_app(environments("worlds", level=1), CallAction, CallObservation, max_concurrent_envs=64)     # openenv.core.create_app
     result = GenericEnvClient(base_url=...).sync().reset(task=17)
 
-An action is a call, ``name`` and ``arguments``, of any type: what is no call is answered by an error and never refused by the server.
+An action is a call, ``{"name": …, "arguments": {…}}``: what is none is answered by an error, and never refused by the server.
 An observation has the messages that came in since the last action, the tools where they are new, and the reward of the step. The step in
 which the infrastructure failed has the reward None.
 """
@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steptool_env import RewardShaper, StepToolEnv, TaskSuite, as_chat
 from steptool_env.errors import missing_extra
@@ -31,10 +31,14 @@ __all__ = ["CallAction", "CallObservation", "OpenEnvironment", "environments"]
 
 
 class CallAction(Action):  # type: ignore[misc]  # the package has no types
-    """A call of a tool."""
+    """A call of a tool, given as ``call``, or by its ``name`` and ``arguments`` alone."""
 
-    name: Any = Field(default=None, description="Name of a tool on offer.")
-    arguments: Any = Field(default=None, description="Object with its arguments.")
+    call: Any = Field(description="An object with the name of a tool on offer and its arguments. Anything else is answered by an error.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        return given if isinstance(given, dict) and "call" in given else {"call": given}
 
 
 class CallObservation(Observation):  # type: ignore[misc]
@@ -74,7 +78,7 @@ class OpenEnvironment(Environment):  # type: ignore[misc]
     def step(self, action: CallAction, timeout_s: float | None = None, **_: Any) -> CallObservation:
         """Execute a call; tools have time limits of their own."""
         visit = self._visit
-        messages, reward = visit.play({"name": action.name, "arguments": action.arguments})
+        messages, reward = visit.play(action.call)
         offered, self._offered = self._offered, visit.episode.toolkit.schemas
         return CallObservation(
             messages=as_chat(messages),

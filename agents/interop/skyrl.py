@@ -45,24 +45,18 @@ class SkyEnvironment(BaseTextEnv):  # type: ignore[misc]  # the package has no t
         super().__init__()
         self._task = (extras or {})["task"]
         self.max_turns = (extras or {}).get("max_turns")
-        self._env = self.source._fresh()
-        self._visit = Visit(self._env, self.max_turns)
-        self._offered = ""
+        self._visit = Visit(self.source._fresh(), self.max_turns)
 
     def init(self, prompt: list[dict[str, str]]) -> tuple[list[dict[str, str]], dict[str, Any]]:
         """Start the episode; the row of the data has its prompt already."""
-        self._offered = self._visit.start(self._task)["tools"]
+        self._visit.start(self._task)
         return prompt, {"task_id": self._visit.episode.task.id}
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
         """Execute the first call in the text; a text without one is answered by an error."""
         self.turns += 1
         messages, reward = self._visit.play(action)
-        texts = [message.content if message.role == "user" else f"<tool_response>\n{message.content}\n</tool_response>" for message in messages]
-        if (offered := self._visit.episode.toolkit.schemas) != self._offered:
-            self._offered = offered
-            texts[-1] = f"{self._env.instructions()}\n\n{texts[-1]}"
-        observations = [] if self._visit.ended else [{"role": "user", "content": "\n\n".join(texts)}]
+        observations = [] if self._visit.ended else [{"role": "user", "content": self._visit.turn(messages)}]
         return BaseTextEnvStepOutput(observations=observations, reward=reward, done=self._visit.ended, metadata={"masked": self._visit.masked})
 
     def get_metrics(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ number when it is over. What that means here is said once, in this file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from steptool_env.env import StepToolEnv
@@ -25,7 +26,7 @@ class Visit:
     """
 
     def __init__(self, env: StepToolEnv | StepToolTextEnv, most: int | None = None) -> None:
-        self.env, self.most = env, most
+        self.env, self.most, self._offered = env, most, ""
         self._core = env.core if isinstance(env, StepToolTextEnv) else env
         self._budget = self._core.max_steps
         self._clear()
@@ -48,6 +49,7 @@ class Visit:
         self._clear()
         self._core.max_steps = self._budget
         observation, _ = self.env.reset(seed=seed, options=None if task is None else {"task": task})
+        self._offered = self.episode.toolkit.schemas
         if self.most is not None:
             self._core.max_steps = min(self.most, self._budget or self.episode.task.max_steps)
         return observation
@@ -62,6 +64,14 @@ class Visit:
         self.masked, self.success = info["masked"], info["success"]
         self.reward += reward
         return observation["messages"][seen + 1 :], reward  # the first one is the action itself
+
+    def turn(self, messages: Sequence[Message]) -> str:
+        """Return what answers a text as one turn of the user, as this package's own policies read it: with the tools, where they have changed."""
+        texts = [message.content if message.role == "user" else f"<tool_response>\n{message.content}\n</tool_response>" for message in messages]
+        if isinstance(self.env, StepToolTextEnv) and (offered := self.episode.toolkit.schemas) != self._offered:
+            self._offered = offered
+            texts[-1] = f"{self.env.instructions()}\n\n{texts[-1]}"
+        return "\n\n".join(texts)
 
     def leave(self, text: str = "") -> float:
         """End an episode that the other library does not go on with; return what its last step is paid, 0.0 if it had ended.

@@ -27,7 +27,7 @@ def test_the_reward_is_that_of_our_own_rollout() -> None:
         actions, rewards = [], []
         while not observation.done:
             actions.append(call(rng, env._visit.env, offered=False))
-            observation = env.step(CallAction(name=actions[-1].name, arguments=actions[-1].arguments))
+            observation = env.step(CallAction(**actions[-1].as_dict()))
             assert [message["role"] for message in observation.messages] == ["tool"] and observation.tools is None
             rewards.append(observation.reward)
         ours = replay(task, actions, **options)
@@ -35,7 +35,7 @@ def test_the_reward_is_that_of_our_own_rollout() -> None:
         assert (env.state.episode_id, env.state.step_count, env.state.total_reward) == (f"e{task}", len(rewards), sum(rewards))
 
 
-@pytest.mark.parametrize("action", [{}, {"name": 3, "arguments": []}, {"name": "add", "arguments": "{"}, {"name": "none", "arguments": {}}])
+@pytest.mark.parametrize("action", [{}, {"name": 3, "arguments": []}, {"call": "add 3"}, {"name": "none", "arguments": {}, "why": 1}, {"call": None}])
 def test_what_is_no_call_is_answered(action: dict[str, Any]) -> None:
     env = environments(Counting())()
     env.reset(task=0)
@@ -47,11 +47,11 @@ def test_an_infrastructure_fault_has_no_reward() -> None:
     env = environments(Counting())()
     assert env.state.step_count == 0
     with pytest.raises(ResetNeeded):
-        env.step(CallAction(name="roll", arguments={}))
+        env.step(CallAction(call={"name": "roll"}))
     env.reset(seed=3)
-    observation = env.step(CallAction(name="phone", arguments={}))
+    observation = env.step(CallAction(call={"name": "phone", "arguments": {}}))
     assert (observation.reward, observation.done, observation.metadata["masked"]) == (None, True, True)
-    again = env.step(CallAction(name="roll", arguments={}))
+    again = env.step(CallAction(call={"name": "roll"}))
     assert again.done and len(env._visit.episode) == 1
     with pytest.raises(UnknownName):
         environments("wrlds")

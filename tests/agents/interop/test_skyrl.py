@@ -38,7 +38,7 @@ def test_fifty_episodes_are_paid_what_our_own_rollout_pays(shaper: str) -> None:
     for row in prompts("steptool", range(50)):
         env, rewards, actions, done = started(row), [], [], False
         while not done:
-            core = env._env.core
+            core = env._visit.env.core
             text = rng.choice(["", "First I look. "]) + FORM.render(call(rng, core, offered=False)) if rng.random() < 0.9 else "I do not know."
             actions.append(read(FORM, text, tools=[one.schema for one in core.episode.toolkit.values()]).action)
             output = env.step(text)
