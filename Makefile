@@ -56,7 +56,7 @@ clean: ## remove .venv, caches and build output; runs/ stays
 	$(PIP) --no-deps trl
 	@touch $@
 
-# What TRL needs to train. Not a part of make test: it takes as long to import as a tenth of the tests.
+# What TRL needs to train. Not a part of make test: to import it and to train for two updates takes a quarter of a minute.
 .venv/trl: .venv/templates
 	$(PIP) trl
 	@touch $@
