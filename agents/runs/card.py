@@ -155,10 +155,7 @@ def _talking(config: Config, policy: LMPolicy) -> str:
     style = getattr(policy.lm.config, "steptool_prompt", None)
     said = f"It was trained with the {settings}, on answers of at most {config.rollout.max_new_tokens} tokens."
     if style is not None:
-        said += (
-            f' It has no chat template: its configuration says `"steptool_prompt": {json.dumps(style)}`, and StepTool writes its prompts as plain lines.'
-            " It knows no other form."
-        )
+        said += f' Its configuration says `"steptool_prompt": {json.dumps(style)}`, and StepTool writes its prompts as plain lines. It knows no other form.'
     elif policy.lm.tokenizer.chat_template:
         said += " Prompts are written with the tokenizer's chat template."
     else:
