@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from steptool_env.foreign import is_a, kind_of, message_of, shown
-from steptool_env.jsontext import MAX_CHARS, MAX_DEPTH, clean, depth_fault, dumps, loads
+from steptool_env.jsontext import MAX_CHARS, MAX_DEPTH, clean, depth_fault, dumps, loads, quote
 from steptool_env.types import Action, Malformed, ToolCall, Unanswered
 
 __all__ = ["as_action", "plain_call", "read"]
 
 _EXPECTED = 'expected {"name": str, "arguments": {...}}'
 _KEYS = ("name", "arguments")
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def as_action(action: Any) -> Action:
@@ -55,10 +56,21 @@ def read(action: Any) -> tuple[Action, str]:
             if not is_a(arguments, Mapping):
                 return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
             arguments = _plain(arguments)
-        for key in arguments:
-            if type(key) is not str and not is_a(key, str):
-                return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
         try:
+            # By far the most arguments are texts and numbers by name, which nobody can change: a copy of the dict is as good as one
+            # through JSON, and the text is put together here, where each item is looked at. Together a third of the time.
+            pairs: list[str] = []
+            for key, value in arguments.items():
+                if type(key) is not str or type(value) not in _SCALARS:
+                    break
+                pairs.append(f"{quote(key)}: {quote(value) if type(value) is str else dumps(value)}")
+            else:
+                text = f'{{"name": {quote(name)}, "arguments": {{{", ".join(pairs)}}}}}'
+                if len(text) <= MAX_CHARS and (text.isascii() or clean(text) == text):
+                    return ToolCall(name, dict(arguments), repaired), text
+            for key in arguments:
+                if type(key) is not str and not is_a(key, str):
+                    return _malformed(shown(action), f"{_EXPECTED}, got arguments {shown(arguments)}")
             # Not ToolCall.as_dict: there is no call yet, and a copy of what is about to be copied would be one too many.
             text = dumps({"name": name, "arguments": arguments})
         except RecursionError:
@@ -69,12 +81,6 @@ def read(action: Any) -> tuple[Action, str]:
             return _malformed(shown(action), f"the arguments are not JSON: {_why(fault)}")
         if len(text) > MAX_CHARS:
             return _malformed(shown(action), f"the arguments take {len(text)} characters; {MAX_CHARS} are allowed")
-        if text.isascii():
-            for key, value in arguments.items():
-                if type(value) is not str or type(key) is not str:
-                    break
-            else:  # nothing but texts, which nobody can change: a copy of the dict is as good as one through JSON, at a third of the time
-                return ToolCall(name, dict(arguments), repaired), text
         text = clean(text)
         if deep := depth_fault(text, MAX_DEPTH + 2):
             return _malformed(shown(action), f"the arguments are no JSON that tools take: {deep}")

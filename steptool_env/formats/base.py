@@ -159,11 +159,11 @@ def read(form: CallFormat, text: str, *, prefix: str = "", tools: Tools = (), st
         parsed = form.parse(text, prefix=prefix, tools=tools)
         reading = Reading(parsed, "", 0, parsed.repaired if isinstance(parsed, ToolCall) else ())
         return _refused(reading, text, "expected a call without slips") if strict and reading.repaired else reading
-    if not prefix and MARK.search(text) is None and (head := form.head.search(text)) is not None:  # the most frequent: a plain call, and nothing else
-        scan = form.take(text, head, tools)
-        action = scan.action
-        if type(action) is ToolCall and not action.repaired and len(text) - scan.end <= form.least:
-            return Reading(action, text[: scan.begin].strip() if scan.begin else "", scan.more)
+    # The most frequent: a plain call and nothing behind it. The marks of reasoning are looked for around the call, not within it.
+    if not prefix and (head := form.head.search(text)) is not None and (not head.start() or MARK.search(text, 0, head.end()) is None):
+        action, start, end, _, more = form.take(text, head, tools)
+        if type(action) is ToolCall and not action.repaired and len(text) - end <= form.least and MARK.search(text, end) is None:
+            return tuple.__new__(Reading, (action, _before(text, start), more, ()))
     begin = 0
     if prefix and (mark := left_open(prefix)):
         begin = after(mark, text, 0)

@@ -55,7 +55,7 @@ class ObjectForm(Form):
             if type(value) is dict and len(value) == 2 and text[end : end + 1] not in _ODD:
                 name, arguments = value.get("name"), value.get(self.key)
                 if type(name) is str and type(arguments) is dict:
-                    return Scan(ToolCall(name, arguments), found.start(), end)
+                    return tuple.__new__(Scan, (ToolCall(name, arguments), found.start(), end, False, 0))
         except ValueError:
             pass
         slips: set[str] = set()

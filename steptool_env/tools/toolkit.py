@@ -124,7 +124,7 @@ class Toolkit(Mapping[str, Tool]):
             return self._failed(call, problem)
         if len(text) > self.max_result_chars:
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
-        return ToolResult(clean(text), error)
+        return ToolResult(text if text.isascii() else clean(text), error)
 
     def may_wait(self, name: str) -> bool:
         """Return whether a call of this tool may take long, doing nothing: many of them had better run at the same time."""
