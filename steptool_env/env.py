@@ -6,26 +6,23 @@ Nothing algorithmic lives here. The suite knows the tasks, their tools and their
 from __future__ import annotations
 
 import copy
-import math
 import operator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from steptool_env.actions import as_action, read
+from steptool_env.actions import Written, as_action, read
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.foreign import shown
 from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import ERRORS, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition, whose
+from steptool_env.types import ERRORS, Message, Observation, Task, ToolCall, ToolResult, Transition, new_tuple, whose
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
-
-_new: Any = tuple.__new__
-"""``_new(Message, (role, content))`` is ``Message(role, content)`` without the Python function in between, at half the time: every step makes three or four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +133,15 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self._ended:
             return self._after_end(episode)
         task, before = episode.task, self._progress
-        call, text = read(action)
+        call, text = action if type(action) is Written else read(action)
         toolkit = episode.toolkit
         result = toolkit.execute(call) if type(call) is ToolCall else ToolResult(f"Error: {call.reason}", call.error)  # type: ignore[union-attr]
-        error = result.error
-        if error not in ERRORS:
-            raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
-        masked = bool(error) and whose(error) == "infrastructure"
-        reply: Message = _new(Message, ("tool", result.content))
+        error, masked = result.error, False
+        if error != "":
+            if error not in ERRORS:
+                raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
+            masked = whose(error) == "infrastructure"
+        reply: Message = new_tuple(Message, ("tool", result.content))
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
         step = len(transitions)
@@ -153,10 +151,10 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             transitions.pop()
             if following is not None:
                 finished, reply = False, Message("user", following)
-        episode.messages = messages = (*episode.messages, _new(Message, ("assistant", text)), reply)
+        episode.messages = messages = (*episode.messages, new_tuple(Message, ("assistant", text)), reply)
         truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or masked)
         # The suite sees the step as it was executed; the step with its verdict and progress then replaces it, if there is any news.
-        transitions.append(_new(Transition, (task, step, call, result, finished, truncated, None, before, before)))
+        transitions.append(new_tuple(Transition, (task, step, call, result, finished, truncated, None, before, before)))
         outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
@@ -164,7 +162,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             self._ended = "terminated" if finished else "truncated"
         self._progress = progress = self.suite.progress(task, episode)
         if outcome is not None or progress is not before:
-            transitions[step] = _new(Transition, (task, step, call, result, finished, truncated, outcome, progress, before))
+            transitions[step] = new_tuple(Transition, (task, step, call, result, finished, truncated, outcome, progress, before))
         parts, reward = self._parts(episode, masked)
         self._rewards.append(reward)
         tools = toolkit.schemas
@@ -270,16 +268,16 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         returned = self.shaper(episode)
         try:
             parts = returned.copy() if type(returned) is dict else dict(returned.items())
-            for name, value in parts.items():
-                if type(name) is not str or type(value) is not float:
+            for name in parts:
+                if type(parts[name]) is not float or type(name) is not str:
                     parts = {str(name): float(value) for name, value in parts.items()}
                     break
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
             raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {shown(returned)}: {fault}") from fault
         total = sum(parts.values(), 0.0)
-        if not math.isfinite(total):
+        if not isfinite(total):
             for name, value in parts.items():
-                if not math.isfinite(value):
+                if not isfinite(value):
                     raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
             raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
         if masked:  # an infrastructure fault earns nothing, good or bad

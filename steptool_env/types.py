@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypedDict
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
 
 __all__ = [
     "ERRORS",
@@ -25,8 +25,20 @@ __all__ = [
     "Transition",
     "Unanswered",
     "as_chat",
+    "new_tuple",
     "whose",
 ]
+
+_T = TypeVar("_T")
+
+
+class _NewTuple(Protocol):
+    def __call__(self, kind: type[_T], values: tuple[Any, ...], /) -> _T: ...
+
+
+new_tuple: _NewTuple = tuple.__new__  # type: ignore[assignment]  # typeshed ties the values to the kind
+"""``new_tuple(Message, (role, content))`` is ``Message(role, content)`` without the Python function in between, at half the time: for what
+every step makes. All values must be given, and nothing checks how many."""
 
 _WHOSE = {
     "": "",
@@ -73,8 +85,8 @@ class Observation(TypedDict):
 _NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
 
-# One call and one result are made at every step, two calls where a text is read. Their constructors write the slots directly: half the
-# time of the generated ones, which must go through ``object.__setattr__`` since the class refuses assignments.
+# Every step makes a call and a result. Their constructors write the slots directly: six tenths of the time of the generated ones, which
+# go through ``object.__setattr__`` since the class refuses assignments.
 @dataclass(frozen=True, slots=True, init=False)
 class ToolCall:
     """One call of one tool; the unit of action."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from steptool_env.formats.reasoning import MARK, after, is_end, left_open, without_marks
-from steptool_env.types import Action, Malformed, ToolCall
+from steptool_env.types import Action, Malformed, ToolCall, new_tuple
 
 __all__ = ["CallFormat", "Form", "Reading", "Scan", "Tools", "read"]
 
@@ -162,8 +162,9 @@ def read(form: CallFormat, text: str, *, prefix: str = "", tools: Tools = (), st
     # The most frequent: a plain call and nothing behind it. The marks of reasoning are looked for around the call, not within it.
     if not prefix and (head := form.head.search(text)) is not None and (not head.start() or MARK.search(text, 0, head.end()) is None):
         action, start, end, _, more = form.take(text, head, tools)
-        if type(action) is ToolCall and not action.repaired and len(text) - end <= form.least and MARK.search(text, end) is None:
-            return tuple.__new__(Reading, (action, _before(text, start), more, ()))
+        alone = text[end:] in form.stop or (len(text) - end <= form.least and MARK.search(text, end) is None)
+        if alone and type(action) is ToolCall and not action.repaired:
+            return new_tuple(Reading, (action, _before(text, start) if start else "", more, ()))
     begin = 0
     if prefix and (mark := left_open(prefix)):
         begin = after(mark, text, 0)
