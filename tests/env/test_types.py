@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import pickle
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -43,6 +45,19 @@ def test_a_message_is_a_tuple() -> None:
 
 def test_arguments_of_two_calls_are_not_shared() -> None:
     assert ToolCall("f").arguments is not ToolCall("f").arguments
+
+
+def test_the_constructors_written_by_hand_do_what_generated_ones_did() -> None:
+    call = ToolCall(name="f", arguments={"x": 1}, repaired=("comment",))
+    assert repr(call) == "ToolCall(name='f', arguments={'x': 1})"
+    assert call == ToolCall("f", {"x": 1}) != ToolCall("f")
+    assert replace(call, name="g") == ToolCall("g", {"x": 1}) and replace(call, name="g").repaired == ("comment",)
+    assert ToolCall("f", None).arguments is None  # type: ignore[arg-type]  # what is no mapping is for the toolkit to refuse
+    assert copy.copy(call) == call and copy.deepcopy(call).arguments is not call.arguments
+    assert ToolResult(content="x", error="rejected") == replace(ToolResult("x"), error="rejected")
+    assert repr(ToolResult("x")) == "ToolResult(content='x', error='')"
+    with pytest.raises(TypeError):
+        ToolCall()  # type: ignore[call-arg]
 
 
 def test_a_call_as_a_dict_and_as_text() -> None:
