@@ -11,6 +11,7 @@ import typer
 
 from .evaluate import evaluate
 from .export import export
+from .report import report
 from .table import table
 from .tasks import audit, demonstrations, play, suites
 from .train import train
@@ -42,7 +43,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 app.command()(train)  # --help lists them in this order
 app.command(name="eval")(evaluate)
-for _command in (export, audit, table, play, view, demonstrations, suites):
+for _command in (export, report, audit, table, play, view, demonstrations, suites):
     app.command()(_command)
 
 

@@ -24,7 +24,7 @@ def train(
     level: Level = None,
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:factory, or a Python file; the algorithm's by default.")] = None,
     shaper_option: ShaperOption = None,
-    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name of steptool_agents.CREDIT; step by default.")] = None,
+    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name, module:function, or a Python file; step by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
@@ -127,14 +127,17 @@ def default_folder(settings: Any) -> Path:
 
 
 def _check_names(settings: Any) -> None:
-    """Raise for suites, shapers and formats that do not exist before anything heavy is imported."""
+    """Raise for suites, shapers, credit schemes and formats that do not exist before anything heavy is imported."""
     from steptool_env.formats import make_format
     from steptool_env.rewards import make_shaper
     from steptool_env.tasks import SUITES, suite_factory
 
+    from ..credit.loading import load_scheme
+
     if settings.task.suite not in SUITES:
         suite_factory(settings.task.suite)
     make_shaper(settings.task.shaper, **settings.task.shaper_options)
+    load_scheme(settings.learning.credit)
     if settings.model.call_format not in ("auto", "native"):
         make_format(settings.model.call_format)
 

@@ -139,8 +139,8 @@ class LearningConfig(Part):
     """Settings of this algorithm only, such as ``{"beta": 0.1}`` of ``eto``; the algorithm's docstring lists them."""
     data: Annotated[str, AfterValidator(absolute_paths)] = ""
     """The file of trajectories for ``step-ppo-offline``."""
-    credit: str = "step"
-    """How rewards are attributed to steps or tokens: a scheme of ``steptool_agents.CREDIT``."""
+    credit: Named = "step"
+    """How rewards are attributed to steps or tokens: a scheme of ``steptool_agents.CREDIT``, ``module:function``, or a Python file."""
     gamma: Share = 1.0
     """Discount per step, not per token."""
     lam: Share = 0.5
@@ -180,5 +180,8 @@ class RunConfig(Part):
     """Held-out tasks evaluated before and after training."""
     eval_width: Count = 100
     """Held-out tasks played in parallel."""
+    measure: Named = ""
+    """Your own metrics: ``module:function`` or a Python file. Called with the episodes of every update; the numbers that it returns by name
+    are logged with the others."""
     report_to: str = "tensorboard"
     """Where metrics go besides ``metrics.jsonl``: trackers of ``accelerate``, separated by commas, or ``none``."""
