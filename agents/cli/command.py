@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from .ablate import ablate
 from .evaluate import evaluate
 from .export import export
 from .report import report
@@ -43,7 +44,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 app.command()(train)  # --help lists them in this order
 app.command(name="eval")(evaluate)
-for _command in (export, report, audit, table, play, view, demonstrations, suites):
+for _command in (export, report, audit, table, ablate, play, view, demonstrations, suites):
     app.command()(_command)
 
 

@@ -45,6 +45,7 @@ def train(
     from ..algorithms import algorithm_settings, load_algorithm
     from ..config import Layer, configure
     from ..config.config import Config, merged
+    from ..runs.names import check_names
 
     flags = {
         "learning.algo": algo,
@@ -87,7 +88,7 @@ def train(
             layers.insert(0, Layer(f"run {from_}", read_config(from_).flat()))
         settings, sources = configure(layers, algorithm_settings)
         out = out or default_folder(settings)
-        _check_names(settings)
+        check_names(settings)
         if force and not follower:
             from ..runs.folder import make_way
 
@@ -124,22 +125,6 @@ def default_folder(settings: Any) -> Path:
     return Path("runs") / "-".join(
         [short_name(settings.learning.algo), Path(settings.model.name).name, short_name(settings.task.suite), str(settings.run.seed)]
     )
-
-
-def _check_names(settings: Any) -> None:
-    """Raise for suites, shapers, credit schemes and formats that do not exist before anything heavy is imported."""
-    from steptool_env.formats import make_format
-    from steptool_env.rewards import make_shaper
-    from steptool_env.tasks import SUITES, suite_factory
-
-    from ..credit.loading import load_scheme
-
-    if settings.task.suite not in SUITES:
-        suite_factory(settings.task.suite)
-    make_shaper(settings.task.shaper, **settings.task.shaper_options)
-    load_scheme(settings.learning.credit)
-    if settings.model.call_format not in ("auto", "native"):
-        make_format(settings.model.call_format)
 
 
 def _print_settings(console: Any, settings: Any, sources: dict[str, str]) -> None:
