@@ -115,7 +115,8 @@ def train(
 
         console.print(profile_table(read_metrics(out)))
     curve = ", learning_curve.png" if report["updates"] else ""
-    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}", markup=False)
+    about = f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.html, report.json, trajectories.jsonl{curve}"
+    console.print(about, markup=False)
 
 
 def default_folder(settings: Any) -> Path:

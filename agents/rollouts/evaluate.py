@@ -29,6 +29,7 @@ class Report:
     """Results of an evaluation."""
 
     episodes: int
+    """Tasks played, one episode each."""
     success: float
     """Mean success over all episodes, 0 to 1."""
     success_low: float
