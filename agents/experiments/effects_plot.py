@@ -31,17 +31,19 @@ def draw_effects(table: Mapping[str, Any], text: Callable[[Any], str]) -> Figure
     factors = table["factors"]
     figure = Figure(figsize=(3.6 * len(factors) + 0.8, 3.7), layout="constrained")
     panels = figure.subplots(1, len(factors), squeeze=False, sharey=True)[0]
-    for axes, (name, levels) in zip(panels, factors.items(), strict=True):
+    for axes, (name, given) in zip(panels, factors.items(), strict=True):
+        ordered = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in given)
+        levels = sorted(given) if ordered else given
         others = [other for other in factors if other != name]
         if len(others) == 1 and len(factors[others[0]]) <= _MOST_LINES:
             for index, level in enumerate(factors[others[0]]):
                 rows = [row for row in table["rows"] if row["levels"][others[0]] == level]
                 points = [(levels.index(row["levels"][name]), row["success"], row["success_low"], row["success_high"]) for row in rows]
                 shift = 0.1 * (index - (len(factors[others[0]]) - 1) / 2)
-                _line(axes, points, shift, f"{others[0]} = {text(level)}", _COLORS[index])
+                _line(axes, points, shift, f"{others[0]} = {text(level)}", _COLORS[index], joined=ordered)
         else:
             effects = [effect for effect in table["effects"] if effect["factor"] == name]
-            _line(axes, [(levels.index(one["level"]), one["success"], one["low"], one["high"]) for one in effects], 0.0, "", _COLORS[0])
+            _line(axes, [(levels.index(one["level"]), one["success"], one["low"], one["high"]) for one in effects], 0.0, "", _COLORS[0], joined=ordered)
         axes.set_xticks(range(len(levels)), [_short(text(level)) for level in levels])
         axes.set(xlabel=name, ylim=(0, 1.03), xlim=(-0.5, len(levels) - 0.5))
         axes.grid(alpha=0.3, axis="y")
@@ -51,11 +53,13 @@ def draw_effects(table: Mapping[str, Any], text: Callable[[Any], str]) -> Figure
     return figure
 
 
-def _line(axes: Any, points: list[tuple[int, float, float, float]], shift: float, label: str, color: str) -> None:
+def _line(axes: Any, points: list[tuple[int, float, float, float]], shift: float, label: str, color: str, *, joined: bool) -> None:
+    """Draw points with their intervals; a line joins them only if there is something between the levels."""
     ordered = sorted(points)
     xs, means = [x + shift for x, *_ in ordered], [mean for _, mean, *_ in ordered]
     errors = [[max(0.0, mean - low) for _, mean, low, _ in ordered], [max(0.0, high - mean) for _, mean, _, high in ordered]]
-    axes.errorbar(xs, means, yerr=errors, marker="o", markersize=4, capsize=3, linewidth=1.3, color=color, label=label or None)
+    style = {"marker": "o", "markersize": 4, "capsize": 3, "linewidth": 1.3, "linestyle": "-" if joined else "none"}
+    axes.errorbar(xs, means, yerr=errors, color=color, label=label or None, **style)
 
 
 def _short(text: str) -> str:
