@@ -16,8 +16,7 @@ from steptool_env.words import action_text, counted, earned, kind_of_error, verd
 __all__ = ["PAGE_STYLE", "STYLE", "ShownStep", "as_text", "environment_html", "episode_body", "fragment", "page", "shown_step"]
 
 STYLE = """
-.steptool { --good: #17722f; --bad: #b3261e; --faint: #667; --line: rgb(128 128 128 / .35); --box: rgb(128 128 128 / .12); }
-@media (prefers-color-scheme: dark) { .steptool { --good: #6fcf86; --bad: #ff8a80; --faint: #9aa0ab; } }
+.steptool { --good: #23913f; --bad: #d8423a; --faint: #7d828c; --line: rgb(128 128 128 / .35); --box: rgb(128 128 128 / .12); }
 .steptool .faint, .steptool .earned { color: var(--faint); }
 .steptool .earned { margin: .2rem 0 0; font-size: .85rem; }
 .steptool .good { color: var(--good); }
@@ -33,11 +32,16 @@ STYLE = """
 .steptool .tokens i { display: inline-block; width: .7rem; height: .7rem; border: 1px solid var(--line); background: rgb(217 119 6 / var(--doubt)); }
 .steptool .end { font-weight: 600; }
 """
-"""How episodes look, on pages and in notebooks: everything is within the class ``steptool``."""
+"""How episodes look, on pages and in notebooks: everything is within the class ``steptool``. The colors are readable on light and on dark, since a
+notebook need not follow the system."""
 
 PAGE_STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e6ea; --paper: #17191d; } }
+.steptool { --good: #17722f; --bad: #b3261e; --faint: #667; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e6ea; --paper: #17191d; }
+  .steptool { --good: #6fcf86; --bad: #ff8a80; --faint: #9aa0ab; }
+}
 body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
 """
@@ -151,7 +155,7 @@ def page(title: str, body: str, style: str = "") -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{as_text(title)}</title>
-<style>{PAGE_STYLE}{STYLE}{style}</style>
+<style>{STYLE}{PAGE_STYLE}{style}</style>
 </head>
 <body class="steptool">
 <h1>{as_text(title)}</h1>
