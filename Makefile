@@ -11,7 +11,7 @@ BIN := .venv/bin
 # --no-compile: pip compiles 12,000 modules one after the other; compileall, below, uses every core.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint docs install clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -27,10 +27,14 @@ lint: .venv/installed ## run ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/docs ## build the site in site/; a broken link or an undocumented public name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 install: .venv/installed ## make or update .venv only
 
 clean: ## remove .venv, caches and build output; runs/ stays
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -41,6 +45,10 @@ clean: ## remove .venv, caches and build output; runs/ stays
 	@echo "Installing into .venv; this takes some minutes the first time."
 	$(PIP) --editable '.[agents,constrained,sb3,video,test]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
+	@touch $@
+
+.venv/docs: .venv/installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).

@@ -108,6 +108,7 @@ class Unanswered(Malformed):
 
 
 Action: TypeAlias = ToolCall | Malformed
+"""What an agent does in a step: a tool call, or text that is none."""
 
 
 @dataclass(frozen=True, slots=True)

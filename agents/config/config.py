@@ -38,6 +38,8 @@ class Config(Part):
             raise UnknownName("credit scheme", learning.credit, [*CREDIT, *FORMS])
         if rollout.episodes % rollout.group:
             raise InvalidArgument(f"episodes must be a multiple of group, got {rollout.episodes} episodes in groups of {rollout.group}")
+        if rollout.constrained and rollout.max_reasoning_tokens is not None:
+            raise InvalidArgument("the grammar of calls allows no reasoning: set constrained to false, or max_reasoning_tokens to null")
         if rollout.servers and (learning.value_passes or rollout.constrained):
             raise InvalidArgument("servers know neither the value head nor the grammar: set value_passes to 0 (as credit 'rloo' does) and constrained to false")
         return self

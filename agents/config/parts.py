@@ -121,6 +121,9 @@ class RolloutConfig(Part):
     """Sampling temperature in training; evaluation is greedy."""
     max_new_tokens: Count = 12
     """Maximum length of an action, in tokens."""
+    max_reasoning_tokens: Count | None = None
+    """Reasoning that has not ended after so many tokens of an action is ended: the closing mark is written for the model, and not learned
+    from. Null: it may take the whole action."""
     constrained: bool = False
     """Constrain generation in rollouts to valid calls; needs the extra ``constrained``."""
     cache_budget: Count = 262_144

@@ -34,7 +34,7 @@ class Credited:
         """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step."""
         if self.per_token:
             return self.advantages[index]
-        return np.repeat(self.advantages[index], [len(step.generation.token_ids) for step in self.trajectories[index].steps])
+        return np.repeat(self.advantages[index], [step.generation.sampled for step in self.trajectories[index].steps])
 
 
 def scale_negative(advantages: Floats, negative: float) -> Floats:
@@ -99,7 +99,7 @@ def as_episodes(trajectories: Sequence[Trajectory]) -> Episodes:
         [trajectory.rewards for trajectory in trajectories],
         values=[[step.generation.value for step in trajectory.steps] for trajectory in trajectories],
         bootstrap=[trajectory.steps[-1].generation.value if trajectory.steps[-1].masked else 0.0 for trajectory in trajectories],
-        tokens=[[len(step.generation.token_ids) for step in trajectory.steps] for trajectory in trajectories],
+        tokens=[[step.generation.sampled for step in trajectory.steps] for trajectory in trajectories],
         gaps=[[len(step.generation.prompt_ids) for step in trajectory.steps] for trajectory in trajectories],
         groups=[task_numbers.setdefault(trajectory.task.id, len(task_numbers)) for trajectory in trajectories],
         states=[[state_numbers.setdefault(state, len(state_numbers)) for state in states(trajectory)] for trajectory in trajectories],

@@ -51,7 +51,7 @@ def registries() -> Iterator[None]:
 def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The blocks of a document run in order, in one namespace. One that begins with ``# not run: <reason>`` is left out.
 
-    One that begins with ``# file: <name>`` is that file, which later blocks import.
+    One that begins with ``# file: <name>`` is that file, which later blocks import. A comment behind a ``print`` is what it prints.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -69,6 +69,9 @@ def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             elif not re.match(r"# not run: \S", code):
                 # Empty lines in front, so that a traceback names the line of the document.
                 exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+                printed = capsys.readouterr().out
+                for said in re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE):
+                    assert said in printed, f"{document.name}: a print is said to give {said!r}; the block prints {printed[:2000]!r}"
     finally:
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
