@@ -27,6 +27,8 @@ __all__ = ["episode_view", "errors", "find_file", "line", "overview", "select", 
 
 _PATTERNS = ("*.jsonl", "run/trajectories.jsonl", "evaluations/*.jsonl", "cells/*/run/trajectories.jsonl")
 """Where files of trajectories may be in a folder that is no run: a cell of a grid, its evaluations, a whole grid."""
+_OTHERS = ("metrics.jsonl", "before.jsonl")
+"""Files of a run that are shown only if they are named."""
 _MOST_NAMED = 8
 """Most files that an error names."""
 
@@ -46,7 +48,7 @@ def find_file(path: Path) -> Path:
         raise InvalidArgument(f"there is no file or folder {str(path)!r}.{did_you_mean(path.name, near)}")
     if (run_file := path / "trajectories.jsonl").is_file():
         return run_file
-    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern) if file.name != "metrics.jsonl"})
+    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern) if file.name not in _OTHERS})
     if len(found) == 1:
         return found[0]
     if found:

@@ -69,6 +69,7 @@ def test_a_path_without_trajectories_says_what_to_do(tmp_path: Path) -> None:
         find_file(tmp_path / "runs")
     (tmp_path / "runs" / "config.json").touch()
     (tmp_path / "runs" / "metrics.jsonl").touch()
+    (tmp_path / "runs" / "before.jsonl").touch()  # the episodes before training would be taken for those after it
     with pytest.raises(CheckpointError, match=r"steptool train --out .*runs --resume"):
         find_file(tmp_path / "runs")
 
