@@ -1,5 +1,6 @@
 """Pages of the site that are made while it is built: results, reference, and the texts that lie beside ``docs/``.
 
+- Every tutorial becomes a page with what its cells print and draw, and a notebook to download: see ``notebooks.py``.
 - Every table and picture of ``benchmarks/results`` becomes a page or file below ``results/``.
 - Every name that a package offers at its top stands on a page below ``reference/``, sorted by the folder that defines it. One without a
   docstring is a warning, which ends a strict build.
@@ -13,6 +14,7 @@ import logging
 import posixpath
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +26,10 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import notebooks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -69,6 +75,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
     tables = [(_title(path.read_text(encoding="utf-8")), f"results/{path.name}") for path in sorted(RESULTS.glob("*.md"))]
     files.append(_page(config, "results/index.md", _contents("Results", _ABOUT_RESULTS, ((title, place.removeprefix("results/")) for title, place in tables))))
+    tutorials = list(_tutorials(files, config))
     pages = list(_reference())
     for _, place, text in pages:
         files.append(_page(config, place, text))
@@ -78,11 +85,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         package: [{title: place} for title, place, _ in pages if place.startswith(f"reference/{package}/")] for package in PACKAGES
     }
     assert config.nav is not None
-    config.nav = [_filled(entry, tables, by_package) for entry in config.nav]
+    config.nav = [_filled(entry, tables, by_package, tutorials) for entry in config.nav]
     return files
 
 
-def _filled(entry: Any, tables: Iterable[tuple[str, str]], reference: dict[str, list[dict[str, str]]]) -> Any:
+def _tutorials(files: Files, config: MkDocsConfig) -> Iterator[tuple[str, str]]:
+    """Add the tutorials and yield their titles and places."""
+    for name in notebooks.names():
+        tutorial = notebooks.executed(name)
+        text, pictures = tutorial.page()
+        files.append(_page(config, f"tutorials/{name}.md", text))
+        files.append(File.generated(config, f"tutorials/{name}.ipynb", content=tutorial.download()))
+        for picture, data in pictures.items():
+            files.append(File.generated(config, f"tutorials/{picture}", content=data))
+        yield tutorial.title, f"tutorials/{name}.md"
+
+
+def _filled(entry: Any, tables: Iterable[tuple[str, str]], reference: dict[str, list[dict[str, str]]], tutorials: Iterable[tuple[str, str]]) -> Any:
+    if entry == {"Tutorials": "tutorials/"}:
+        return {"Tutorials": ["tutorials/index.md", *({title: place} for title, place in tutorials)]}
     if entry == {"Results": "results/"}:
         return {"Results": ["results/index.md", *({title: place} for title, place in tables)]}
     if entry == {"Reference": "reference/"}:
@@ -191,6 +212,8 @@ def _place(path: str) -> str | None:
     """Return where a file of the project lies on the site; None: nowhere."""
     if path in BESIDE:
         return BESIDE[path]
+    if path.startswith("docs/tutorials/") and path.endswith(".py"):
+        return path.removeprefix("docs/").removesuffix(".py") + ".md"
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     return path.removeprefix("benchmarks/") if path.startswith("benchmarks/results/") else None
