@@ -16,11 +16,13 @@ import gymnasium as gym
 from steptool_env.actions import Written, as_action, read
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.foreign import shown
+from steptool_env.html import environment_html, fragment
 from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
 from steptool_env.types import ERRORS, Message, Observation, Task, ToolCall, ToolResult, Transition, new_tuple, whose
+from steptool_env.words import counted
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
@@ -154,7 +156,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         episode.messages = messages = (*episode.messages, new_tuple(Message, ("assistant", text)), reply)
         truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or masked)
         # The suite sees the step as it was executed; the step with its verdict and progress then replaces it, if there is any news.
-        transitions.append(new_tuple(Transition, (task, step, call, result, finished, truncated, None, before, before)))
+        transitions.append(new_tuple(Transition, (task, step, call, result, finished, truncated, None, before, before, None)))
         outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
@@ -162,7 +164,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             self._ended = "terminated" if finished else "truncated"
         self._progress = progress = self.suite.progress(task, episode)
         if outcome is not None or progress is not before:
-            transitions[step] = new_tuple(Transition, (task, step, call, result, finished, truncated, outcome, progress, before))
+            transitions[step] = new_tuple(Transition, (task, step, call, result, finished, truncated, outcome, progress, before, None))
         parts, reward = self._parts(episode, masked)
         self._rewards.append(reward)
         tools = toolkit.schemas
@@ -190,6 +192,13 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self.render_mode == "ansi":
             return self._renderer.text(episode, self._rewards, self._ended)
         return self._renderer.picture(episode, self._rewards, self._ended)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the suite and the shaper, the task with the tools on offer, and the episode so far."""
+        about = ", ".join(filter(None, [f"{type(self).__name__} of {self.suite.name}", self.suite.about(), f"shaper {type(self.shaper).__name__}"]))
+        if self.episode is None:
+            return fragment(about, f"<p>{counted(len(self.suite), 'task')}; call reset() to begin an episode.</p>")
+        return environment_html(about, self.episode, self._rewards, self.max_steps)
 
     # ---------------------------------------------------------------- beyond Gymnasium
     @property

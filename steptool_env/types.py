@@ -199,6 +199,9 @@ class Transition(NamedTuple):
     """Progress in [0, 1] *after* this step; 0.0 throughout for suites without a measure."""
     progress_before: float = 0.0
     """Progress before this step, so that the gain needs no other transition."""
+    tokens: int | None = None
+    """Tokens that the policy wrote for this step, its reasoning included. An environment sees only the call, so this is None while an episode
+    is played; ``hindsight`` of a shaper gets it, unless the policy samples no tokens."""
 
 
 def as_chat(messages: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -12,13 +12,13 @@ from typing import Any
 from steptool_env import __version__
 from steptool_env.rendering import printable
 from steptool_env.types import Message, ToolCall
+from steptool_env.words import counted
 
 from ..config import Config
 from ..models.loading import MODELS
 from ..models.packaged import PACKAGED
 from ..policies.local import LMPolicy
 from ..show.tables import report_rows
-from ..show.words import counted
 
 __all__ = ["CARD", "SETTINGS", "model_card"]
 

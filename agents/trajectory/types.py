@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from steptool_env.errors import InvalidArgument
 from steptool_env.types import Action, Task, Transition
 
+from .shown import notebook_html
+
 __all__ = ["Generation", "Step", "Trajectory"]
 
 
@@ -121,6 +123,9 @@ class Trajectory:
     def rewards(self) -> NDArray[np.float64]:
         """(T,) the reward of each step."""
         return np.array([step.reward for step in self.steps], dtype=np.float64)
+
+    def _repr_html_(self) -> str:
+        return notebook_html(self)
 
     @property
     def masked(self) -> NDArray[np.bool_]:

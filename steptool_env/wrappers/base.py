@@ -85,6 +85,9 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
         """Return the same as ``StepToolEnv.render``."""
         return self.core.render()
 
+    def _repr_html_(self) -> str:
+        return self.core._repr_html_()
+
     def close(self) -> None:
         """Close the environment within."""
         self.core.close()

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from steptool_env import ERRORS, Malformed, Message, Outcome, Task, ToolCall, ToolResult, Transition, as_chat
+from steptool_env import ERRORS, FORMATS, Malformed, Message, Outcome, Reading, StepToolEnv, Task, ToolCall, ToolResult, Transition, as_chat, make_format, read
 
 TASK = Task("t1", "Do it.", ("finish",), 3)
 VALUES = [
@@ -75,3 +75,19 @@ def test_a_call_as_a_dict_and_as_text() -> None:
 def test_success_is_the_empty_error() -> None:
     assert ToolResult("ok").error == ERRORS[0] == ""
     assert len(set(ERRORS)) == len(ERRORS)
+
+
+def test_what_is_built_without_its_constructor_has_all_its_fields() -> None:
+    """``new_tuple`` knows no defaults: a field that is added must be written where tuples are built by it."""
+    env = StepToolEnv("worlds", level=1)
+    env.reset(seed=0)
+    for call in env.solution():
+        observation, *_ = env.step(call)
+    for kind, made in ((Transition, env.episode), (Message, observation["messages"])):
+        assert made
+        for one in made:
+            assert type(one) is kind
+            assert len(one) == len(kind._fields)
+    for form in FORMATS:
+        reading = read(make_format(form), make_format(form).render(ToolCall("look", {"a": 1})))
+        assert len(reading) == len(Reading._fields), form
