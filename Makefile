@@ -11,7 +11,7 @@ BIN := .venv/bin
 # --no-compile: pip compiles 12,000 modules one after the other; compileall, below, uses every core.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo test trainers lint docs install clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -20,17 +20,24 @@ demo: .venv/installed ## train a small model on the worlds suite with step-ppo (
 	@out="$(OUT)"; n=2; while [ -e "$$out" ]; do out="$(OUT)-$$n"; n=$$((n + 1)); done; \
 	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
 
-test: lint .venv/bfcl .venv/suites .venv/templates ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
+test: lint .venv/bfcl .venv/suites .venv/templates .venv/skyrl ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTESTPROCESSES) $(PYTESTFLAGS)
+
+trainers: .venv/suites .venv/templates .venv/skyrl .venv/trl ## run the tests with TRL, SkyRL-gym, OpenEnv and verifiers, where installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/agents/interop tests/project/test_docs.py -k "interop or trainers" $(PYTESTFLAGS)
 
 lint: .venv/installed ## run ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/docs ## build the site in site/; a broken link or an undocumented public name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 install: .venv/installed ## make or update .venv only
 
 clean: ## remove .venv, caches and build output; runs/ stays
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .cache build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -43,6 +50,10 @@ clean: ## remove .venv, caches and build output; runs/ stays
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
 	@touch $@
 
+.venv/docs: .venv/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).
 .venv/bfcl: .venv/installed
 	$(PIP) --no-deps bfcl-eval mpmath
@@ -51,6 +62,16 @@ clean: ## remove .venv, caches and build output; runs/ stays
 # The chat templates that TRL ships, for tests of prompts; nothing of it is imported.
 .venv/templates: .venv/installed
 	$(PIP) --no-deps trl
+	@touch $@
+
+# What TRL needs to train. Not a part of make test: to import it and to train for two updates takes a quarter of a minute.
+.venv/trl: .venv/templates
+	$(PIP) trl
+	@touch $@
+
+# Small; its pandas comes with the task sets.
+.venv/skyrl: .venv/suites
+	$(PIP) skyrl-gym
 	@touch $@
 
 # The task sets AgentDojo and tau2 without their dependencies, which are the clients of every model vendor; and what they do use.

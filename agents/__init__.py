@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .algorithms import load_algorithm as load_algorithm
     from .config import Config as Config
     from .credit import CREDIT as CREDIT
+    from .experiments.ablation import ablate as ablate
     from .learning.advantages import assign_credit as assign_credit
     from .learning.critic import warm_up_critic as warm_up_critic
     from .learning.imitation import fit as fit
@@ -92,6 +93,7 @@ _PLACES = {
     "Step": "trajectory",
     "TokenPolicy": "policies.tokens",
     "Trajectory": "trajectory",
+    "ablate": "experiments.ablation",
     "assign_credit": "learning.advantages",
     "bootstrap": "rollouts.statistics",
     "evaluate": "rollouts.evaluate",

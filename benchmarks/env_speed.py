@@ -1,205 +1,102 @@
 """How fast is the bare environment? Beside its peers on a tool that does nothing, on ``worlds``, and as episodes get long.
 
-    python benchmarks/env_speed.py                 # peers, levels 1 to 5, long episodes
-    python benchmarks/env_speed.py 3 --json        # one level; one JSON object
-    pip install --no-deps gem-llm skyrl-gym        # brings in the peers; without them they are left out
+    python benchmarks/env_speed.py                   # without the peers that are not installed
+    python benchmarks/env_speed.py --peers FOLDER    # installs gem-llm and skyrl-gym into a folder of their own, unless they are there
+    python benchmarks/env_speed.py 3 --json          # one level; one JSON object
+    python benchmarks/env_speed.py --against FOLDER  # nothing but the ratio to another version, whose checkout lies in the folder
 
-Four tables, one core, processor time, medians of the repeats:
+What is timed is short, and of many times a low one counts: what the code takes while nothing else has the core.
 
-- *A tool that returns a word.* Every environment parses or takes one call, runs the same tool, and returns an observation.
-  The bare Gymnasium environment takes a number and returns one: what the interface itself costs. The peers are written as
-  their own examples are: a tool behind ``ToolEnvWrapper`` (gem-llm), a ``ToolGroup`` behind ``BaseTextEnv`` (skyrl-gym).
-- *worlds*: the oracle's episodes. "over the tool" is what a step costs beside ``toolkit.execute`` of the same calls.
+- *A tool that returns a word.* Every environment parses or takes one call, runs the same tool, and returns an observation; see
+  ``env_players.py``. Episodes of ten steps; the tenth percentile of their times. The environments take turns, so that a slow minute
+  hits all of them.
+- *worlds*: the oracle's episodes, of each the best of the repeats. "over the tool" is what a step costs beside ``toolkit.execute`` of the same calls.
 - *over the raw tool*: each step against the bare Python function behind its tool, called directly; the median of all steps.
 - *Long episodes*: the same call 200 times; the cost of the first and of the last twenty steps.
+
+Where a step's time goes: ``step_parts.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
-import re
+import os
 import statistics
+import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from env_players import CALL, PLAYERS, Idle, Player
 
 import steptool_env
-from steptool_env import Episode, Outcome, Task, TaskSuite, ToolCall, Toolkit, tool
 
-CLOCK = time.process_time  # what other processes take of the core does not count
 LENGTH = 10
 """Steps of an episode with the tool that does nothing."""
 
 
 # ---------------------------------------------------------------- a tool that returns a word
-@tool(timeout=None)
-def look(query: str) -> str:
-    """Look something up.
-
-    Args:
-        query: What to look up.
-    """
-    return "word"
-
-
-class Idle(TaskSuite):
-    """One task, one tool; nobody finishes it."""
-
-    name: str = "idle"
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Task:
-        if index:
-            raise IndexError(index)
-        return Task("idle", "Look around.", ("look", "finish"), 1000)
-
-    def toolkit(self, task: Task) -> Toolkit:
-        return Toolkit([look])
-
-    def grade(self, task: Task, episode: Episode) -> Outcome:
-        return Outcome(0.0)
-
-
-class Bare(gym.Env[int, int]):
-    """The interface and nothing else."""
-
-    observation_space = gym.spaces.Discrete(2)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        super().reset(seed=seed)
-        return 0, {}
-
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        return 0, 0.0, False, False, {}
-
-
-def _ours(name: str, action: Any) -> Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]:
-    env = gym.make(name, suite=Idle(), disable_env_checker=True)
-    return lambda: (lambda: env.reset(seed=0), lambda: env.step(action))
-
-
-def _bare() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    env = gym.wrappers.OrderEnforcing(Bare())
-    return lambda: env.reset(seed=0), lambda: env.step(1)
-
-
-def _package(name: str) -> Any:
-    """Import a package without its ``__init__``, which imports data sets and services that no step needs."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(name)
-    package = types.ModuleType(name)
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[name] = package
-    return package
-
-
-def _gem() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    _package("gem")
-    core, wrapper, base = (importlib.import_module(f"gem.{name}") for name in ("core", "tools.tool_env_wrapper", "tools.base_tool"))
-
-    class Quiet(core.Env):  # type: ignore[misc,name-defined]
-        def reset(self, seed: int | None = None) -> tuple[str, dict[str, Any]]:
-            super().reset(seed)
-            return "Look around.", {}
-
-        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-            return "", 0.0, True, False, {}
-
-    class Look(base.BaseTool):  # type: ignore[misc,name-defined]
-        def instruction_string(self) -> str:
-            return "Use <look>query</look>."
-
-        def execute_action(self, action: str) -> tuple[bool, bool, str, str]:
-            found = re.search(r"<look>(.*?)</look>", action, re.DOTALL)
-            if not found:
-                return False, True, "", ""
-            return True, False, f"\n<information>{look.function(query=found[1])}</information>\n", action[: found.end()]
-
-    env = wrapper.ToolEnvWrapper(Quiet(), [Look()], max_tool_uses=None)
-    return lambda: env.reset(), lambda: env.step("<look>here</look>")
-
-
-def _skyrl() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    package = _package("skyrl_gym")
-    package.Env = importlib.import_module("skyrl_gym.core").Env
-    for inner in ("envs", "tools"):
-        folder = types.ModuleType(f"skyrl_gym.{inner}")
-        folder.__path__ = [f"{path}/{inner}" for path in package.__path__]
-        sys.modules[f"skyrl_gym.{inner}"] = folder
-    base, tools = importlib.import_module("skyrl_gym.envs.base_text_env"), importlib.import_module("skyrl_gym.tools.core")
-
-    class Group(tools.ToolGroup):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__("Group")
-
-        @tools.tool  # type: ignore[untyped-decorator,unused-ignore]
-        def look(self, query: str) -> str:
-            return str(look.function(query=query))
-
-    class Text(base.BaseTextEnv):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.init_tool_groups([Group()])
-            self.history: list[dict[str, str]] = []
-
-        def init(self, prompt: Any) -> Any:
-            self.turns, self.history = 0, []
-            return super().init(prompt)
-
-        def step(self, action: str) -> Any:
-            self.turns += 1
-            self.history.append({"role": "assistant", "content": action})
-            found = re.search(r"<look>(.*?)</look>", action, re.DOTALL)
-            answer = {"role": "user", "content": f"\n<information>{self._execute_tool('Group', 'look', [found[1] if found else None])}</information>\n"}
-            self.history.append(answer)
-            return base.BaseTextEnvStepOutput(observations=[answer], reward=0.0, done=False, metadata={"tool_name": "look"})
-
-    env = Text()
-    return lambda: env.init([{"role": "user", "content": "Look around."}]), lambda: env.step("<look>here</look>")
-
-
-CALL = {"name": "look", "arguments": {"query": "here"}}
-PLAYERS: dict[str, Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]] = {
-    "bare Gymnasium environment": _bare,
-    "skyrl-gym, text": _skyrl,
-    "gem-llm, text": _gem,
-    "StepTool-v0": _ours("StepTool-v0", CALL),
-    "StepToolText-v0, hermes": _ours("StepToolText-v0", steptool_env.make_format("hermes").render(ToolCall("look", {"query": "here"}))),
-}
-
-
 def compare(episodes: int, repeats: int) -> list[dict[str, Any]]:
     """Return the figures of every environment that is installed."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    players: dict[str, Player] = {}
     for name, make in PLAYERS.items():
         try:
-            reset, step = make()
+            players[name] = make()
         except ImportError as fault:
             rows.append({"environment": name, "missing": str(fault)})
-            continue
-        times = []
-        for _ in range(repeats + 1):  # the first one fills caches
-            spent = 0.0
-            for _ in range(episodes):
+    return [*({"environment": name, "us_per_step": round(us, 2)} for name, us in in_turns(players, episodes, repeats).items()), *rows]
+
+
+def in_turns(players: dict[str, Player], episodes: int, repeats: int) -> dict[str, float]:
+    """Return the microseconds that a step of each player takes; they take turns, ``repeats`` times."""
+    times: dict[str, list[float]] = {name: [] for name in players}
+    for _ in range(repeats):
+        for name, (reset, step) in players.items():
+            for episode in range(episodes):
                 reset()
-                start = CLOCK()
-                for _ in range(LENGTH):
-                    step()
-                spent += CLOCK() - start
-            times.append(spent / (episodes * LENGTH))
-        rows.append({"environment": name, "us_per_step": round(1e6 * statistics.median(times[1:]), 2)})
-    return rows
+                seconds = _ten(step)
+                if episode > episodes // 10:  # caches fill, and branches learn
+                    times[name].append(seconds)
+    return {name: 1e6 * statistics.quantiles(found, n=10)[0] / LENGTH for name, found in times.items()}
+
+
+def _ten(step: Callable[[], object]) -> float:
+    """Return the seconds of ten steps, written out: a loop would be a tenth of what the fastest of them takes."""
+    clock = time.perf_counter
+    start = clock()
+    step(), step(), step(), step(), step(), step(), step(), step(), step(), step()
+    return clock() - start
+
+
+# ---------------------------------------------------------------- another version
+def against(folder: Path, pairs: int, episodes: int) -> dict[str, dict[str, float]]:
+    """Return the ratios of this version to another one: of each figure, the median of pairs of processes, and the best of each side."""
+    sides = {"other": folder.resolve(), "this": Path(steptool_env.__file__).parents[1]}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for pair in range(pairs):
+        for side, root in list(sides.items())[:: 1 if pair % 2 else -1]:
+            command = [sys.executable, __file__, "--own", "--episodes", str(episodes)]
+            ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True)
+            found[side].append(json.loads(ended.stdout))
+    ratios: dict[str, dict[str, float]] = {}
+    for name in found["this"][0]:
+        this, other = ([figures[name] for figures in found[side]] for side in ("this", "other"))
+        ratio = statistics.median(mine / theirs for mine, theirs in zip(this, other, strict=True))
+        ratios[name] = {"other_us": round(min(other), 2), "this_us": round(min(this), 2), "ratio": round(ratio, 3), "best": round(min(this) / min(other), 3)}
+    return ratios
+
+
+def own(episodes: int) -> dict[str, float]:
+    """Return the figures of the version that is imported here: one side of a pair."""
+    players = {name: make() for name, make in PLAYERS.items() if name.startswith("StepTool")}
+    env = gym.make("StepTool-v0", suite="worlds", level=3).unwrapped
+    assert isinstance(env, steptool_env.StepToolEnv)
+    return {**in_turns(players, episodes, 3), "worlds, level 3": 1e6 * _play(env, min(100, episodes), 10)[0]}
 
 
 # ---------------------------------------------------------------- worlds
@@ -207,9 +104,7 @@ def measure(level: int, episodes: int, repeats: int) -> dict[str, Any]:
     """Return the figures of one level."""
     env = gym.make("StepTool-v0", suite="worlds", level=level).unwrapped
     assert isinstance(env, steptool_env.StepToolEnv)
-    _play(env, episodes)  # once without a clock: caches fill
-    steps, resets, tools = zip(*(_play(env, episodes) for _ in range(repeats)), strict=True)
-    step, reset, bare = (statistics.median(times) for times in (steps, resets, tools))
+    step, reset, bare = _play(env, episodes, repeats)
     return {
         "level": level,
         "steps_per_second": round(1 / step),
@@ -220,27 +115,34 @@ def measure(level: int, episodes: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _play(env: steptool_env.StepToolEnv, episodes: int) -> tuple[float, float, float]:
-    """Return seconds per step, per reset, and per bare execution of a tool."""
-    stepping = resetting = executing = 0.0
+def _play(env: steptool_env.StepToolEnv, episodes: int, repeats: int) -> tuple[float, float, float]:
+    """Return seconds per step, per reset, and per bare execution of a tool: the mean over the episodes, of the best that each took in a repeat."""
+    clock = time.perf_counter
     count = 0
-    for task in range(episodes):
-        start = CLOCK()
-        env.reset(options={"task": task})
-        resetting += CLOCK() - start
-        calls = env.solution()
-        actions = [call.as_dict() for call in calls]
-        count += len(calls)
-        start = CLOCK()
-        for action in actions:
-            env.step(action)
-        stepping += CLOCK() - start
-        toolkit = env.suite.toolkit(env.task)
-        start = CLOCK()
-        for call in calls:
-            toolkit.execute(call)
-        executing += CLOCK() - start
-    return stepping / count, resetting / episodes, executing / count
+    best = [(float("inf"),) * 3] * episodes
+    for repeat in range(repeats + 1):
+        for task in range(episodes):
+            start = clock()
+            env.reset(options={"task": task})
+            resetting = clock() - start
+            calls = env.solution()
+            actions = [call.as_dict() for call in calls]
+            start = clock()
+            for action in actions:
+                env.step(action)
+            stepping = clock() - start
+            toolkit = env.suite.toolkit(env.task)
+            start = clock()
+            for call in calls:
+                toolkit.execute(call)
+            executing = clock() - start
+            if repeat:  # the first one fills caches
+                before = best[task]
+                best[task] = min(before[0], stepping), min(before[1], resetting), min(before[2], executing)
+            else:
+                count += len(calls)
+    step, reset, tool = (sum(column) for column in zip(*best, strict=True))
+    return step / count, reset / episodes, tool / count
 
 
 def _over_the_raw_tool(env: steptool_env.StepToolEnv, episodes: int) -> float:
@@ -282,16 +184,41 @@ def long_episode(repeats: int) -> dict[str, float]:
     return {"us_steps_6_to_25": round(1e6 * statistics.median(first), 2), "us_steps_180_to_199": round(1e6 * statistics.median(last), 2)}
 
 
+def install_peers(folder: Path) -> None:
+    """Install the peers into a folder, without what they depend on, and have Python look there last."""
+    if not (folder / "gem").is_dir() or not (folder / "skyrl_gym").is_dir():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), "gem-llm", "skyrl-gym"]
+        subprocess.run(command, check=True)
+    sys.path.append(str(folder))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("levels", type=int, nargs="*", default=[1, 2, 3, 4, 5], metavar="LEVEL", help="levels of worlds (default: 1 to 5)")
     parser.add_argument("--episodes", type=int, default=1000, help="episodes per repeat (default: 1000)")
-    parser.add_argument("--repeats", type=int, default=5, help="repeats of which the median counts (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats, or pairs of processes with --against (default: 5)")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where gem-llm and skyrl-gym are, or are installed")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of another version: print ratios to it, and nothing else")
+    parser.add_argument("--own", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    if arguments.own:
+        print(json.dumps(own(arguments.episodes)))
+        return
+    if arguments.against:
+        ratios = against(arguments.against, arguments.repeats, arguments.episodes)
+        if arguments.json:
+            print(json.dumps({"benchmark": "env_speed", "pairs": arguments.repeats, "ratios": ratios}))
+            return
+        print("                                   other, µs   this, µs   ratio, median of pairs   ratio of the best")
+        for name, row in ratios.items():
+            print(f"{name:<33} {row['other_us']:>10.2f} {row['this_us']:>10.2f} {row['ratio']:>24.3f} {row['best']:>19.3f}")
+        return
+    if arguments.peers:
+        install_peers(arguments.peers)
+    peers = compare(arguments.episodes, arguments.repeats)
     rows = [measure(level, arguments.episodes, arguments.repeats) for level in arguments.levels]
     lengths = long_episode(arguments.repeats)
-    peers = compare(arguments.episodes, arguments.repeats)  # last: it leaves the peers' modules behind
     if arguments.json:
         shared = {"benchmark": "env_speed", "episodes": arguments.episodes, "repeats": arguments.repeats}
         print(json.dumps({**shared, "results": rows, "peers": peers, "long_episodes": lengths}))

@@ -6,21 +6,23 @@ Nothing algorithmic lives here. The suite knows the tasks, their tools and their
 from __future__ import annotations
 
 import copy
-import math
 import operator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from steptool_env.actions import as_action, read
+from steptool_env.actions import Written, as_action, read
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.foreign import shown
+from steptool_env.html import environment_html, fragment
 from steptool_env.rendering import MODES, Renderer
 from steptool_env.rewards import RewardShaper, bind, make_shaper
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import ERRORS, Malformed, Message, Observation, Task, ToolCall, ToolResult, Transition, whose
+from steptool_env.types import ERRORS, Message, Observation, Task, ToolCall, ToolResult, Transition, new_tuple, whose
+from steptool_env.words import counted
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
 
@@ -101,6 +103,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self._progress = 0.0
         self._ended = ""
         self._rewards: list[float] = []
+        self._tools = ""
 
     # ---------------------------------------------------------------- the Gymnasium API
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
@@ -119,10 +122,10 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self._progress = self.suite.progress(task, episode)
         self._ended = ""
         self._rewards = []
-        self.action_space.offer(episode.toolkit.parameters, episode.messages)
+        self._offer(episode)
         if self._prints:
             self._print()
-        return {"messages": episode.messages, "tools": episode.toolkit.schemas}, self._info(task, "", 0.0)
+        return {"messages": episode.messages, "tools": self._tools}, self._info(task, "", 0.0)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Execute one tool call; the class documents what is returned. Raises ``ResetNeeded`` without a running episode."""
@@ -132,14 +135,15 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self._ended:
             return self._after_end(episode)
         task, before = episode.task, self._progress
-        call, text = read(action)
+        call, text = action if type(action) is Written else read(action)
         toolkit = episode.toolkit
-        offered = toolkit.schemas
-        result = ToolResult(f"Error: {call.reason}", call.error) if isinstance(call, Malformed) else toolkit.execute(call)
-        error = result.error
-        if error not in ERRORS:
-            raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
-        reply = Message("tool", result.content)
+        result = toolkit.execute(call) if type(call) is ToolCall else ToolResult(f"Error: {call.reason}", call.error)  # type: ignore[union-attr]
+        error, masked = result.error, False
+        if error != "":
+            if error not in ERRORS:
+                raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
+            masked = whose(error) == "infrastructure"
+        reply: Message = new_tuple(Message, ("tool", result.content))
         finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
         step = len(transitions)
@@ -149,28 +153,29 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             transitions.pop()
             if following is not None:
                 finished, reply = False, Message("user", following)
-        episode.messages = (*episode.messages, Message("assistant", text), reply)
-        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or whose(error) == "infrastructure")
-        # The suite sees the step as it was executed; the step with its verdict and progress then replaces it.
-        transitions.append(Transition(task, step, call, result, finished, truncated, None, before, before))
+        episode.messages = messages = (*episode.messages, new_tuple(Message, ("assistant", text)), reply)
+        truncated = not finished and (step + 1 >= (self.max_steps or task.max_steps) or masked)
+        # The suite sees the step as it was executed; the step with its verdict and progress then replaces it, if there is any news.
+        transitions.append(new_tuple(Transition, (task, step, call, result, finished, truncated, None, before, before, None)))
         outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
             success = float(outcome.solved)
             self._ended = "terminated" if finished else "truncated"
         self._progress = progress = self.suite.progress(task, episode)
-        transitions[step] = Transition(task, step, call, result, finished, truncated, outcome, progress, before)
-        parts, reward = self._parts(episode)
+        if outcome is not None or progress is not before:
+            transitions[step] = new_tuple(Transition, (task, step, call, result, finished, truncated, outcome, progress, before, None))
+        parts, reward = self._parts(episode, masked)
         self._rewards.append(reward)
-        if toolkit.schemas is not offered:
-            self.action_space.offer(toolkit.parameters, episode.messages)
+        tools = toolkit.schemas
+        if tools is self._tools:
+            self.action_space.see(messages)
         else:
-            self.action_space.see(episode.messages)
-        info = self._info(task, error, success)
-        info["reward_parts"] = parts
+            self._offer(episode)
         if self._prints:
             self._print()
-        return {"messages": episode.messages, "tools": toolkit.schemas}, reward, finished, truncated, info
+        info = {"task_id": task.id, "success": success, "progress": progress, "tool_error": error, "masked": masked, "reward_parts": parts}
+        return {"messages": messages, "tools": tools}, reward, finished, truncated, info
 
     def render(self) -> Any:
         """Return the transcript with the reward of every step: text (``"ansi"``) or an RGB array of uint8 (``"rgb_array"``).
@@ -187,6 +192,13 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self.render_mode == "ansi":
             return self._renderer.text(episode, self._rewards, self._ended)
         return self._renderer.picture(episode, self._rewards, self._ended)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the suite and the shaper, the task with the tools on offer, and the episode so far."""
+        about = ", ".join(filter(None, [f"{type(self).__name__} of {self.suite.name}", self.suite.about(), f"shaper {type(self.shaper).__name__}"]))
+        if self.episode is None:
+            return fragment(about, f"<p>{counted(len(self.suite), 'task')}; call reset() to begin an episode.</p>")
+        return environment_html(about, self.episode, self._rewards, self.max_steps)
 
     # ---------------------------------------------------------------- beyond Gymnasium
     @property
@@ -216,7 +228,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self.episode.messages = snapshot.messages
         self._progress, self._ended, self._rewards = snapshot.progress, snapshot.ended, list(snapshot.rewards)
         self.np_random.bit_generator.state, self.action_space.np_random.bit_generator.state = copy.deepcopy(snapshot.generators)
-        self.action_space.offer(toolkit.parameters, snapshot.messages)
+        self._offer(self.episode)
 
     def fork(self) -> StepToolEnv:
         """Return a second environment in the same state; the two do not affect each other."""
@@ -251,24 +263,33 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
     def _print(self) -> None:
         self._renderer.show(self._running(), self._rewards, self._ended)
 
+    def _offer(self, episode: Episode) -> None:
+        """Remember which tools are on offer, and have the action space draw its samples from them."""
+        self._tools = episode.toolkit.schemas
+        self.action_space.offer(episode.toolkit.parameters, episode.messages)
+
     def _info(self, task: Task, error: str, success: float) -> dict[str, Any]:
         masked = bool(error) and whose(error) == "infrastructure"
         return {"task_id": task.id, "success": success, "progress": self._progress, "tool_error": error, "masked": masked}
 
-    def _parts(self, episode: Episode) -> tuple[dict[str, float], float]:
-        """Return the parts of the last step's reward and their sum."""
+    def _parts(self, episode: Episode, masked: bool) -> tuple[dict[str, float], float]:
+        """Return the parts of the last step's reward and their sum; all 0 where it is masked."""
         returned = self.shaper(episode)
         try:
-            parts = {str(name): value if type(value) is float else float(value) for name, value in returned.items()}
+            parts = returned.copy() if type(returned) is dict else dict(returned.items())
+            for name in parts:
+                if type(parts[name]) is not float or type(name) is not str:
+                    parts = {str(name): float(value) for name, value in parts.items()}
+                    break
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
             raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {shown(returned)}: {fault}") from fault
         total = sum(parts.values(), 0.0)
-        if not math.isfinite(total):
+        if not isfinite(total):
             for name, value in parts.items():
-                if not math.isfinite(value):
+                if not isfinite(value):
                     raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
             raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
-        if (error := episode.transitions[-1].result.error) and whose(error) == "infrastructure":  # an infrastructure fault earns nothing, good or bad
+        if masked:  # an infrastructure fault earns nothing, good or bad
             return dict.fromkeys(parts, 0.0), 0.0
         return parts, total
 
@@ -277,11 +298,12 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             raise ResetNeeded("the episode has ended (terminated); call reset() first")
         # A model that goes on after its budget is at fault: it is told so and paid nothing.
         last = episode[-1]
-        if whose(last.result.error) == "infrastructure":
+        masked = whose(last.result.error) == "infrastructure"
+        if masked:
             text = "Error: the episode was cut short because a tool was unavailable; no further call is executed."
         else:
             text = f"Error: the budget of {len(episode)} steps is used up; no further call is executed."
         observation: Observation = {"messages": (*episode.messages, Message("tool", text)), "tools": episode.toolkit.schemas}
         info = self._info(episode.task, "over_budget", float(last.outcome.solved) if last.outcome else 0.0)
-        info["reward_parts"] = dict.fromkeys(self._parts(episode)[0], 0.0)
+        info["reward_parts"] = dict.fromkeys(self._parts(episode, masked)[0], 0.0)
         return observation, 0.0, False, True, info

@@ -48,6 +48,10 @@ EXTRAS = {
     "gguf": "smollm2",
     "llguidance": "constrained",
     "mcp": "mcp",
+    "openenv": "openenv",
+    "skyrl_gym": "skyrl",
+    "trl": "trl",
+    "verifiers": "verifiers",
 }
 """Name under which an optional package is imported -> the extra that brings it (``setup.cfg``)."""
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAX_CHARS", "MAX_DEPTH", "clean", "depth_fault", "dumps", "dumps_ascii", "dumps_loose", "loads"]
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "clean", "depth_fault", "dumps", "dumps_ascii", "dumps_loose", "loads", "quote"]
 
 MAX_DEPTH = 64
 """How deep arguments and results may be nested. Far beyond any schema, and far below what makes readers recurse too deeply."""
@@ -46,6 +46,10 @@ dumps_loose: Callable[[Any], str] = _make(False, True)
 """The same, but NaN and Infinity pass, as foreign tools return them."""
 dumps_ascii: Callable[[Any], str] = _make(True, True)
 """The same as ``json.dumps`` with no options."""
+
+
+quote: Callable[[str], str] = json.encoder.encode_basestring
+"""A text as JSON, Unicode as it is: what ``dumps`` makes of it, at a fifth of the time."""
 
 
 def loads(text: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 from steptool_env.errors import InvalidArgument, UnknownName
 
-__all__ = ["FORMS", "absolute", "absolute_paths", "call", "find", "is_reference", "module_of", "short_name"]
+__all__ = ["FORMS", "absolute", "absolute_paths", "call", "find", "is_reference", "module_of", "reference_to", "short_name"]
 
 FORMS = ("module:object", "path/to/file.py", "path/to/file.py:object")
 """What a reference looks like, for messages that list what exists."""
@@ -79,6 +79,30 @@ def short_name(name: str) -> str:
     """
     match = _FILE.fullmatch(name)
     return name.replace(":", "-") if match is None else "-".join([Path(match["place"]).stem, *filter(None, [match["name"]])])
+
+
+def reference_to(value: Any) -> str:
+    """Return a reference to a function or class, under which another process finds it.
+
+    >>> from steptool_env.rewards import Final
+    >>> reference_to(Final)
+    'steptool_env.rewards.final:Final'
+
+    Raises:
+        InvalidArgument: It has no name of its own, such as a lambda or what a function made, or it was typed into a notebook.
+    """
+    name, module = getattr(value, "__qualname__", ""), sys.modules.get(getattr(value, "__module__", None) or "")
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if module is None or found is not value:
+        raise InvalidArgument(f"{value!r:.200} cannot be found by name in another process; define it at the top of a file, as a function or a class")
+    file = getattr(module, "__file__", None)
+    if file is not None and not getattr(module, "__package__", None):
+        return f"{os.path.abspath(file)}:{name}"  # a script, or a file beside it: other processes may have another folder
+    if module.__name__ == "__main__":
+        raise InvalidArgument(f"{name} was typed in here, where another process cannot find it; write it into a file and import it from there")
+    return f"{module.__name__}:{name}"
 
 
 def find(reference: str, kind: str, *, default: str = "make", fits: Callable[[type], bool] | None = None) -> Any:

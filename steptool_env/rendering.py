@@ -104,11 +104,11 @@ def _line(message: Message) -> str:
     return f"{message.role:>9}: {shortened(message.content)}"
 
 
-def shortened(text: str) -> str:
-    """Return the text; of a text of more than 600 characters, both ends: a model reasons first and calls last."""
-    if len(text) <= _MAX_CHARS:
+def shortened(text: str, most: int = _MAX_CHARS) -> str:
+    """Return the text; of a text of more than ``most`` characters, both ends: a model reasons first and calls last."""
+    if len(text) <= most:
         return text
-    return f"{text[: _MAX_CHARS * 2 // 3]} … [{len(text)} characters] … {text[-_MAX_CHARS // 3 :]}"
+    return f"{text[: most * 2 // 3]} … [{len(text)} characters] … {text[len(text) - most // 3 :]}"
 
 
 def _styled(style: str, line: str) -> Text:

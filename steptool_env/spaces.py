@@ -29,9 +29,11 @@ class TextSpace(spaces.Space[str]):
         return False
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
+        """Return a random text."""
         return random_text(self.np_random)
 
     def contains(self, x: Any) -> bool:
+        """Return whether this is a text."""
         return is_a(x, str)
 
     def __eq__(self, other: object) -> bool:
@@ -110,6 +112,7 @@ class ToolCallSpace(spaces.Space[dict[str, Any]]):
         self._transcript = transcript
 
     def sample(self, mask: Any = None, probability: Any = None) -> dict[str, Any]:
+        """Return a random valid call of a tool on offer."""
         if not self._schemas:  # a space that no environment has filled yet
             return {"name": random_text(self.np_random), "arguments": {}}
         names = list(self._schemas)
@@ -118,6 +121,7 @@ class ToolCallSpace(spaces.Space[dict[str, Any]]):
         return {"name": name, "arguments": draw.arguments()}
 
     def contains(self, x: Any) -> bool:
+        """Return whether this is a tool call, of whatever tool: a wrong one is answered by an observation."""
         if is_a(x, (ToolCall, Malformed)):
             return True
         try:

@@ -135,7 +135,8 @@ def as_of_now(passes: Passes, trajectories: Sequence[Trajectory]) -> list[Trajec
     for trajectory, (logprobs, values) in zip(trajectories, passes.measure(trajectories, read), strict=True):
         remaining, steps = iter(logprobs.tolist()), []
         for step, value in zip(trajectory.steps, values.tolist(), strict=True):
-            step_logprobs = tuple(next(remaining) for _ in step.generation.token_ids)
+            forced = range(*step.generation.forced)
+            step_logprobs = tuple(0.0 if place in forced else next(remaining) for place in range(len(step.generation.token_ids)))
             steps.append(replace(step, generation=replace(step.generation, logprobs=step_logprobs, value=value)))
         updated.append(replace(trajectory, steps=tuple(steps)))
     return updated

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from .ablate import ablate
 from .evaluate import evaluate
 from .export import export
+from .report import report
 from .table import table
 from .tasks import audit, demonstrations, play, suites
 from .train import train
@@ -42,7 +44,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 app.command()(train)  # --help lists them in this order
 app.command(name="eval")(evaluate)
-for _command in (export, audit, table, play, view, demonstrations, suites):
+for _command in (export, report, audit, table, ablate, play, view, demonstrations, suites):
     app.command()(_command)
 
 

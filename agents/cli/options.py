@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from enum import StrEnum
 from pathlib import Path
@@ -26,10 +27,13 @@ __all__ = [
     "pairs",
     "print_json",
     "read_settings_file",
+    "value_of",
 ]
 
 MOST_SEED = 2**63 - 1
 """The largest seed that all random generators take."""
+_SHORT_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d{1,3})?")
+"""What Python reads as a number and JSON does not: ``.5``, ``1.``"""
 
 
 class Split(StrEnum):
@@ -110,7 +114,7 @@ def check_target(path: Path, flag: str, force: bool, source: Path | None = None)
 
 
 def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
-    """Parse items ``NAME=VALUE`` into a dict; a value that is not JSON is text.
+    """Parse items ``NAME=VALUE`` into a dict; values as for ``value_of``.
 
     Args:
         items: The items; None for none.
@@ -120,23 +124,39 @@ def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
         InvalidArgument: An item is not of this form; the message names the flag.
     """
     from steptool_env.errors import InvalidArgument
-    from steptool_env.files import parse_json
-
-    from ..config.parts import bounded
 
     values: dict[str, Any] = {}
     for item in items or ():
         name, equals, value = item.partition("=")
         if not name or not equals:
             raise InvalidArgument(f"{flag} takes NAME=VALUE, got {item!r}")
-        try:
-            values[name] = parse_json(value)
-        except ValueError as fault:
-            if value.lstrip()[:1] in ("[", "{") and "too deeply" in str(fault):
-                raise InvalidArgument(f"{flag} {name}: {fault}") from None
-            values[name] = value
-        bounded(values[name], f"{flag} {name}")
+        values[name] = value_of(value, f"{flag} {name}")
     return values
+
+
+def value_of(text: str, what: str) -> Any:
+    """Return the value that a user has typed: JSON, a number without its zero (``.5``), or else the text itself.
+
+    Args:
+        text: What was typed.
+        what: Its name, for the error message.
+
+    Raises:
+        InvalidArgument: It is nested too deeply, or a number is too large to count with.
+    """
+    from steptool_env.errors import InvalidArgument
+    from steptool_env.files import parse_json
+
+    from ..config.parts import bounded
+
+    try:
+        value = parse_json(text)
+    except ValueError as fault:
+        if text.lstrip()[:1] in ("[", "{") and "too deeply" in str(fault):
+            raise InvalidArgument(f"{what}: {fault}") from None
+        value = float(text) if _SHORT_NUMBER.fullmatch(text) else text
+    bounded(value, what)
+    return value
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:

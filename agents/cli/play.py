@@ -15,8 +15,7 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import did_you_mean
 from steptool_env.rendering import printable
 from steptool_env.types import ToolCall
-
-from ..show.words import earned, verdict
+from steptool_env.words import earned, verdict
 
 __all__ = ["play", "read_call"]
 
@@ -160,4 +159,6 @@ def show_step(env: StepToolEnv, reward: float, total: float, info: Mapping[str, 
 def show_end(env: StepToolEnv, total: float, console: Console) -> None:
     """Print the verdict."""
     assert env.episode is not None
-    console.print(verdict(env.episode[-1].outcome, len(env.episode), total))
+    outcome = env.episode[-1].outcome
+    solved = outcome is not None and outcome.solved >= 1.0
+    console.print(Text(verdict(outcome, len(env.episode), total), style="bold green" if solved else "bold red"))

@@ -34,12 +34,13 @@ def table(
 
     from ..config.config import merged
     from ..experiments.grid import SPLITS, Spec, rows, run_grid
-    from ..experiments.table import as_markdown, build, check_files, write
+    from ..experiments.stored import check_own
+    from ..experiments.table import FILES, as_markdown, build, write
     from ..show.terminal import sentence
 
     console = make_console(json_)
     if not force:
-        check_files(from_ or out)
+        check_own(from_ or out, FILES)
     failed: list[Path] = []
     if from_ is None:
         importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell

@@ -24,7 +24,7 @@ def train(
     level: Level = None,
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:factory, or a Python file; the algorithm's by default.")] = None,
     shaper_option: ShaperOption = None,
-    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name of steptool_agents.CREDIT; step by default.")] = None,
+    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name, module:function, or a Python file; step by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
@@ -45,6 +45,7 @@ def train(
     from ..algorithms import algorithm_settings, load_algorithm
     from ..config import Layer, configure
     from ..config.config import Config, merged
+    from ..runs.names import check_names
 
     flags = {
         "learning.algo": algo,
@@ -87,7 +88,7 @@ def train(
             layers.insert(0, Layer(f"run {from_}", read_config(from_).flat()))
         settings, sources = configure(layers, algorithm_settings)
         out = out or default_folder(settings)
-        _check_names(settings)
+        check_names(settings)
         if force and not follower:
             from ..runs.folder import make_way
 
@@ -114,7 +115,8 @@ def train(
 
         console.print(profile_table(read_metrics(out)))
     curve = ", learning_curve.png" if report["updates"] else ""
-    console.print(f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.json, trajectories.jsonl{curve}", markup=False)
+    about = f"{report['updates']} updates in {report['seconds']:.0f} s. Saved in {out}: report.html, report.json, trajectories.jsonl{curve}"
+    console.print(about, markup=False)
 
 
 def default_folder(settings: Any) -> Path:
@@ -124,19 +126,6 @@ def default_folder(settings: Any) -> Path:
     return Path("runs") / "-".join(
         [short_name(settings.learning.algo), Path(settings.model.name).name, short_name(settings.task.suite), str(settings.run.seed)]
     )
-
-
-def _check_names(settings: Any) -> None:
-    """Raise for suites, shapers and formats that do not exist before anything heavy is imported."""
-    from steptool_env.formats import make_format
-    from steptool_env.rewards import make_shaper
-    from steptool_env.tasks import SUITES, suite_factory
-
-    if settings.task.suite not in SUITES:
-        suite_factory(settings.task.suite)
-    make_shaper(settings.task.shaper, **settings.task.shaper_options)
-    if settings.model.call_format not in ("auto", "native"):
-        make_format(settings.model.call_format)
 
 
 def _print_settings(console: Any, settings: Any, sources: dict[str, str]) -> None:

@@ -55,9 +55,9 @@ def view(
     if html is not None:
         from steptool_env.files import write_text
 
-        from ..show.page import page
+        from ..show.page import episodes_page
 
-        write_text(html, page(str(file), chosen))
+        write_text(html, episodes_page(str(file), chosen))
     if json_:
         print_json({"file": str(file), "summary": report.as_dict() if report is not None else None, "episodes": lines})
         return

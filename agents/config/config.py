@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.reference import FORMS, is_reference
 
 from ..credit.schemes import CREDIT
 from .parts import LearningConfig, ModelConfig, Part, RolloutConfig, RunConfig, TaskConfig, WarmStartConfig
@@ -33,10 +34,12 @@ class Config(Part):
     @model_validator(mode="after")
     def _check_across_parts(self) -> Self:
         rollout, learning = self.rollout, self.learning
-        if learning.credit not in CREDIT:
-            raise UnknownName("credit scheme", learning.credit, CREDIT)
+        if learning.credit not in CREDIT and not is_reference(learning.credit):
+            raise UnknownName("credit scheme", learning.credit, [*CREDIT, *FORMS])
         if rollout.episodes % rollout.group:
             raise InvalidArgument(f"episodes must be a multiple of group, got {rollout.episodes} episodes in groups of {rollout.group}")
+        if rollout.constrained and rollout.max_reasoning_tokens is not None:
+            raise InvalidArgument("the grammar of calls allows no reasoning: set constrained to false, or max_reasoning_tokens to null")
         if rollout.servers and (learning.value_passes or rollout.constrained):
             raise InvalidArgument("servers know neither the value head nor the grammar: set value_passes to 0 (as credit 'rloo' does) and constrained to false")
         return self
@@ -89,8 +92,10 @@ for _part, _kind in PARTS.items():
 def locate(name: str) -> tuple[str, str, list[str]]:
     """Split the name of a setting, as a user writes it, into part, name, and keys within its value.
 
-    >>> locate("lr"), locate("learning.lr"), locate("suite_options.level"), locate("model")
-    (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']), ('model', 'name', []))
+    ``shaper.alpha`` is the keyword ``alpha`` of the shaper, that is, of ``shaper_options``; suites and algorithms likewise.
+
+    >>> locate("lr"), locate("learning.lr"), locate("suite_options.level"), locate("shaper.alpha"), locate("model")
+    (('learning', 'lr', []), ('learning', 'lr', []), ('task', 'suite_options', ['level']), ('task', 'shaper_options', ['alpha']), ('model', 'name', []))
 
     Raises:
         UnknownName: There is no such setting.
@@ -104,13 +109,19 @@ def locate(name: str) -> tuple[str, str, list[str]]:
             raise InvalidArgument(f"{first!r} is a part of the settings; say which of them: {', '.join(f'{first}.{key}' for key in PARTS[first].model_fields)}")
         if rest[0] not in PARTS[first].model_fields:
             raise UnknownName("setting", f"{first}.{rest[0]}", [f"{first}.{key}" for key in PARTS[first].model_fields])
-        return first, rest[0], rest[1:]
+        return first, *_keyword(first, rest[0], rest[1:])
     parts = _PARTS_OF.get(first, [])
     if not parts:
         raise UnknownName("setting", first, _PARTS_OF)
     if len(parts) > 1:
         raise InvalidArgument(f"{first!r} is a setting of several parts; say which: {', '.join(f'{part}.{first}' for part in parts)}")
-    return parts[0], first, rest
+    return parts[0], *_keyword(parts[0], first, rest)
+
+
+def _keyword(part: str, name: str, keys: list[str]) -> tuple[str, list[str]]:
+    """Return the setting that keys belong to: those of what is chosen by name are its options."""
+    options = f"{name}_options"
+    return (options if keys and options in PARTS[part].model_fields else name), keys
 
 
 def merged(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,8 +103,11 @@ class WarmStartConfig(Part):
     demo_mistakes: Share = 0.2
     """Share of demonstrated steps with a mistake. The mistakes carry no loss; they teach recovery. See ``policies/mistakes.py``."""
     demo_epochs: Amount = 1
+    """Passes over the demonstrations; 0 skips the warm start."""
     demo_batch: Count = 16
+    """Demonstrations per optimizer step."""
     demo_lr: NotNegative = 2e-3
+    """Learning rate of the warm start."""
 
 
 class RolloutConfig(Part):
@@ -115,8 +118,12 @@ class RolloutConfig(Part):
     group: Count = 1
     """Episodes of the same task within an update; credit schemes that compare episodes need 2 or more."""
     temperature: Positive = 1.0
+    """Sampling temperature in training; evaluation is greedy."""
     max_new_tokens: Count = 12
     """Maximum length of an action, in tokens."""
+    max_reasoning_tokens: Count | None = None
+    """Reasoning that has not ended after so many tokens of an action is ended: the closing mark is written for the model, and not learned
+    from. Null: it may take the whole action."""
     constrained: bool = False
     """Constrain generation in rollouts to valid calls; needs the extra ``constrained``."""
     cache_budget: Count = 262_144
@@ -139,12 +146,13 @@ class LearningConfig(Part):
     """Settings of this algorithm only, such as ``{"beta": 0.1}`` of ``eto``; the algorithm's docstring lists them."""
     data: Annotated[str, AfterValidator(absolute_paths)] = ""
     """The file of trajectories for ``step-ppo-offline``."""
-    credit: str = "step"
-    """How rewards are attributed to steps or tokens: a scheme of ``steptool_agents.CREDIT``."""
+    credit: Named = "step"
+    """How rewards are attributed to steps or tokens: a scheme of ``steptool_agents.CREDIT``, ``module:function``, or a Python file."""
     gamma: Share = 1.0
     """Discount per step, not per token."""
     lam: Share = 0.5
-    """λ of the step-level GAE. Where every step has its own reward, credit need not reach far, and a small λ has less variance."""
+    """λ of the credit scheme: how far the reward of a step reaches back past the critic's estimates. Where every step has its own reward, credit
+    need not reach far, and a small λ has less variance; see docs/credit.md."""
     negative: Share = 0.3
     """Weight of negative advantages; see ``learning/advantages.py``."""
     epochs: Count = 2
@@ -152,17 +160,21 @@ class LearningConfig(Part):
     minibatches: Count = 8
     """Optimizer steps per pass."""
     lr: NotNegative = 3e-4
+    """Learning rate of the policy at the first update."""
     lr_end: Share = 0.1
     """Learning rate at the last update, as a share of ``lr``; the decay is linear."""
     clip: Positive = 0.2
+    """How far the ratio to the policy that sampled may leave 1 before it stops to count."""
     ratio: Literal["token", "step"] = "token"
     """What the clipped objective compares with the policy that sampled: each token, or each step by the geometric mean over its tokens."""
     kl: NotNegative = 0.0
     """Weight of the KL divergence to the policy after the warm start."""
     entropy: NotNegative = 0.0
+    """Weight of the entropy bonus."""
     value_passes: Amount = 20
     """Passes of the value head over the steps of an update: they are cheap, since its features are computed once. 0: no critic."""
     max_grad_norm: Positive = 1.0
+    """Gradients with a larger norm are scaled down to it."""
 
 
 class RunConfig(Part):
@@ -180,5 +192,8 @@ class RunConfig(Part):
     """Held-out tasks evaluated before and after training."""
     eval_width: Count = 100
     """Held-out tasks played in parallel."""
+    measure: Named = ""
+    """Your own metrics: ``module:function`` or a Python file. Called with the episodes of every update; the numbers that it returns by name
+    are logged with the others."""
     report_to: str = "tensorboard"
     """Where metrics go besides ``metrics.jsonl``: trackers of ``accelerate``, separated by commas, or ``none``."""

@@ -22,7 +22,7 @@ from ..algorithms import load_algorithm
 from ..config import Config
 from ..rollouts.evaluate import held_out
 from ..rollouts.search import search
-from ..runs.folder import copy_warm_start
+from ..runs.folder import copy_warm_start, has_warm_start
 from ..runs.lock import WriterLock
 from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import write_jsonl
@@ -48,18 +48,20 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
 
 
 def _take_warm_start(spec: Spec, out: Path, config: Config, run: Path) -> None:
-    """Copy the warm start of the supervised cell if both cells would make the same one."""
+    """Copy the warm start of a cell that has done the same one."""
     for method in spec.methods:
-        candidate = spec.config(method, config.run.seed)
-        supervised = candidate.learning.algo == "sft" != config.learning.algo
-        if supervised and _warm_start_key(candidate) == _warm_start_key(config):
-            copy_warm_start(cell_folder(out, method, config.run.seed) / "run", run, config)
+        source = cell_folder(out, method, config.run.seed) / "run"
+        if source != run and has_warm_start(source) and _warm_start_key(spec.config(method, config.run.seed)) == _warm_start_key(config):
+            copy_warm_start(source, run, config)
+            return
 
 
 def _warm_start_key(config: Config) -> tuple[Any, ...]:
     """Return the settings that a warm start depends on."""
     task, model = config.task, config.model
-    return config.warm_start, task.suite, task.suite_options, task.max_steps, model.name, model.call_format, model.chat_template_options, model.lora_rank
+    words = model.name, model.call_format, model.chat_template_options
+    fitting = model.lora_rank, model.bfloat16, model.token_budget, config.rollout.temperature, config.learning.max_grad_norm
+    return config.warm_start, task.suite, task.suite_options, task.max_steps, *words, *fitting
 
 
 def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> None:

@@ -93,6 +93,8 @@ class Spec:
     searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
     faults: list[float] = field(default_factory=lambda: [rate for rate in RATES if rate])
     """Shares of calls that fail; under each of them the tasks of the first split are played greedily."""
+    tiny: dict[str, Any] = field(default_factory=lambda: dict(TASKS))
+    """Keywords of ``worlds`` that all runs of ``tiny`` play unless ``settings`` say otherwise; empty: those of ``steptool train``."""
     tasks: int = 200
     """Tasks of each split."""
     budget: int = 30
@@ -103,7 +105,7 @@ class Spec:
         if method not in self.methods:
             raise InvalidArgument(f"unknown method {method!r}; this grid has: {', '.join(self.methods)}")
         # A pretrained model has tasks of its own.
-        tasks = Layer("table", {"suite_options": TASKS} if self._trains_tiny_on_worlds(method) else {})
+        tasks = Layer("table", {"suite_options": self.tiny} if self.tiny and self._trains_tiny_on_worlds(method) else {})
         layers = [tasks, Layer("settings", self.settings), Layer("method", self.methods[method]), Layer("seed", {"seed": seed})]
         return configure(layers, algorithm_settings).config
 
@@ -197,8 +199,8 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:
     """Run every cell that is not finished; return the folders of those that failed, whose ``log.txt`` says why.
 
-    The supervised cells come first: the others of their seed begin with the same warm start and take it from them. The cells end with
-    this process, also when it is killed.
+    Cells whose warm starts would be the same do it once for each seed, and the others take it from the first; the supervised cells come
+    first. The cells end with this process, also when it is killed.
 
     Args:
         spec: The grid; it must match the one that the folder already holds, if any.
@@ -209,8 +211,11 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     Raises:
         CheckpointError: ``out`` holds another grid, or another process is writing it.
     """
+    named: dict[Path, str] = {}
     for method in spec.methods:  # mistakes show before anything is written
         spec.config(method, 0)
+        if (other := named.setdefault(cell_folder(out, method, 0), method)) != method:
+            raise InvalidArgument(f"the methods {other!r} and {method!r} would write into the same folder; name one of them otherwise")
     with WriterLock(out), _pipe() as alive:
         return _run_cells(spec, out, processes, on_cell or (lambda *_: None), alive)
 
@@ -250,7 +255,8 @@ def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, in
     failed: list[Path | None] = []
     with ThreadPoolExecutor(processes) as pool:
         for supervised in (True, False):
-            cells = [(method, seed) for seed in spec.seeds for method in spec.methods if (spec.config(method, seed).learning.algo == "sft") is supervised]
+            methods = [method for method in spec.methods if (spec.config(method, 0).learning.algo == "sft") is supervised]
+            cells = [(method, seed) for method in methods for seed in spec.seeds]
             failed += pool.map(run_in_subprocess, cells)
     return [folder for folder in failed if folder is not None]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from steptool_env.errors import CheckpointError, InvalidArgument
+from steptool_env.errors import CheckpointError
 from steptool_env.files import write_text
-from steptool_env.sealed import is_sealed, read_sealed, sealing, verified
+from steptool_env.sealed import sealing
 
-from ..rollouts.evaluate import contributed, counts, held_out, oracle_calls, summarize
+from ..rollouts.evaluate import held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
-from ..trajectory import Trajectory, read_jsonl
+from ..trajectory import Trajectory
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
+from .stored import markdown, read_episodes, read_numbers, useful, verdicts
 
-__all__ = ["as_csv", "as_markdown", "build", "check_files", "write"]
+__all__ = ["FILES", "as_csv", "as_markdown", "build", "write"]
 
 TABLES = ("table.md", "table.csv", "table.json")
-PICTURES = ("horizon.png", "robustness.png")
+FILES = (*TABLES, "horizon.png", "robustness.png")
+"""What ``write`` writes."""
 REFERENCE_ROW = "StepTool"
 """The method that all others are compared with."""
 MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_oracle", "hallucinated", "repeated")
@@ -49,13 +50,13 @@ def build(out: Path) -> dict[str, Any]:
         if not all(evaluation.done for cell in cells for evaluation in cell):
             missing.append(method)
             continue
-        reports = [_read(cell_folder(out, method, seed) / "run" / "report.json", "seconds", "env_steps", "model_tokens") for seed in spec.seeds]
+        reports = [read_numbers(cell_folder(out, method, seed) / "run" / "report.json", "seconds", "env_steps", "model_tokens") for seed in spec.seeds]
         for index, evaluation in enumerate(cells[0]):
-            episodes = [_episodes(cell[index].episodes) for cell in cells]
+            episodes = [read_episodes(cell[index].episodes) for cell in cells]
             if evaluation.search == "greedy" and evaluation.split == next(iter(spec.splits)):
                 failing[method, evaluation.faults] = episodes
             if not evaluation.faults:
-                costs = [_read(cell[index].costs, "calls", "env_steps", "tokens", "seconds") for cell in cells]
+                costs = [read_numbers(cell[index].costs, "calls", "env_steps", "tokens", "seconds") for cell in cells]
                 played[method, evaluation.split, evaluation.search] = episodes
                 rows.append(_row(spec, method, evaluation.split, evaluation.search, episodes, reports, costs))
     if not rows:
@@ -77,35 +78,13 @@ def _row(
     suite = suite_of(spec, config, split)
     oracle = oracle_calls(suite, held_out(suite, spec.tasks))
     summaries = [summarize(trajectories, oracle) for trajectories in episodes]
-    interval = bootstrap(_solved(episodes))
+    interval = bootstrap(verdicts(episodes))
     row: dict[str, Any] = {"method": method, "split": split, "search": name, "success_low": interval.low, "success_high": interval.high}
     for measure in MEASURES:
         values = [getattr(summary, measure) for summary in summaries]
         row[measure] = None if None in values else float(np.mean(values))
     row |= {f"train_{key}": float(np.mean([report[key] for report in reports])) for key in ("seconds", "env_steps", "model_tokens")}
     return row | {f"eval_{key}": float(np.mean([cost[key] for cost in costs])) for key in ("calls", "env_steps", "tokens", "seconds")}
-
-
-def _solved(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> np.ndarray:
-    """(seeds, tasks) the verdicts; with ``depths``, only of tasks of these depths."""
-    return np.array([[trajectory.success for trajectory in trajectories if _has_depth(trajectory, depths)] for trajectories in episodes])
-
-
-def _useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, tasks) each: the calls that contributed, and all that count; with ``depths``, only of tasks of these depths."""
-    pairs = [
-        [
-            (sum(contributed(step.transition) for step in trajectory.steps), sum(counts(step.transition) for step in trajectory.steps))
-            for trajectory in trajectories
-            if _has_depth(trajectory, depths)
-        ]
-        for trajectories in episodes
-    ]
-    return np.array(pairs)[:, :, 0], np.array(pairs)[:, :, 1]
-
-
-def _has_depth(trajectory: Trajectory, depths: Sequence[int] | None) -> bool:
-    return depths is None or trajectory.task.tags.get("depth") in depths
 
 
 def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
@@ -115,9 +94,9 @@ def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Traject
         if reference is None or method == REFERENCE_ROW:
             continue
         for tasks, depths in (("all", None), ("depth >= 4", range(4, 100))):
-            solved, baseline = _solved(reference, depths), _solved(episodes, depths)
+            solved, baseline = verdicts(reference, depths), verdicts(episodes, depths)
             if solved.size:
-                accuracy = paired_shares(_useful(reference, depths), _useful(episodes, depths))
+                accuracy = paired_shares(useful(reference, depths), useful(episodes, depths))
                 row = {"against": method, "split": split, "search": name, "tasks": tasks, **asdict(paired(solved, baseline))}
                 rows.append(row | {f"accuracy_{end}": value for end, value in asdict(accuracy).items()})
     return rows
@@ -128,13 +107,13 @@ def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]
     for (method, split, name), episodes in played.items():
         depths = sorted({depth for trajectory in episodes[0] if isinstance(depth := trajectory.task.tags.get("depth"), int)})
         for depth in depths:
-            solved = _solved(episodes, [depth])
+            solved = verdicts(episodes, [depth])
             rows.append({"method": method, "split": split, "search": name, "depth": depth, "tasks": solved.shape[1], **asdict(bootstrap(solved))})
     return rows
 
 
 def _robustness(failing: Mapping[tuple[str, float], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
-    return [{"method": method, "faults": rate, **asdict(bootstrap(_solved(episodes)))} for (method, rate), episodes in failing.items()]
+    return [{"method": method, "faults": rate, **asdict(bootstrap(verdicts(episodes)))} for (method, rate), episodes in failing.items()]
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -143,7 +122,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in table["rows"]))
     cell = {(row["method"], row["search"], row["split"]): row for row in table["rows"]}
     lines = [f"Success / recall of the needed tools, in per cent, with the 95 % interval of success. Seeds: {', '.join(map(str, table['seeds']))}.", ""]
-    lines += _grid(
+    lines += markdown(
         ["method", *(f"{name}, {split}" for name, split in columns)],
         [[method, *(_success(cell[method, name, split]) for name, split in columns)] for method in methods],
     )
@@ -154,18 +133,18 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     for row in table["rows"]:
         shares = ["-" if row[key] is None else f"{row[key]:.3f}" for key in keys]
         details.append([row["method"], f"{row['search']}, {row['split']}", *shares, *(f"{row[key]:,.0f}" for key in costs)])
-    lines += ["", "Calls, and what training and (per task) playing cost:", "", *_grid(["method", "", *names], details)]
+    lines += ["", "Calls, and what training and (per task) playing cost:", "", *markdown(["method", "", *names], details)]
     if table["differences"]:
         rows = []
         for row in table["differences"]:
             points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[f"{prefix}{end}"] for end in ("mean", "low", "high"))) for prefix in ("", "accuracy_")]
             rows.append([row["against"], f"{row['search']}, {row['split']}", row["tasks"], *points])
         lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds:", ""]
-        lines += _grid(["method", "", "tasks", "success", "call accuracy"], rows)
+        lines += markdown(["method", "", "tasks", "success", "call accuracy"], rows)
     if table["horizon"]:
-        lines += ["", "Success by depth, per cent:", "", *_grid(*_by_depth(table["horizon"]))]
+        lines += ["", "Success by depth, per cent:", "", *markdown(*_by_depth(table["horizon"]))]
     if table["robustness"]:
-        lines += ["", "Success by the share of calls that fail, greedy, per cent with the 95 % interval:", "", *_grid(*_by_faults(table["robustness"]))]
+        lines += ["", "Success by the share of calls that fail, greedy, per cent with the 95 % interval:", "", *markdown(*_by_faults(table["robustness"]))]
     if table["missing"]:
         lines += ["", f"Not finished, and left out: {', '.join(table['missing'])}."]
     return "\n".join(lines) + "\n"
@@ -178,13 +157,6 @@ def as_csv(table: Mapping[str, Any]) -> str:
     writer.writeheader()
     writer.writerows(table["rows"])
     return text.getvalue()
-
-
-def check_files(out: Path) -> None:
-    """Raise ``InvalidArgument`` if one of the files that ``write`` writes is there, and is not what it has written."""
-    for name in (*TABLES, *PICTURES):
-        if (out / name).is_file() and not is_sealed(out / name):
-            raise InvalidArgument(f"{out / name} is not what this command wrote, and would be overwritten: move it away, or use --force to replace it")
 
 
 def write(table: Mapping[str, Any], out: Path) -> list[Path]:
@@ -245,27 +217,3 @@ def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 def _success(row: Mapping[str, Any]) -> str:
     recall = "-" if row["recall"] is None else f"{100 * row['recall']:.1f}"
     return f"{100 * row['success']:.1f} ({100 * row['success_low']:.0f} to {100 * row['success_high']:.0f}) / {recall}"
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
-
-
-_WAY_OUT = "delete it, and the grid makes it again"
-
-
-def _read(path: Path, *numbers: str) -> dict[str, Any]:
-    """Return a file of the grid, verified, with these numbers in it."""
-    record = read_sealed(path, _WAY_OUT)
-    for name in numbers:
-        if type(record.get(name)) not in (int, float) or not abs(record[name]) < 1e18:
-            raise CheckpointError(f"{path} cannot be read: {name!r} must be a number, got {reprlib.repr(record.get(name))}; {_WAY_OUT}")
-    return record
-
-
-def _episodes(path: Path) -> list[Trajectory]:
-    verified(path, _WAY_OUT)
-    episodes = read_jsonl(path)
-    if not episodes:
-        raise CheckpointError(f"{path} has no episode: it is empty; {_WAY_OUT}")
-    return episodes

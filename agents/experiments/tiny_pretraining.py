@@ -65,7 +65,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=1536, min_frequency=2, special_tokens=list(_SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1])
+    # For other trainers: the terse form as a chat template, and how to find the calls in an answer.
+    embedded = PreTrainedTokenizerFast.from_pretrained(TINY)
+    made.chat_template, made.response_template = embedded.chat_template, embedded.response_template
+    return made
 
 
 def _corpus() -> list[str]:
@@ -192,6 +196,9 @@ def pretrain(steps: int, batch: int, seed: int = 0, folder: Path = TINY, on_step
             progress.update(bar, advance=1, description=f"pretraining, loss {recent:.3f}")
             if on_step is not None:
                 on_step(step, losses[-1])
+    # Who samples without a call format stops at the tokens that end a call.
+    ends = (token for text, token in tokenizer.get_vocab().items() if text.endswith("tool_call>") and not text.startswith("<"))
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *sorted(ends)]
     model.to(dtype=torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return recent

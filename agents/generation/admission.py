@@ -52,6 +52,10 @@ class TokenSequence:
     """(H,) the mean hidden state over the first observation."""
     written: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    forcing: list[int] = field(default_factory=list)
+    """Tokens that are written next, whatever the model would write."""
+    forced: tuple[int, int] = (0, 0)
+    """Which tokens of the action were written so: from, to before."""
     kept: Any = None
     """What the model keeps of the tokens that were read, where sequences do not share a cache."""
     guide: Any = None

@@ -25,6 +25,7 @@ from .cache import SlotCache
 from .engine import Engine
 from .general import General
 from .kept import apart, can_join, has_keys, together
+from .reasoning import ReasoningBudget
 from .writing import Writing
 
 __all__ = ["Way", "find_way", "make_engine"]
@@ -48,7 +49,9 @@ class Way:
     """The model continues from such a cache by several tokens at once."""
 
 
-def make_engine(lm: LanguageModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None) -> Writing:
+def make_engine(
+    lm: LanguageModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None, budget: ReasoningBudget | None = None
+) -> Writing:
     """Return a new engine; see ``Writing`` for the arguments.
 
     Raises:
@@ -58,8 +61,8 @@ def make_engine(lm: LanguageModel, limits: Limits, ends: Callable[[list[int]], b
         lm.way = find_way(lm)
     way: Way = lm.way
     if way.shared:
-        return Engine(lm, limits, ends, guides)
-    return General(lm, limits, ends, guides, batched=way.batched, chunked=way.chunked)
+        return Engine(lm, limits, ends, guides, budget)
+    return General(lm, limits, ends, guides, budget, batched=way.batched, chunked=way.chunked)
 
 
 def find_way(lm: LanguageModel) -> Way:

@@ -26,6 +26,7 @@ from ..models.attention import attending
 from .admission import Limits, TokenSequence, admit, columns, prefix_tokens
 from .cache import Prefix, SlotCache
 from .prefixes import PrefixPool
+from .reasoning import ReasoningBudget
 from .writing import TokenModel, Writing, Written
 
 __all__ = ["Engine", "Limits", "TokenModel", "Written"]
@@ -37,8 +38,10 @@ IDLE_SHARE = 0.3
 class Engine(Writing):
     """Writes with one cache that all sequences share; see ``Writing`` for its arguments."""
 
-    def __init__(self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None) -> None:
-        super().__init__(model, limits, ends, guides)
+    def __init__(
+        self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None, budget: ReasoningBudget | None = None
+    ) -> None:
+        super().__init__(model, limits, ends, guides, budget)
         self.cache = SlotCache()
         self._rows: list[TokenSequence | None] = []
         """The sequence in each row of the cache; None: free."""

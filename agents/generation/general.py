@@ -24,6 +24,7 @@ from .admission import Limits, TokenSequence, admit
 from .cache import Prefix
 from .kept import apart, duplicate, has_keys, together
 from .prefixes import PrefixPool
+from .reasoning import ReasoningBudget
 from .writing import TokenModel, Writing
 
 __all__ = ["General"]
@@ -47,9 +48,17 @@ class General(Writing):
     """
 
     def __init__(
-        self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None, *, batched: bool = True, chunked: bool = True
+        self,
+        model: TokenModel,
+        limits: Limits,
+        ends: Callable[[list[int]], bool],
+        guides: Any = None,
+        budget: ReasoningBudget | None = None,
+        *,
+        batched: bool = True,
+        chunked: bool = True,
     ) -> None:
-        super().__init__(model, limits, ends, guides)
+        super().__init__(model, limits, ends, guides, budget)
         self.batched, self.chunked = batched, chunked
         self.prefixes = PrefixPool(self._encode)
         self._batch: _Batch | None = None

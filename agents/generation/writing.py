@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .admission import Limits, TokenSequence
+from .reasoning import ReasoningBudget
 
 __all__ = ["TokenModel", "Writing", "Written"]
 
@@ -41,6 +42,8 @@ class Written:
     """(H,) the hidden state of the last token that was read."""
     first: Tensor
     """(H,) the mean hidden state over the first observation."""
+    forced: tuple[int, int] = (0, 0)
+    """Which of the ids end reasoning that was over its budget: from, to before. Their log-probabilities are 0: they were certain."""
 
 
 class Writing(ABC):
@@ -51,10 +54,13 @@ class Writing(ABC):
         limits: Of actions and memory.
         ends: Whether the tokens written so far are a whole action.
         guides: Mask the log-probabilities before sampling; see ``constrained.Guides``. None: nothing is ruled out.
+        budget: Of reasoning; None: it may take the whole action.
     """
 
-    def __init__(self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None) -> None:
-        self.model, self.limits, self.ends, self.guides = model, limits, ends, guides
+    def __init__(
+        self, model: TokenModel, limits: Limits, ends: Callable[[list[int]], bool], guides: Any = None, budget: ReasoningBudget | None = None
+    ) -> None:
+        self.model, self.limits, self.ends, self.guides, self.budget = model, limits, ends, guides, budget
         self.read_tokens = self.written_tokens = 0
         """Tokens encoded and sampled so far; a shared prefix counts once."""
         self._sequences: dict[Hashable, TokenSequence] = {}
@@ -85,7 +91,7 @@ class Writing(ABC):
         """Continue a sequence whose action was returned: read these tokens, then write the next action."""
         sequence = self._sequences[key]
         sequence.ids += ids
-        sequence.status, sequence.written, sequence.logprobs, sequence.guide = "waiting", [], [], guide
+        sequence.status, sequence.written, sequence.logprobs, sequence.guide, sequence.forced = "waiting", [], [], guide, (0, 0)
 
     @torch.inference_mode()  # as ``step`` runs under it: its tensors cannot be changed elsewhere
     def drop(self, key: Hashable) -> None:
@@ -122,13 +128,23 @@ class Writing(ABC):
         tokens, logprobs = self._sample(self.model.logits(self._hidden).float())
         finished: list[tuple[Hashable, Written]] = []
         for sequence, token, logprob in zip(self._writing, tokens, logprobs, strict=True):
-            sequence.written.append(token)
+            if sequence.forcing:
+                token, logprob, whole = sequence.forcing.pop(0), 0.0, False
+                sequence.written.append(token)
+                sequence.forced = (sequence.forced[0], len(sequence.written))
+            else:
+                sequence.written.append(token)
+                whole = self.ends(sequence.written)
+                if self.budget is not None and not whole:
+                    sequence.forcing = self.budget(sequence.written)
+                    if sequence.forcing:
+                        sequence.forced = (len(sequence.written), len(sequence.written))
             sequence.logprobs.append(logprob)
             sequence.ids.append(token)
-            if len(sequence.written) >= self.limits.max_new_tokens or self.ends(sequence.written):
-                sequence.status = "idle"
+            if whole or len(sequence.written) >= self.limits.max_new_tokens:
+                sequence.status, sequence.forcing = "idle", []
                 assert sequence.state is not None and sequence.first is not None
-                finished.append((sequence.key, Written(sequence.written, sequence.logprobs, sequence.state, sequence.first)))
+                finished.append((sequence.key, Written(sequence.written, sequence.logprobs, sequence.state, sequence.first, sequence.forced)))
         self.written_tokens += len(tokens)
         if finished:
             self._stop(lambda sequence: sequence.status == "writing")

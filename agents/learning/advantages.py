@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from steptool_env.errors import UnknownName
 from steptool_env.types import Transition
 
 from ..credit.episodes import Episodes, Floats
-from ..credit.schemes import CREDIT, SCALING, normalize, step
+from ..credit.loading import credited, scaling_of
+from ..credit.schemes import normalize, step
 from ..trajectory import Trajectory
 
 __all__ = ["Credited", "as_episodes", "assign_credit", "scale_negative", "states"]
@@ -34,7 +34,7 @@ class Credited:
         """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step."""
         if self.per_token:
             return self.advantages[index]
-        return np.repeat(self.advantages[index], [len(step.generation.token_ids) for step in self.trajectories[index].steps])
+        return np.repeat(self.advantages[index], [step.generation.sampled for step in self.trajectories[index].steps])
 
 
 def scale_negative(advantages: Floats, negative: float) -> Floats:
@@ -51,7 +51,7 @@ def scale_negative(advantages: Floats, negative: float) -> Floats:
 
 
 def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
-    """Estimate the advantages of trajectories with a scheme of ``CREDIT``, and scale them over the batch as ``SCALING`` says.
+    """Estimate the advantages of trajectories with a scheme of ``CREDIT`` or your own, and scale them over the batch as ``SCALING`` says.
 
     Negative advantages are then multiplied by ``negative``, see ``scale_negative``.
 
@@ -64,22 +64,21 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, 
         trajectories: The episodes.
         gamma: Discount γ in [0, 1].
         lam: λ of the scheme, in [0, 1].
-        credit: A name of ``CREDIT``.
+        credit: A name of ``CREDIT``, or a reference, see ``load_scheme``.
         negative: Weight of negative advantages, in [0, 1].
 
     Raises:
         UnknownName: There is no such scheme.
+        InvalidArgument: Your own scheme cannot be found, or returned something else than advantages.
     """
-    if credit not in CREDIT:
-        raise UnknownName("credit scheme", credit, CREDIT)
     episodes = as_episodes(trajectories)
-    advantages = CREDIT[credit](episodes, gamma, lam)  # (B, T) or (B, T, K)
+    advantages = credited(credit, episodes, gamma, lam)  # (B, T) or (B, T, K)
     mask = episodes.live if advantages.ndim == 2 else episodes.token_mask
     counted = np.zeros(episodes.live.shape, dtype=np.bool_)
     counted[episodes.live] = [not step.masked for trajectory in trajectories for step in trajectory.steps]
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
-    scaling = SCALING.get(credit, "whiten")
+    scaling = scaling_of(credit)
     scaled = np.where(live, flat, 0.0) if scaling == "none" else normalize(flat, live, center=scaling == "whiten")
     scaled = scale_negative(scaled, negative)
     returns = (step(episodes, gamma, lam) + episodes.values)[episodes.live]
@@ -100,7 +99,7 @@ def as_episodes(trajectories: Sequence[Trajectory]) -> Episodes:
         [trajectory.rewards for trajectory in trajectories],
         values=[[step.generation.value for step in trajectory.steps] for trajectory in trajectories],
         bootstrap=[trajectory.steps[-1].generation.value if trajectory.steps[-1].masked else 0.0 for trajectory in trajectories],
-        tokens=[[len(step.generation.token_ids) for step in trajectory.steps] for trajectory in trajectories],
+        tokens=[[step.generation.sampled for step in trajectory.steps] for trajectory in trajectories],
         gaps=[[len(step.generation.prompt_ids) for step in trajectory.steps] for trajectory in trajectories],
         groups=[task_numbers.setdefault(trajectory.task.id, len(task_numbers)) for trajectory in trajectories],
         states=[[state_numbers.setdefault(state, len(state_numbers)) for state in states(trajectory)] for trajectory in trajectories],

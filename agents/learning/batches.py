@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.tree import Tree, packed
-from ..trajectory import Trajectory
+from ..trajectory import Generation, Trajectory
 from .relatives import Forest, tokens_of
 
 __all__ = ["Batch", "action_tokens", "collate", "length", "micro_batches"]
@@ -93,15 +94,15 @@ def collate(trajectories: Sequence[Trajectory], *, shared: bool = False) -> Batc
         for step in trajectory.steps:
             generation = step.generation
             total += len(generation.prompt_ids)
-            count = len(generation.token_ids)
+            count = generation.sampled
             state_at.append(int(path[max(total - 1, 0)]))
             weights.append(0.0 if step.masked or not count else 1.0)
-            token_at.append(path[np.arange(total - 1, total - 1 + count)])
-            targets.append(np.asarray(generation.token_ids, dtype=np.int64))
-            old_logprobs.append(np.asarray(generation.logprobs, dtype=np.float32))
+            token_at.append(_sampled(generation, path[np.arange(total - 1, total - 1 + len(generation.token_ids))]))
+            targets.append(_sampled(generation, np.asarray(generation.token_ids, dtype=np.int64)))
+            old_logprobs.append(_sampled(generation, np.asarray(generation.logprobs, dtype=np.float32)))
             token_step.append(np.full(count, len(counts)))
             counts.append(count)
-            total += count
+            total += len(generation.token_ids)
             action_at.append(int(path[max(total - 1, 0)]))
             opening.append(number)
     at, its_targets = np.concatenate(token_at), np.concatenate(targets)
@@ -156,8 +157,13 @@ def length(trajectory: Trajectory) -> int:
 
 
 def action_tokens(trajectory: Trajectory) -> int:
-    """Return the number of action tokens of a trajectory."""
-    return sum(len(step.generation.token_ids) for step in trajectory.steps)
+    """Return the number of action tokens of a trajectory: those that were sampled."""
+    return sum(step.generation.sampled for step in trajectory.steps)
+
+
+def _sampled(generation: Generation, of_tokens: NDArray[Any]) -> NDArray[Any]:
+    """Return what belongs to the sampled ones of an action's tokens (L, …)."""
+    return np.delete(of_tokens, slice(*generation.forced), axis=0) if generation.forced[1] else of_tokens
 
 
 def micro_batches(sizes: Sequence[tuple[int, int]], token_budget: int) -> Iterator[list[int]]:

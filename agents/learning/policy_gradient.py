@@ -51,7 +51,7 @@ def improve(
         Name -> mean over optimizer steps: ``policy_loss``, ``entropy`` and ``approx_kl`` in nats per token, ``clip_fraction``, ``grad_norm``,
         ``kl`` if that term is on; and ``value_loss`` of the value head. Empty if there is nothing to learn from.
     """
-    usable = [index for index, trajectory in enumerate(data.trajectories) if any(step.generation.token_ids and not step.masked for step in trajectory.steps)]
+    usable = [index for index, trajectory in enumerate(data.trajectories) if any(step.generation.sampled and not step.masked for step in trajectory.steps)]
     if not usable:  # a fault cut off every episode before its first action
         return {}
     ref_logprobs = reference_logprobs(passes, data.trajectories, reference) if learning.kl else None
@@ -92,9 +92,9 @@ def take_step(
         ref_logprobs: The reference policy's log-probabilities of all trajectories, per action token (N,) each; None leaves the KL term out.
         features: The critic's features of the minibatch are appended here.
     """
-    steps = [step for index in chosen for step in data.trajectories[index].steps if step.generation.token_ids and not step.masked]
+    steps = [step for index in chosen for step in data.trajectories[index].steps if step.generation.sampled and not step.masked]
     # Normalized over the whole minibatch, not per micro-batch, so that the gradient does not depend on the micro-batches.
-    tokens = sum(len(step.generation.token_ids) for step in steps)
+    tokens = sum(step.generation.sampled for step in steps)
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
         members = [chosen[index] for index in encoded.indices]

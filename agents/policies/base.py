@@ -48,6 +48,7 @@ class OraclePolicy:
     """Plays the suite's own solution, step by step: the upper bound of every table."""
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Return the next call of each task's solution; see ``Policy``."""
         return [_scripted((env.solution() or [ToolCall("finish", {"answer": "", "give_up": True})])[0]) for env in envs]
 
 
@@ -62,6 +63,7 @@ class RandomPolicy:
         self.seed = seed
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Return one random valid call per observation; see ``Policy``."""
         generations = []
         for env in envs:
             episode = env.episode

@@ -67,6 +67,7 @@ class ChatCompletionsPolicy:
         self._answered = False
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Return one generation per observation; see ``Policy``."""
         requests = []
         for observation in observations:
             self._requests_sent += 1  # a sampled answer is not taken from the cache a second time

@@ -34,6 +34,7 @@ class DemonstrationPolicy:
         self._transcripts = Transcripts(policy.prompts, room=None)  # the learner deals with episodes that are too long for the model
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
+        """Return one generation per observation; see ``Policy``."""
         policy, generations = self.policy, []
         for observation, env in zip(observations, envs, strict=True):
             transcript = self._transcripts.read(id(env), observation)

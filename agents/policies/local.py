@@ -19,6 +19,7 @@ from ..chat.prompts import AUTO, make_chat
 from ..chat.reading import Reading, end_tokens
 from ..generation.admission import Limits
 from ..generation.choice import make_engine
+from ..generation.reasoning import ReasoningBudget
 from ..generation.stop_texts import StopTexts
 from ..generation.writing import Writing, Written
 from ..models.language_model import LanguageModel
@@ -47,6 +48,10 @@ class LMPolicy:
         cache_budget: Most tokens in the cache of keys and values; beyond it, episodes wait, and are read again.
         constrained: Only valid calls of the tools on offer can be written (needs the extra ``constrained``).
         chat_template_options: Keywords of the chat template, such as ``{"enable_thinking": False}``.
+        max_reasoning_tokens: Where reasoning ends that the model has not ended itself; None: it may take the whole action.
+
+    Raises:
+        InvalidArgument: ``max_reasoning_tokens`` leaves no room for a call.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class LMPolicy:
         cache_budget: int = 262_144,
         constrained: bool = False,
         chat_template_options: Mapping[str, Any] | None = None,
+        max_reasoning_tokens: int | None = None,
     ) -> None:
         self.lm = lm
         ends = end_tokens(lm.config, lm.tokenizer)
@@ -74,6 +80,9 @@ class LMPolicy:
         """Called after each ``act`` with the numbers of tokens that were encoded and sampled."""
         self.profiler = lm.profiler
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self.reading.ends, self.reading.text)
+        self._budget: ReasoningBudget | None = None
+        if max_reasoning_tokens is not None:
+            self._budget = ReasoningBudget(max_reasoning_tokens, max_new_tokens, lm.tokenizer, self.prompts.opening, self.reading.text)
         self._guides: Guides | None = None
         if constrained:
             from ..generation.constrained import Guides
@@ -85,7 +94,7 @@ class LMPolicy:
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Writing:
-        return make_engine(self.lm, self.limits, self._stop, self._guides)
+        return make_engine(self.lm, self.limits, self._stop, self._guides, self._budget)
 
     @property
     def temperature(self) -> float:
@@ -175,4 +184,4 @@ class LMPolicy:
         answer = self.reading.answer(written.ids, transcript.tools)
         transcript.record(written.ids, ended=answer.ended)
         ids, logprobs = tuple(written.ids), tuple(written.logprobs)
-        return Generation(answer.text, answer.action, tuple(transcript.context), ids, logprobs, value, answer.reasoning)
+        return Generation(answer.text, answer.action, tuple(transcript.context), ids, logprobs, value, answer.reasoning, written.forced)

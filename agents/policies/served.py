@@ -27,6 +27,8 @@ from steptool_env.types import Malformed, Observation, Unanswered
 
 from ..chat.prompts import AUTO, make_chat
 from ..chat.reading import Reading, end_tokens
+from ..generation.reasoning import ReasoningBudget
+from ..generation.stop_texts import StopTexts
 from ..models.language_model import LanguageModel
 from ..servers.client import ChatClient, Failure
 from ..servers.sampled import NO_TOKEN_IDS, sampled
@@ -47,6 +49,16 @@ class _Episode:
     """All tokens so far, actions included."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a server has written."""
+
+    ids: list[int]
+    logprobs: list[float]
+    forced: tuple[int, int] = (0, 0)
+    """See ``Generation.forced``."""
+
+
 class ServedPolicy:
     """Acts as ``LMPolicy`` does, on servers.
 
@@ -59,6 +71,7 @@ class ServedPolicy:
         seed: Seeds the sampling, as far as servers respect seeds.
         update: Number of the first update whose weights are handed over.
         chat_template_options: Keywords of the chat template.
+        max_reasoning_tokens: Where reasoning ends that the model has not ended itself, which costs a second request; None: anywhere.
     """
 
     def __init__(
@@ -72,6 +85,7 @@ class ServedPolicy:
         seed: int = 0,
         update: int = 0,
         chat_template_options: Mapping[str, Any] | None = None,
+        max_reasoning_tokens: int | None = None,
     ) -> None:
         self.lm, self.handover = lm, handover
         ends = end_tokens(lm.config, lm.tokenizer)
@@ -85,6 +99,10 @@ class ServedPolicy:
         """Episodes cut short because their server did not answer, or not what can have been sampled."""
         self._answered = False
         self.reading = Reading(lm.tokenizer, reads, ends, self.prompts.opening)
+        self._stop = StopTexts(lm.tokenizer, self.call_format.stop, ends, self.reading.text)
+        self._budget: ReasoningBudget | None = None
+        if max_reasoning_tokens is not None:
+            self._budget = ReasoningBudget(max_reasoning_tokens, max_new_tokens, lm.tokenizer, self.prompts.opening, self.reading.text)
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()
@@ -186,26 +204,44 @@ class ServedPolicy:
             "repetition_penalty": 1.0,
         }
 
-    def _complete(self, server: ChatClient, request: Mapping[str, Any]) -> tuple[list[int], list[float]] | Failure:
+    def _complete(self, server: ChatClient, request: Mapping[str, Any]) -> _Answer | Failure:
+        if self._budget is None:
+            return self._ask(server, request)
+        begun = self._ask(server, {**request, "max_tokens": self._budget.most})
+        if isinstance(begun, Failure) or len(begun.ids) < self._budget.most or self._stop(begun.ids):
+            return begun
+        closing = self._budget(begun.ids)
+        start, left = [*begun.ids, *closing], self.max_new_tokens - len(begun.ids) - len(closing)
+        forced = (len(begun.ids), len(start)) if closing else (0, 0)
+        if left < 1:
+            start, forced = start[: self.max_new_tokens], (forced[0], min(forced[1], self.max_new_tokens))
+            return _Answer(start, begun.logprobs + [0.0] * (len(start) - len(begun.ids)), forced)
+        rest = self._ask(server, {**request, "prompt": request["prompt"] + start, "max_tokens": left, "seed": request["seed"] + len(start)})
+        if isinstance(rest, Failure):
+            return rest
+        return _Answer(start + rest.ids, begun.logprobs + [0.0] * len(closing) + rest.logprobs, forced)
+
+    def _ask(self, server: ChatClient, request: Mapping[str, Any]) -> _Answer | Failure:
         if server in self._dead:  # every episode would wait for it
             return Failure("given up", f"{server!r} did not answer before")
-        answer = server.post("/v1/completions", request, lambda content: sampled(content, self.max_new_tokens, self.lm.vocabulary))
+        answer = server.post("/v1/completions", request, lambda content: sampled(content, request["max_tokens"], self.lm.vocabulary))
         if isinstance(answer, Failure):
             self._dead.add(server)
-        return answer
+            return answer
+        return _Answer(*answer)
 
-    def _generation(self, key: int, sampled: tuple[list[int], list[float]] | Failure) -> Generation:
+    def _generation(self, key: int, found: _Answer | Failure) -> Generation:
         transcript = self._transcripts[key]
         context = tuple(transcript.context)
-        if isinstance(sampled, Failure):
-            if sampled.kind == NO_TOKEN_IDS and not self._answered:  # a wrong server, or one that must be started otherwise
-                raise NotSupported(str(sampled))
+        if isinstance(found, Failure):
+            if found.kind == NO_TOKEN_IDS and not self._answered:  # a wrong server, or one that must be started otherwise
+                raise NotSupported(str(found))
             self.unanswered += 1
-            return Generation("", Unanswered("", f"the model server did not answer: {sampled}"), context)
+            return Generation("", Unanswered("", f"the model server did not answer: {found}"), context)
         self._answered = True
-        ids, logprobs = sampled
+        ids = found.ids
         answer = self.reading.answer(ids, transcript.tools)
         transcript.record(ids, ended=answer.ended)
         self._episodes[key].ids += ids
         self.profiler.count("generate", len(context) + len(ids))
-        return Generation(answer.text, answer.action, context, tuple(ids), tuple(logprobs), reasoning=answer.reasoning)
+        return Generation(answer.text, answer.action, context, tuple(ids), tuple(found.logprobs), reasoning=answer.reasoning, forced=found.forced)

@@ -14,7 +14,7 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument
 from steptool_env.rewards import RewardShaper, frozen, make_shaper
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import PARTIES, ToolCall, Transition, whose
+from steptool_env.types import ERRORS, PARTIES, ToolCall, Transition, whose
 
 from ..policies.base import Policy
 from ..trajectory import Trajectory, in_hindsight
@@ -29,6 +29,7 @@ class Report:
     """Results of an evaluation."""
 
     episodes: int
+    """Tasks played, one episode each."""
     success: float
     """Mean success over all episodes, 0 to 1."""
     success_low: float
@@ -188,7 +189,9 @@ def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         for step in trajectory.steps:
             for name, value in step.parts.items():
                 parts[f"reward/{name}"] = parts.get(f"reward/{name}", 0.0) + value / max(rewarded, 1)
-    tokens = sum(len(step.generation.token_ids) for trajectory in trajectories for step in trajectory.steps)
+    steps = [step for trajectory in trajectories for step in trajectory.steps]
+    tokens = sum(len(step.generation.token_ids) for step in steps)
+    failed = Counter(step.transition.result.error for step in steps)
     return {
         "success": report.success,
         "reward": float("nan") if report.reward is None else report.reward,
@@ -197,7 +200,9 @@ def measure(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "call_accuracy": report.call_accuracy,
         "steps": report.steps,
         "masked": report.masked,
+        **{f"errors/{kind}": failed[kind] / len(steps) for kind in ERRORS[1:]},
         "action_tokens": tokens,
+        "action_length": tokens / len(steps),
     }
 
 

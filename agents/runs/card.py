@@ -12,13 +12,13 @@ from typing import Any
 from steptool_env import __version__
 from steptool_env.rendering import printable
 from steptool_env.types import Message, ToolCall
+from steptool_env.words import counted
 
 from ..config import Config
 from ..models.loading import MODELS
 from ..models.packaged import PACKAGED
 from ..policies.local import LMPolicy
 from ..show.tables import report_rows
-from ..show.words import counted
 
 __all__ = ["CARD", "SETTINGS", "model_card"]
 
@@ -155,10 +155,7 @@ def _talking(config: Config, policy: LMPolicy) -> str:
     style = getattr(policy.lm.config, "steptool_prompt", None)
     said = f"It was trained with the {settings}, on answers of at most {config.rollout.max_new_tokens} tokens."
     if style is not None:
-        said += (
-            f' It has no chat template: its configuration says `"steptool_prompt": {json.dumps(style)}`, and StepTool writes its prompts as plain lines.'
-            " It knows no other form."
-        )
+        said += f' Its configuration says `"steptool_prompt": {json.dumps(style)}`, and StepTool writes its prompts as plain lines. It knows no other form.'
     elif policy.lm.tokenizer.chat_template:
         said += " Prompts are written with the tokenizer's chat template."
     else:

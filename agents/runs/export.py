@@ -11,8 +11,9 @@ from steptool_env.files import replacing_folder, write_json, write_text
 from ..models.export import save_weights
 from ..models.loading import load_model
 from .card import CARD, SETTINGS, model_card
-from .folder import REPORT, load_weights, read_config, read_report, trained_weights
+from .folder import load_weights, read_config, trained_weights
 from .policies import evaluated_policy
+from .results import REPORT, read_report
 
 __all__ = ["check_destination", "export_run"]
 

@@ -5,15 +5,15 @@ runs/<name>/config.json              the settings
             metrics.jsonl, events…   metrics of every update, see trackers.py
             warm_start.safetensors   the policy after the warm start, the reference of the KL term
             checkpoints/             the newest checkpoints, see checkpoint/; a killed run resumes from the last complete one
-            trajectories.jsonl       the held-out episodes played after training
-            report.json, learning_curve.png
+            before.jsonl, trajectories.jsonl   the held-out episodes played before and after training
+            report.json, report.html, learning_curve.png   what came out, see results.py
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,17 @@ from torch import Tensor
 
 from steptool_env.errors import CheckpointError
 from steptool_env.files import parse_json, replacing
-from steptool_env.sealed import is_sealed, read_sealed, sealing, verified
+from steptool_env.sealed import is_sealed, sealing, verified
 
 from ..config import Config
 from ..config.config import PARTS
 from ..models.language_model import LanguageModel
 from ..parallel import sharding
-from ..show.curve import learning_curve
-from ..trajectory import Trajectory, write_jsonl
 from .checkpoint import CONFIG_FILE, claim_run, list_checkpoints, load_checkpoint, save_tensors, unprefixed
 from .lock import WriterLock
+from .results import RESULTS
 from .resuming import identity
-from .trackers import read_metrics, repair_metrics
+from .trackers import repair_metrics
 
 __all__ = [
     "check_belongs",
@@ -44,18 +43,15 @@ __all__ = [
     "make_way",
     "open_folder",
     "read_config",
-    "read_report",
     "read_warm_loss",
     "read_warm_start",
     "start_from",
     "trained_weights",
     "write_config",
-    "write_report",
     "write_warm_start",
 ]
 
 WARM_START = "warm_start.safetensors"
-REPORT, TRAJECTORIES, CURVE = RESULTS = ("report.json", "trajectories.jsonl", "learning_curve.png")
 FORMAT = 2
 """Format of ``config.json``; format 1 had no parts."""
 
@@ -252,7 +248,7 @@ def load_weights(lm: LanguageModel, weights: Mapping[str, Tensor], run: Path) ->
             parameter.copy_(sharding.share_like(weights[name], parameter))
 
 
-# -------------------------------------------------------------------- the report
+# -------------------------------------------------------------------- who may write
 def open_folder(run: Path, *, resume: bool) -> WriterLock:
     """Return the right to write a run's folder, which is made if it is missing.
 
@@ -284,25 +280,3 @@ def make_way(run: Path, *, resume: bool) -> None:
                 (run / name).unlink()
         if resume:
             repair_metrics(run)
-
-
-def read_report(run: Path) -> dict[str, Any]:
-    """Return the report of a run that has ended, verified; raises ``CheckpointError``."""
-    return read_sealed(run / REPORT, f"delete it, and the run writes it again: steptool train --resume --out {run}")
-
-
-def write_report(run: Path, report: Mapping[str, Any], trajectories: Sequence[Trajectory]) -> None:
-    """Write ``trajectories.jsonl``, ``report.json`` and, if the run has made updates, ``learning_curve.png``.
-
-    Args:
-        run: The run's folder.
-        report: As ``Run.finish`` returns it.
-        trajectories: The held-out episodes played after training.
-    """
-    with sealing(run / TRAJECTORIES) as temporary:
-        write_jsonl(temporary, trajectories)
-    if report["updates"]:
-        with sealing(run / CURVE) as temporary:
-            learning_curve(read_metrics(run), dict(report), temporary)
-    with sealing(run / REPORT) as temporary:  # the last one: a run with a report is done
-        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")

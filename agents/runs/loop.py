@@ -96,6 +96,8 @@ class Loop:
             run.count_passes()
             seconds = {"seconds_rollout": collected - started, "seconds_update": time.perf_counter() - collected}
             measured = {**measure(episodes), **self._logged, **seconds, **phase_metrics(run.lm.profiler.take())}
+            if run.measure is not None:
+                measured |= run.measure(episodes, measured)
             run.save(optimizer, measured, None if self.stateful is None else self.stateful.state_dict())
             note = ("success {success:.2f}  " + self.note).format_map(_Measured(measured))
             run.progress.update(self._bar, completed=run.update, note=f"{note}  {measured['tokens_per_second']:,.0f} tokens/s")

@@ -60,7 +60,7 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
     model, rollout = config.model, config.rollout
     _check_length(lm, rollout.max_new_tokens)
     common: dict[str, Any] = {"temperature": rollout.temperature, "max_new_tokens": rollout.max_new_tokens, "seed": seed}
-    common["chat_template_options"] = model.chat_template_options
+    common |= {"chat_template_options": model.chat_template_options, "max_reasoning_tokens": rollout.max_reasoning_tokens}
     if not rollout.servers:
         budgets: dict[str, Any] = {"token_budget": model.token_budget, "cache_budget": rollout.cache_budget}
         return LMPolicy(lm, model.call_format, **common, **budgets, constrained=rollout.constrained)
@@ -92,6 +92,7 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
     """
     _check_length(lm, config.rollout.max_new_tokens)
     common: dict[str, Any] = {"max_new_tokens": config.rollout.max_new_tokens, "token_budget": config.model.token_budget}
+    common["max_reasoning_tokens"] = config.rollout.max_reasoning_tokens
     common["chat_template_options"] = config.model.chat_template_options
     return LMPolicy(lm, config.model.call_format, temperature=temperature, seed=seed, **common)
 

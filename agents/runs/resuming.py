@@ -14,7 +14,7 @@ __all__ = ["MAY_CHANGE", "check_resumed", "identity"]
 
 MAY_CHANGE = frozenset(
     {
-        *("run.updates", "run.budget_steps", "run.budget_tokens", "run.eval_episodes", "run.eval_width", "run.report_to"),
+        *("run.updates", "run.budget_steps", "run.budget_tokens", "run.eval_episodes", "run.eval_width", "run.measure", "run.report_to"),
         *("model.device", "model.token_budget", "model.gradient_checkpointing", "model.sharded"),
         *("rollout.cache_budget", "rollout.servers", "rollout.server_model", "rollout.server_folder"),
     }

@@ -21,6 +21,7 @@ from steptool_env.rewards import load_state, set_training_progress, state_of
 from steptool_env.tasks import TaskSuite, make_suite
 
 from ..config import Config
+from ..credit.loading import load_scheme
 from ..learning.batches import length
 from ..learning.optimizer import set_learning_rate
 from ..learning.passes import Passes
@@ -29,7 +30,7 @@ from ..models.loading import pick_device
 from ..parallel import processes, sharding
 from ..policies.base import Policy
 from ..rollouts.collect import rollout
-from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
+from ..rollouts.evaluate import Report
 from ..trajectory import Trajectory
 from .checkpoint import (
     flatten_optimizer,
@@ -42,6 +43,7 @@ from .checkpoint import (
     set_rng_state,
     unprefixed,
 )
+from .evaluation import play_held_out
 from .fitting import check_budgets
 from .folder import (
     check_belongs,
@@ -52,11 +54,13 @@ from .folder import (
     read_warm_loss,
     read_warm_start,
     write_config,
-    write_report,
     write_warm_start,
 )
-from .policies import evaluated_policy, training_model, training_policy
+from .measures import own_measure
+from .plays import what_it_plays
+from .policies import training_model, training_policy
 from .progress import progress_bars
+from .results import write_before, write_report
 from .resuming import check_resumed, identity
 from .rewards import training_shaper
 from .trackers import Metrics, tracker_names
@@ -106,11 +110,16 @@ class Run:
         self.started = time.perf_counter()
         tracker_names(config.run.report_to)
         self.shaper = training_shaper(config)
+        load_scheme(config.learning.credit)
+        self.measure = own_measure(config.run.measure)
+        """Returns the user's own metrics of an update; None: there are none."""
         try:
             self.suite("train", **config.warm_start.demo_options)
         except InvalidArgument as fault:
             raise InvalidArgument(f"for the demonstrations (demo_options={config.warm_start.demo_options}): {fault}") from fault
-        self.suite("test")
+        self.plays = what_it_plays(config, self.suite("train"), self.suite("test"))
+        """Which tasks these are, in words."""
+        self.console.print(self.plays, markup=False, highlight=False, soft_wrap=True)
         self.lm = training_model(config)
         self.passes = Passes(
             self.lm,
@@ -308,37 +317,18 @@ class Run:
     # ---------------------------------------------------------------- evaluation
     def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
         """Play held-out tasks greedily; the report is stored in ``state`` under the label, so that a resumed run has it."""
-        config = self.config
-        suite = self.suite("test")
-        tasks = held_out(suite, config.run.eval_episodes)
-        bar = self.progress.add_task(label, total=len(tasks), note="")
-        solved = [0.0]
-
-        def show(trajectory: Trajectory) -> None:
-            solved[0] += trajectory.success
-            done = int(self.progress.tasks[bar].completed) + 1
-            self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
-
-        with self.lm.whole():
-            local = rollout_tasks(
-                evaluated_policy(self.lm, config),
-                suite,
-                processes.share(tasks),
-                shaper=self.shaper,
-                max_steps=config.task.max_steps,
-                width=config.run.eval_width,
-                on_done=show,
-            )
-        trajectories = processes.gather(local)
-        report = summarize(trajectories, oracle_calls(suite, tasks))
+        report, trajectories = play_held_out(self.lm, self.suite("test"), self.config, self.shaper, self.progress, label)
         self.state[label] = report.as_dict()
+        if label == "before" and processes.is_main():
+            write_before(self.out, trajectories)
         return report, trajectories
 
     def finish(self, before: Report | None, after: Report, trajectories: list[Trajectory]) -> dict[str, Any]:
-        """Write ``trajectories.jsonl``, ``report.json`` and the learning curve; return the report."""
+        """Write ``trajectories.jsonl``, ``report.json``, ``report.html`` and the learning curve; return the report."""
         report: dict[str, Any] = {
             "run": str(self.out),
             "algo": self.config.learning.algo,
+            "plays": self.plays,
             "before": before.as_dict() if before is not None else None,
             "after": after.as_dict(),
             "updates": self.update,
@@ -346,5 +336,5 @@ class Run:
             "seconds": round(time.perf_counter() - self.started, 1),
         }
         if processes.is_main():
-            write_report(self.out, report, trajectories)
+            write_report(self.out, self.config, report, trajectories)
         return report

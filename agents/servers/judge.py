@@ -62,7 +62,12 @@ class PaperJudge:
         least: Fewest valid judgments with which an episode has rewards.
         temperature: The judge's temperature.
         max_result_chars: Results are cut to this length, in characters.
-        key_env, timeout, attempts, backoff, concurrency, cache: See ``ChatClient``.
+        key_env: Name of the environment variable with the key.
+        timeout: Seconds to wait for one answer.
+        attempts: How often a request is sent at most.
+        backoff: Seconds before the second attempt; each further wait is twice as long.
+        concurrency: Requests under way at the same time.
+        cache: Folder of earlier answers; None: none is kept.
 
     Raises:
         InvalidArgument: A number is out of range, or the endpoint is no valid address.
@@ -95,6 +100,7 @@ class PaperJudge:
         return {"sc": 0.0, "con": 0.0, "solved": 0.0}  # nothing is known before the judge has answered
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[Mapping[str, float] | None]]:
+        """Return the parts of the reward of every step, or None where the judge could not say; see ``HindsightShaper``."""
         return [self._label(transitions, judgments) for transitions, judgments in zip(episodes, self.judge(episodes), strict=True)]
 
     def judge(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Judgment]]:

@@ -1,7 +1,6 @@
 """``steptool view``: what a model did, and what each step earned, from a file of trajectories. Nothing is played again.
 
-Pure functions: trajectories in, lines and Rich renderables out; ``page.py`` makes the HTML page. A file keeps token ids but no
-tokenizer, so texts are shown as sampled, without the boundaries of tokens.
+Pure functions: trajectories in, lines and Rich renderables out; ``page.py`` makes the HTML page.
 """
 
 from __future__ import annotations
@@ -17,32 +16,19 @@ from rich.text import Text
 
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName, did_you_mean
 from steptool_env.rendering import printable, shortened
-from steptool_env.types import ERRORS, PARTIES, Action, Malformed, whose
+from steptool_env.types import ERRORS, PARTIES, Malformed, whose
+from steptool_env.words import counted, kind_of_error
 
 from ..rollouts.evaluate import Report
-from ..trajectory import Step, Trajectory
-from .words import counted, earned, verdict
+from ..trajectory import Trajectory
+from ..trajectory.shown import call_text, conclusion, ending, executed, labels, step_earned, total_reward
 
-__all__ = [
-    "call_text",
-    "conclusion",
-    "ending",
-    "episode_view",
-    "errors",
-    "executed",
-    "find_file",
-    "kind_of_error",
-    "labels",
-    "line",
-    "overview",
-    "select",
-    "step_earned",
-    "summary_line",
-    "total_reward",
-]
+__all__ = ["episode_view", "errors", "find_file", "line", "overview", "select", "summary_line"]
 
 _PATTERNS = ("*.jsonl", "run/trajectories.jsonl", "evaluations/*.jsonl", "cells/*/run/trajectories.jsonl")
 """Where files of trajectories may be in a folder that is no run: a cell of a grid, its evaluations, a whole grid."""
+_OTHERS = ("metrics.jsonl", "before.jsonl")
+"""Files of a run that are shown only if they are named."""
 _MOST_NAMED = 8
 """Most files that an error names."""
 
@@ -62,7 +48,7 @@ def find_file(path: Path) -> Path:
         raise InvalidArgument(f"there is no file or folder {str(path)!r}.{did_you_mean(path.name, near)}")
     if (run_file := path / "trajectories.jsonl").is_file():
         return run_file
-    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern) if file.name != "metrics.jsonl"})
+    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern) if file.name not in _OTHERS})
     if len(found) == 1:
         return found[0]
     if found:
@@ -115,28 +101,7 @@ def errors(trajectory: Trajectory) -> list[str]:
     return [step.transition.result.error for step in trajectory.steps if step.transition.result.error]
 
 
-def labels(trajectory: Trajectory) -> list[str]:
-    """Return the tags of the task as a report writes them: ``["depth=4", "family=lookup"]``."""
-    return [f"{name}={value}" for name, value in trajectory.task.tags.items()]
-
-
 # ---------------------------------------------------------------- one line an episode
-def ending(trajectory: Trajectory) -> str:
-    """Return how an episode ended, in a word: solved, its share of success, failed, out of calls, cut off (by a fault), or open."""
-    if trajectory.success >= 1.0:
-        return "solved"
-    if trajectory.success > 0.0:
-        return f"{trajectory.success:.2f}"
-    if trajectory.truncated:
-        return "cut off" if trajectory.steps[-1].masked else "out of calls"
-    return "failed" if trajectory.terminated else "open"
-
-
-def total_reward(trajectory: Trajectory) -> float | None:
-    """Return the sum of the rewards; None if all of them are missing, which differs from 0."""
-    return None if trajectory.masked.all() else float(sum(trajectory.rewards))
-
-
 def line(index: int, trajectory: Trajectory) -> dict[str, Any]:
     """Return an episode as one JSON object; ``errors`` counts by kind, ``faults`` by whose fault they were."""
     outcome = trajectory.steps[-1].transition.outcome
@@ -212,51 +177,11 @@ def episode_view(index: int, trajectory: Trajectory, *, full: bool = False) -> G
         earnings = Text(printable(step_earned(step, total, trajectory)), style="dim")
         steps.add_row(str(step.transition.step), Group(call, *changed, answer, earnings, Text()))
     about = Text(f"{index}  {printable(', '.join([task.id, *labels(trajectory)]))}", style="dim")
-    return Group(about, Text(printable(cut(task.instruction)), style="bold"), Text(), steps, conclusion(trajectory))
+    return Group(about, Text(printable(cut(task.instruction)), style="bold"), Text(), steps, _conclusion(trajectory))
 
 
-def kind_of_error(error: str) -> str:
-    """Return a kind of error in words: with whose fault it was, where that is not the model's."""
-    return error if whose(error) == "model" else f"{error} ({whose(error)})"
-
-
-def conclusion(trajectory: Trajectory) -> Text:
-    """Return how an episode ended, and its reward."""
-    text = verdict(trajectory.steps[-1].transition.outcome, len(trajectory.steps), total_reward(trajectory))
-    how = ending(trajectory)
-    return text.append(f" {how.capitalize()}.") if how in ("cut off", "out of calls", "open") else text
-
-
-def call_text(step: Step) -> str:
-    """Return what the policy wrote, verbatim; if the file has no text, the call as JSON."""
-    return step.generation.text or _json(step.generation.action)
-
-
-def executed(step: Step) -> list[str]:
-    """Return one line with the executed action if it differs from the action that was parsed; else none."""
-    action = step.transition.action
-    return [f"executed: {_json(action)}"] if action != step.generation.action else []
-
-
-def step_earned(step: Step, total: float, trajectory: Trajectory) -> str:
-    """Return in words what a step earned; parts of the reward that are 0 are left out.
-
-    Args:
-        step: The step.
-        total: Sum of the rewards up to and including this step.
-        trajectory: Its episode. If all values are 0, the policy has no value head, and none is shown.
-    """
-    transition = step.transition
-    if step.masked:
-        text = f"reward missing (masked); so far {total:+.3f}; progress {transition.progress:.0%}"
-    else:
-        text = earned(step.reward, {name: value for name, value in step.parts.items() if value}, total, transition.progress)
-    valued = any(played.generation.value for played in trajectory.steps)
-    return f"{text}; value {step.generation.value:+.3f}" if valued else text
-
-
-def _json(action: Action) -> str:
-    return action.text if isinstance(action, Malformed) else action.as_json()
+def _conclusion(trajectory: Trajectory) -> Text:
+    return Text(conclusion(trajectory), style="bold green" if trajectory.success >= 1.0 else "bold red")
 
 
 def _color(success: float) -> str:

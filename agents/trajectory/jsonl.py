@@ -133,6 +133,8 @@ def _step_record(step: Step) -> dict[str, Any]:
     }
     if generation.reasoning:
         record["reasoning"] = generation.reasoning
+    if generation.forced != (0, 0):
+        record["forced"] = list(generation.forced)
     if transition.action != generation.action:  # usually equal, then stored only once
         record["executed"] = _action_record(transition.action)
     return record
@@ -215,7 +217,7 @@ def _trajectory(value: Any) -> Trajectory:
 
 STEP_FIELDS = (
     *("text", "action", "prompt_ids", "token_ids", "logprobs", "value", "step", "result", "terminated", "truncated"),
-    *("outcome", "progress", "progress_before", "parts", "masked", "executed", "reasoning"),
+    *("outcome", "progress", "progress_before", "parts", "masked", "executed", "reasoning", "forced"),
 )
 
 
@@ -224,7 +226,10 @@ def _step(record: Mapping[str, Any], task: Task) -> Step:
     action = _action(_get(record, "action", dict))
     ids, tokens, logprobs = _get_list(record, "prompt_ids", int), _get_list(record, "token_ids", int), _get_list(record, "logprobs", float)
     reasoning = _get(record, "reasoning", str) if "reasoning" in record else ""
-    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float), reasoning)
+    forced = _get_list(record, "forced", int) if "forced" in record else (0, 0)
+    if len(forced) != 2:
+        raise ValueError(f"the field 'forced' must hold two integers, got {forced!r:.80}")
+    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float), reasoning, (forced[0], forced[1]))
     raw = _get(record, "result", dict)
     _check_fields(raw, "a result", "content", "error")
     result = ToolResult(_get(raw, "content", str), _get(raw, "error", str))

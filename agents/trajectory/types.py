@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from steptool_env.errors import InvalidArgument
 from steptool_env.types import Action, Task, Transition
 
+from .shown import notebook_html
+
 __all__ = ["Generation", "Step", "Trajectory"]
 
 
@@ -45,12 +47,21 @@ class Generation:
     """The policy's estimate of the state's value; 0 for policies without a value head."""
     reasoning: str = ""
     """What the policy wrote before its call; all of it, if there is no call."""
+    forced: tuple[int, int] = (0, 0)
+    """Which of ``token_ids`` the policy did not sample, but was given to end its reasoning: from, to before. Nothing is learned from them."""
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.logprobs):
             raise InvalidArgument(f"a generation needs one log-probability per token, got {len(self.token_ids)} token ids and {len(self.logprobs)} logprobs")
         if not all(map(math.isfinite, (*self.logprobs, self.value))):
             raise InvalidArgument("the log-probabilities of sampled tokens and the value must be finite; the policy's outputs hold NaN or infinity")
+        if not 0 <= self.forced[0] <= self.forced[1] <= len(self.token_ids):
+            raise InvalidArgument(f"forced must be a range within the {len(self.token_ids)} token ids, got {self.forced}")
+
+    @property
+    def sampled(self) -> int:
+        """How many tokens the policy has sampled: these are learned from, and carry the credit of the action."""
+        return len(self.token_ids) - (self.forced[1] - self.forced[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,9 @@ class Trajectory:
     def rewards(self) -> NDArray[np.float64]:
         """(T,) the reward of each step."""
         return np.array([step.reward for step in self.steps], dtype=np.float64)
+
+    def _repr_html_(self) -> str:
+        return notebook_html(self)
 
     @property
     def masked(self) -> NDArray[np.bool_]:

@@ -33,7 +33,7 @@ ALGORITHMS = (
 EACH = 14
 """Sequences of every algorithm."""
 OTHERS = {"grid": 24, "two processes": 20, "model server": 20, "steptool train": 16, "steptool table": 6}
-SHORT = ("step-ppo/11", "eto/2", "archer-lite/3")
+SHORT = ("step-ppo/11", "archer-lite/3")
 GRID = {"SFT": {"algo": "sft"}, "StepTool": {"algo": "step-ppo"}}
 
 

@@ -219,8 +219,9 @@ def differences(expected: Path, found: Path) -> list[str]:
         wrong.append(f"metrics: {len(its_rows)} rows for {len(rows)}, or other values")
     reports = [json.loads((run / "report.json").read_text(encoding="utf-8")) for run in (expected, found)]
     wrong += [f"report: {name}" for name in _unequal_values(*({k: v for k, v in one.items() if k not in ("run", "seconds")} for one in reports))]
-    if (expected / "trajectories.jsonl").read_bytes() != (found / "trajectories.jsonl").read_bytes():
-        wrong.append("trajectories")
+    for name in ("before", "trajectories"):
+        contents = [(run / f"{name}.jsonl").read_bytes() if (run / f"{name}.jsonl").exists() else b"" for run in (expected, found)]
+        wrong += [name] if contents[0] != contents[1] else []
     settings = [{k: v for k, v in read_config(run).flat().items() if not k.startswith("rollout.server")} for run in (expected, found)]
     wrong += [f"settings: {name}" for name in _unequal_values(*settings)]
     return wrong + [f"left over: {name}" for name in leftovers(found)]

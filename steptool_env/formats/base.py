@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from steptool_env.formats.reasoning import MARK, after, is_end, left_open, without_marks
-from steptool_env.types import Action, Malformed, ToolCall
+from steptool_env.types import Action, Malformed, ToolCall, new_tuple
 
 __all__ = ["CallFormat", "Form", "Reading", "Scan", "Tools", "read"]
 
@@ -159,11 +159,12 @@ def read(form: CallFormat, text: str, *, prefix: str = "", tools: Tools = (), st
         parsed = form.parse(text, prefix=prefix, tools=tools)
         reading = Reading(parsed, "", 0, parsed.repaired if isinstance(parsed, ToolCall) else ())
         return _refused(reading, text, "expected a call without slips") if strict and reading.repaired else reading
-    if not prefix and MARK.search(text) is None and (head := form.head.search(text)) is not None:  # the most frequent: a plain call, and nothing else
-        scan = form.take(text, head, tools)
-        action = scan.action
-        if type(action) is ToolCall and not action.repaired and len(text) - scan.end <= form.least:
-            return Reading(action, text[: scan.begin].strip() if scan.begin else "", scan.more)
+    # The most frequent: a plain call and nothing behind it. The marks of reasoning are looked for around the call, not within it.
+    if not prefix and (head := form.head.search(text)) is not None and (not head.start() or MARK.search(text, 0, head.end()) is None):
+        action, start, end, _, more = form.take(text, head, tools)
+        alone = text[end:] in form.stop or (len(text) - end <= form.least and MARK.search(text, end) is None)
+        if alone and type(action) is ToolCall and not action.repaired:
+            return new_tuple(Reading, (action, _before(text, start) if start else "", more, ()))
     begin = 0
     if prefix and (mark := left_open(prefix)):
         begin = after(mark, text, 0)

@@ -47,7 +47,7 @@ def raw_decode(text: str, start: int) -> tuple[Any, int]:
         raise ValueError(f"{fault.msg} {_where(text, start, fault.pos)}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if text.count("{", start, end) + text.count("[", start, end) > DEEPEST and (deep := depth_fault(text[start:end], DEEPEST)):
+    if end - start > DEEPEST and text.count("{", start, end) + text.count("[", start, end) > DEEPEST and (deep := depth_fault(text[start:end], DEEPEST)):
         raise ValueError(deep)
     return value, end
 

@@ -9,7 +9,7 @@ from steptool_env.formats.base import Form, Scan, Tools
 from steptool_env.formats.calls import call_of, offers, read_json
 from steptool_env.formats.jsonvalue import encode, raw_decode
 from steptool_env.formats.values import Values
-from steptool_env.types import Action, ToolCall
+from steptool_env.types import Action, ToolCall, new_tuple
 
 __all__ = ["BARE", "FOLLOWING", "ObjectForm", "around", "escaped", "object_of"]
 
@@ -21,7 +21,7 @@ FOLLOWING = re.compile(r"""\s*[,;]?\s*(?=\{\s*["'](?:name|arguments|parameters|f
 """Where the next object begins, directly behind the last one."""
 
 _EXTRA = re.compile(r"\s*\}")
-_ODD = ("}", " ", "\n", "\t")
+_ODD = frozenset("} \n\t")
 """What may stand before a brace too many."""
 _FENCE = re.compile(r"```[\w-]*\s*\Z")
 
@@ -53,10 +53,10 @@ class ObjectForm(Form):
         try:
             value, end = raw_decode(text, found.end())
             if type(value) is dict and len(value) == 2 and text[end : end + 1] not in _ODD:
-                name, arguments = value.get("name"), value.get(self.key)
+                name, arguments = value["name"], value[self.key]
                 if type(name) is str and type(arguments) is dict:
-                    return Scan(ToolCall(name, arguments), found.start(), end)
-        except ValueError:
+                    return new_tuple(Scan, (ToolCall(name, arguments), found.start(), end, False, 0))
+        except (ValueError, KeyError):
             pass
         slips: set[str] = set()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MARK", "after", "is_end", "left_open", "without_marks"]
+__all__ = ["MARK", "after", "ending", "is_end", "left_open", "still_open", "without_marks"]
 
 _TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratch_pad", "scratchpad", "seed:think", "longcat_think", "mm:think")
 """Qwen, DeepSeek, GLM and most others; Claude-like data; Hermes 3; Seed-OSS; LongCat; MiniMax."""
@@ -50,6 +50,37 @@ def left_open(prefix: str) -> str:
     """Return the mark of the reasoning that a prompt leaves open at its end, such as ``<think>`` and a line break; ``""`` if there is none."""
     found = _LEFT_OPEN.search(prefix, max(0, len(prefix) - 1000))
     return found[1] if found is not None else ""
+
+
+def still_open(text: str, prefix: str = "") -> str:
+    """Return the mark of the reasoning that a reply is within at its end; ``""`` if it is not, or no longer.
+
+    It was begun by the prompt, at the beginning of the reply, or directly behind other reasoning. Marks behind anything else, such as
+    those in the arguments of a call, begin nothing.
+
+    >>> still_open("<think>what is"), still_open("what is", "<think>\\n"), still_open("<think>a</think>f(")
+    ('<think>', '<think>', '')
+
+    Args:
+        text: The reply so far.
+        prefix: What the prompt wrote behind the last message.
+    """
+    mark, place = left_open(prefix), 0
+    while True:
+        if mark:
+            place = after(mark, text, place)
+            if place < 0:
+                return mark
+        found = MARK.match(text, place + len(text[place:]) - len(text[place:].lstrip()))
+        if found is None or is_end(found):
+            return ""
+        mark, place = found[0], found.end()
+
+
+def ending(mark: str) -> str:
+    """Return what ends the reasoning that a mark begins, and leads on to the answer."""
+    close = _CLOSING.get(mark)
+    return f"\n{close}\n\n" if close is not None else "<|end|><|start|>assistant"
 
 
 def without_marks(text: str) -> str:

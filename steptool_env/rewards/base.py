@@ -41,7 +41,7 @@ class HindsightShaper(Protocol):
     def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]: ...
 
     def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> Sequence[Sequence[Mapping[str, float] | None]]:
-        """Return the parts of every step of every finished episode.
+        """Return the parts of every step of every finished episode; here ``Transition.tokens`` says how many tokens the policy wrote for a step.
 
         ``None`` marks a step whose reward is missing because some infrastructure failed: it is masked, never paid 0.
         Several episodes come at once, so that what waits for a server can wait for all of them together.

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from steptool_env.errors import InvalidArgument, NotSupported
+from steptool_env.html import episode_body, fragment, shown_step
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.types import Message, Outcome, Task, ToolCall, Transition
+from steptool_env.words import counted, ended
 
 __all__ = ["Episode", "TaskSuite"]
 
@@ -37,6 +39,12 @@ class Episode(Sequence[Transition]):
 
     def __len__(self) -> int:
         return len(self.transitions)
+
+    def _repr_html_(self) -> str:
+        steps = [shown_step(transition.action, transition.result) for transition in self]
+        outcome = self[-1].outcome if len(self) else None
+        end = f"{ended(outcome)}. {counted(len(self), 'call')}." if outcome is not None else ""
+        return fragment(self.task.id, episode_body(self.task.instruction, steps, end, solved=outcome is not None and outcome.solved >= 1.0, most=60))
 
 
 class TaskSuite(abc.ABC):
@@ -78,6 +86,10 @@ class TaskSuite(abc.ABC):
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
+
+    def about(self) -> str:
+        """Return in words which tasks these are, where the suite's name does not say it: what its options leave out or make harder."""
+        return ""
 
     def index(self, task_id: str) -> int:
         """Return the index of the task with this id; raises ``KeyError`` if there is none."""

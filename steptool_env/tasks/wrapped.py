@@ -39,6 +39,9 @@ class WithTools(TaskSuite):
     def index(self, task_id: str) -> int:
         return self.inner.index(task_id)
 
+    def about(self) -> str:
+        return self.inner.about()
+
     def toolkit(self, task: Task) -> Toolkit:
         made = self.inner.toolkit(task)
         outer = self.wrap(task, made)
@@ -73,6 +76,9 @@ class Faulty(WithTools):
         FaultyToolkit.check(rate)
         super().__init__(suite, self._failing)
         self.rate, self.seed = rate, seed
+
+    def about(self) -> str:
+        return ", ".join(filter(None, [self.inner.about(), f"{100 * self.rate:g} % of calls fail"]))
 
     def _failing(self, task: Task, toolkit: Toolkit) -> FaultyToolkit:
         return FaultyToolkit(toolkit, rate=self.rate, seed=f"{self.seed}/{task.id}")

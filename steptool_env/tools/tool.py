@@ -23,7 +23,7 @@ __all__ = ["BadArguments", "Tool", "tool"]
 
 @functools.lru_cache(maxsize=4096)
 def _validator(schema_json: str) -> jsonschema_rs.Validator:
-    # Compiled validators cannot be pickled and equal schemas are common (one per task): keep them outside the tools.
+    # Equal schemas are common (one per task): they share a compiled validator.
     return jsonschema_rs.validator_for(schema_json, retriever=_refuse)
 
 
@@ -90,11 +90,15 @@ class Tool:
     def _parameters_json(self) -> str:
         return json.dumps(self.parameters)
 
+    @functools.cached_property
+    def _is_valid(self) -> Callable[[Mapping[str, Any]], bool]:
+        return _validator(self._parameters_json).is_valid  # no field, so it is not pickled with the tool, which it could not be
+
     def check(self, arguments: Mapping[str, Any]) -> str:
         """Return what is wrong with the arguments, in words, or ``""`` if they fit the schema."""
         try:
-            plain, validator = arguments if type(arguments) is dict else dict(arguments), _validator(self._parameters_json)
-            return "" if validator.is_valid(plain) else "; ".join(faults_of(validator, plain))
+            plain = arguments if type(arguments) is dict else dict(arguments)
+            return "" if self._is_valid(plain) else "; ".join(faults_of(_validator(self._parameters_json), plain))
         except KeyboardInterrupt:
             raise
         except BaseException as fault:  # what the validator says of a value, or a method of the value does

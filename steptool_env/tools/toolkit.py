@@ -98,20 +98,21 @@ class Toolkit(Mapping[str, Tool]):
 
     def answer(self, call: ToolCall) -> ToolResult:
         """Do what ``execute`` says for a call whose name is a ``str`` and whose arguments are a ``dict``: what subclasses change."""
+        arguments = call.arguments
         tool = self._tools.get(call.name)
         if tool is None:
             name, offered = call.name[:200], ", ".join(self._tools)
             return ToolResult(clean(f"Error: there is no tool {name!r}.{did_you_mean(name, self._tools)} Tools on offer: {offered}."), "unknown_tool")
-        if fault := tool.check(call.arguments):
+        if fault := tool.check(arguments):
             return self._bad_arguments(tool, fault)
         error = ""
         try:
             if tool.timeout is not None:
-                value = _with_timeout(tool, self.state, call.arguments)
+                value = _with_timeout(tool, self.state, arguments)
             elif tool.stateful:
-                value = tool.function(self.state, **call.arguments)
+                value = tool.function(self.state, **arguments)
             else:
-                value = tool.function(**call.arguments)
+                value = tool.function(**arguments)
             if type(value) is str:  # by far the most frequent kind
                 text = value
             else:
@@ -124,7 +125,7 @@ class Toolkit(Mapping[str, Tool]):
             return self._failed(call, problem)
         if len(text) > self.max_result_chars:
             text = f"{text[: self.max_result_chars]} … [cut: {len(text)} characters in all]"
-        return ToolResult(clean(text), error)
+        return ToolResult(text if text.isascii() else clean(text), error)
 
     def may_wait(self, name: str) -> bool:
         """Return whether a call of this tool may take long, doing nothing: many of them had better run at the same time."""

@@ -37,7 +37,7 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
     def __init__(self, suite: str | TaskSuite, shaper: str | RewardShaper, *, max_steps: int | None, render_mode: str | None, **suite_options: Any) -> None:
         self.core = StepToolEnv(suite, shaper, max_steps=max_steps, render_mode=render_mode, **suite_options)
         self.render_mode = render_mode
-        self.core._prints = False  # this form prints after it has added its own text to the transcript
+        self._prints, self.core._prints = self.core._prints, False  # this form prints after it has added its own text to the transcript
 
     # ---------------------------------------------------------------- what a form defines
     @abc.abstractmethod
@@ -64,22 +64,29 @@ class OtherForm(gym.Env[ObsType, ActType], abc.ABC, Generic[ObsType, ActType]):
         """Start an episode; arguments as in ``StepToolEnv.reset``."""
         observation, info = self.core.reset(seed=seed, options=options)
         self._np_random, self._np_random_seed = self.core.np_random, self.core._np_random_seed  # one generator, wherever it is asked for
-        return self._finish(observation, info), info
+        converted = self._convert_observation(observation, info)
+        if self._prints:
+            self._print(info)
+        return converted, info
 
     def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
         """Execute one action; an impossible one is answered by an error observation, as in ``StepToolEnv``."""
         observation, reward, terminated, truncated, info = self.core.step(self._convert_action(action))
-        return self._finish(observation, info), reward, terminated, truncated, info
-
-    def _finish(self, observation: Observation, info: dict[str, Any]) -> ObsType:
         converted = self._convert_observation(observation, info)
-        if self.render_mode == "human" and info["tool_error"] != "over_budget":
+        if self._prints:
+            self._print(info)
+        return converted, reward, terminated, truncated, info
+
+    def _print(self, info: dict[str, Any]) -> None:
+        if info["tool_error"] != "over_budget":
             self.core._print()
-        return converted
 
     def render(self) -> Any:
         """Return the same as ``StepToolEnv.render``."""
         return self.core.render()
+
+    def _repr_html_(self) -> str:
+        return self.core._repr_html_()
 
     def close(self) -> None:
         """Close the environment within."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+from steptool_env.actions import Written
+from steptool_env.actions import read as read_action
 from steptool_env.foreign import is_a, kind_of
-from steptool_env.formats import CallFormat, Reading, check_tools, make_format, read
+from steptool_env.formats import CallFormat, Form, Reading, check_tools, make_format, read
 from steptool_env.rewards import RewardShaper
 from steptool_env.spaces import TextSpace, ToolCallSpace, observation_space
 from steptool_env.tasks import TaskSuite
-from steptool_env.types import Malformed, Message, Observation, ToolCall
+from steptool_env.types import Malformed, Message, Observation, ToolCall, new_tuple
 from steptool_env.wrappers.base import OtherForm
 
 __all__ = ["CallTextSpace", "StepToolTextEnv"]
@@ -76,6 +78,7 @@ class StepToolTextEnv(OtherForm[Observation, str]):
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
         self.action_space = CallTextSpace(self.core.action_space, self.call_format)
         self.strict = strict
+        self._own_calls = isinstance(self.call_format, Form)  # somebody else's format may keep the calls that it returns
         self._reading = _NOTHING
         self._tools: tuple[Mapping[str, Any], ...] = ()
         self._offered = ""
@@ -106,20 +109,22 @@ class StepToolTextEnv(OtherForm[Observation, str]):
         self._offered = schemas
 
     def _convert_action(self, action: Any) -> Any:
-        if not is_a(action, str):
-            self._reading = _NOTHING
-            return Malformed(f"<{kind_of(action)}>", f"expected the text of a reply, got {kind_of(action)}")
-        self._reading = reading = read(self.call_format, str.__str__(action), tools=self._tools, strict=self.strict)
-        return reading.action
+        if type(action) is not str:
+            if not is_a(action, str):
+                self._reading = _NOTHING
+                return Malformed(f"<{kind_of(action)}>", f"expected the text of a reply, got {kind_of(action)}")
+            action = str.__str__(action)
+        self._reading = reading = read(self.call_format, action, tools=self._tools, strict=self.strict)
+        call = reading.action
+        return new_tuple(Written, read_action(call, True)) if type(call) is ToolCall and self._own_calls else call
 
     def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> Observation:
         _, info["reasoning"], further, info["repaired"] = self._reading
         info["further_calls"] = further
-        episode = self.core.episode
-        assert episode is not None
-        if episode.toolkit.schemas is not self._offered:
+        if observation["tools"] is not self._offered:
             self._offer()
         if further and info["tool_error"] != "over_budget":
+            episode = self.core._running()
             last = episode.messages[-1]
             skipped = "another call" if further == 1 else f"{further} further calls"
             note = f"[Only the first call of the reply was executed; {skipped} in it had no effect. Make one call per reply.]"

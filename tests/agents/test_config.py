@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from steptool_agents.algorithms import algorithm_settings
+from steptool_agents.cli.options import value_of
 from steptool_agents.config import Config, Layer, configure, preset
 from steptool_agents.config.config import PARTS, locate
 from steptool_env.errors import InvalidArgument, UnknownName
@@ -143,3 +144,20 @@ def test_the_stronger_layer_wins() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().learning.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [(".5", 0.5), ("-.5e-1", -0.05), ("1.", 1.0), ("0.1", 0.1), ("3", 3), ("null", None), ("1.2.3", "1.2.3"), (".", "."), ("a.b", "a.b"), ("", "")],
+)
+def test_a_value_as_it_is_typed(typed: str, value: Any) -> None:
+    found = value_of(typed, "--set x")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_keywords_of_what_is_chosen_by_name() -> None:
+    config = Config.of(**{"shaper.alpha": 0.02, "task.suite.level": 3, "algo.beta": 0.5})
+    assert (config.task.shaper, config.task.shaper_options, config.learning.algo_options) == ("steptool", {"alpha": 0.02}, {"beta": 0.5})
+    assert config.task.suite_options["level"] == 3
+    with pytest.raises(UnknownName, match=r"learning\.shaper"):
+        Config.of(**{"learning.shaper.alpha": 1})

@@ -13,7 +13,7 @@ from toy import Counting
 
 from steptool_agents.policies.base import OraclePolicy
 from steptool_agents.rollouts.evaluate import evaluate
-from steptool_agents.show.episodes import kind_of_error, line, select
+from steptool_agents.show.episodes import line, select
 from steptool_env import ERRORS, FINISH, PARTIES, StepToolEnv, Tool, ToolCall, Toolkit, ToolResult, make_suite, whose
 from steptool_env.errors import ToolError, ToolFailed, Unavailable
 from steptool_env.rewards import Hindsight, StepTool, label
@@ -23,6 +23,7 @@ from steptool_env.tasks.wrapped import WithTools
 from steptool_env.tools import author
 from steptool_env.tools.faults import FaultyToolkit
 from steptool_env.types import Outcome, Task, Transition
+from steptool_env.words import kind_of_error
 
 DESIGN = Path(__file__).parents[2] / "docs" / "tools.md"
 TASK = Task("t", "Do it.", ("look", "finish"), 9)

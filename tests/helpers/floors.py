@@ -7,7 +7,8 @@ __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 ENVIRONMENT: list[set[str]] = [
     {"jsontext", "errors", "foreign", "types", "sampling"},
     {"spaces", "actions", "rendering", "files", "reference"},
-    {"sealed"},
+    {"words"},
+    {"html", "sealed"},
     {"tools"},
     {"formats"},
     {"tasks"},

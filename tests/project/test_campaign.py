@@ -68,7 +68,7 @@ def test_the_short_campaign(short: tuple[Path, dict[str, Any]]) -> None:
         cases[row["part"]] += row["cases"]
         counts.update(row["counts"])
     assert cases.keys() >= {"kills", "files", "servers", "texts", "growth"}
-    assert counts["kills"] >= cases["kills"] >= 3
+    assert counts["kills"] >= cases["kills"] >= 2
     assert counts["texts"] >= 1500
     assert counts["addresses"] >= 80
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,12 +52,15 @@ def registries() -> Iterator[None]:
 def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The blocks of a document run in order, in one namespace. One that begins with ``# not run: <reason>`` is left out.
 
-    One that begins with ``# file: <name>`` is that file, which later blocks import.
+    One that begins with ``# file: <name>`` is that file, which later blocks import. One that begins with ``# needs: <packages>`` is left out where
+    they are not installed, and then the test counts as skipped; what these packages warn of is their own business. A comment behind a
+    ``print`` is what it prints.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     namespace = {"__name__": "__main__"}
     before = set(sys.modules)
+    missing: set[str] = set()
     try:
         for line, code in _blocks(document, "python", *(["bash"] if document.name in COMMANDS_RUN else [])):
             if file := re.match(r"# file: (\w+\.py)\n", code):
@@ -66,13 +70,25 @@ def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
                     _, *arguments = shlex.split(command, comments=True)
                     done = steptool(*arguments, capsys=capsys, monkeypatch=monkeypatch)
                     assert done[0] == 0, f"{document.name}: {command}: {done}"
+            elif needs := re.match(r"# needs: (.+)\n", code):
+                absent = {name for name in needs[1].split(", ") if importlib.util.find_spec(name) is None}
+                missing |= absent
+                if not absent:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
             elif not re.match(r"# not run: \S", code):
                 # Empty lines in front, so that a traceback names the line of the document.
                 exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+                printed = capsys.readouterr().out
+                for said in re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE):
+                    assert said in printed, f"{document.name}: a print is said to give {said!r}; the block prints {printed[:2000]!r}"
     finally:
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
                 del sys.modules[name]
+    if missing:
+        pytest.skip(f"some blocks were left out: {', '.join(sorted(missing))} not installed")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)

@@ -14,7 +14,7 @@ import steptool_env
 
 AGENTS = """
 ALGORITHMS Algorithm CREDIT ChatClient ChatCompletionsPolicy Config DemonstrationPolicy Generation HandOver LMPolicy LanguageModel Loop OraclePolicy
-PaperJudge Passes Policy Profiler RandomPolicy Report Run ServedPolicy Step TokenPolicy Trajectory assign_credit bootstrap credit evaluate export_run fit
+PaperJudge Passes Policy Profiler RandomPolicy Report Run ServedPolicy Step TokenPolicy Trajectory ablate assign_credit bootstrap credit evaluate export_run fit
 held_out imitate improve in_hindsight load_algorithm load_model load_policy paired policy_optimizer read_annotations read_config read_conversations read_jsonl
 read_metrics read_step_csv relabel rollout search summarize warm_up_critic write_conversations write_jsonl
 """.split()

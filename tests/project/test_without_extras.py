@@ -173,6 +173,9 @@ print("done")
     [
         ("from steptool_agents.models.loading import load_model", "agents"),
         ("import steptool_agents.interop.sb3", "sb3"),
+        ("import steptool_agents.interop.skyrl", "skyrl"),
+        ("import steptool_agents.interop.openenv", "openenv"),
+        ("import steptool_agents.interop.verifiers", "verifiers"),
         ("from steptool_agents.interop.minari import to_minari; to_minari([], 'steptool/x-v0')", "minari"),
         ("from steptool_env.tools.http import HttpClient; HttpClient(['127.0.0.1'])", "http"),
         ("from steptool_env.tools.mcp import McpSource; McpSource(['true'])", "mcp"),

@@ -11,6 +11,7 @@ from typing import Any, Self, overload
 
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.tasks.base import Episode, TaskSuite
+from steptool_env.tasks.worlds.about import in_words
 from steptool_env.tasks.worlds.domains import DOMAINS
 from steptool_env.tasks.worlds.families import FAMILIES
 from steptool_env.tasks.worlds.generate import generate
@@ -124,6 +125,9 @@ class Worlds(TaskSuite):
             raise IndexError(f"task {index} of {len(self)}")
         split, number = divmod(self._numbers[index], self.size)
         return generate(f"worlds-{self.level}-{parts_of(self.split)[split]}-{number}", self.dials)
+
+    def about(self) -> str:
+        return in_words(self.level, self.dials)
 
     def index(self, task_id: str) -> int:
         for part, split in enumerate(parts_of(self.split)):

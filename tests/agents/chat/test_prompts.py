@@ -122,7 +122,7 @@ def test_native_is_refused_where_there_is_none() -> None:
         with pytest.raises(NotSupported, match="writes no calls that a call format reads back"):
             prompts_of(template, "native")
     with pytest.raises(NotSupported, match="needs a chat template"):
-        make_chat(tokenizer(), "native")
+        make_chat(chat_tokenizer(""), "native")
 
 
 def test_calls_are_written_and_read_as_the_template_has_them() -> None:
@@ -242,7 +242,7 @@ def test_what_others_write_begins_no_line_of_a_plain_form() -> None:
 
 
 def test_which_prompts_a_model_gets() -> None:
-    plain = make_chat(tokenizer()).prompts
+    plain = make_chat(chat_tokenizer("")).prompts
     terse = make_chat(chat_tokenizer(CHATML), FORMAT, style="terse").prompts
     assert isinstance(plain, PlainPrompts) and not plain.terse
     assert isinstance(terse, PlainPrompts) and terse.terse

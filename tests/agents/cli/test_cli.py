@@ -128,6 +128,7 @@ def test_training_resuming_and_evaluating(run: Any, tmp_path: Path) -> None:
     code, text, _ = run("train", "--out", out, "--resume", "--updates", 2)
     assert code == 0
     assert "2 updates in" in text
+    assert "plays worlds, level 1, families lookup, change (2 of 13), domains shop, travel, clinic (3 of 10)" in text
     assert "after RL" in text
 
     code, text, _ = run("eval", "--run", out, "--episodes", 4, "--json")

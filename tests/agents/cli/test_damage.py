@@ -82,7 +82,7 @@ def test_a_file_of_trajectories(run: Any, tmp_path: Path) -> None:
             assert "\x1b" not in found[1] and "\u202e" not in found[1]
 
 
-@pytest.mark.parametrize("name", ["config.json", "report.json", "trajectories.jsonl", "metrics.jsonl", "warm_start.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "report.json", "trajectories.jsonl", "before.jsonl", "metrics.jsonl", "warm_start.safetensors"])
 def test_a_file_of_a_run_is_noticed(run: Any, trained: Path, tmp_path: Path, name: str) -> None:
     """Every one of these damages: the settings and the results are sealed, so that none is taken for the original."""
     copy = tmp_path / "copy"
@@ -94,6 +94,8 @@ def test_a_file_of_a_run_is_noticed(run: Any, trained: Path, tmp_path: Path, nam
         (copy / name).write_bytes(damage)
         if name == "trajectories.jsonl":
             one_sentence(run("view", copy), "delete it")
+        if name != "warm_start.safetensors":
+            one_sentence(run("report", copy), name)
         if name != "trajectories.jsonl" or damage[:1] == b"{":
             one_sentence(run("train", "--resume", "--out", copy, "--set", "report_to=none"), name)
         if name == "config.json":

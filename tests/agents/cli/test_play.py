@@ -10,9 +10,9 @@ from rich.console import Console
 from toy import Counter, Counting
 
 from steptool_agents.cli.play import hint, play, read_call
-from steptool_agents.show.words import verdict
 from steptool_env import Outcome, StepToolEnv, Task, Tool, ToolCall, Toolkit
 from steptool_env.tasks.worlds import Worlds
+from steptool_env.words import verdict
 
 
 def run(lines: list[str], env: StepToolEnv | None = None) -> tuple[dict[str, object], str]:
@@ -63,7 +63,7 @@ def test_a_tool_cannot_send_commands_to_the_terminal() -> None:
     ],
 )
 def test_verdicts(outcome: Outcome | None, total: float | None, said: str) -> None:
-    assert verdict(outcome, 1, total).plain == said
+    assert verdict(outcome, 1, total) == said
 
 
 TOOLS = {

@@ -197,6 +197,27 @@ def test_a_server_that_dies_masks_its_episodes_and_comes_back(tmp_path: Path) ->
             policy.forget()
 
 
+def test_reasoning_on_servers_ends_within_its_budget(tmp_path: Path) -> None:
+    lm = model(2)
+    lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+    del lm.config.steptool_prompt
+    closing = tuple(lm.tokenizer.encode("\n</think>\n\n", add_special_tokens=False))
+    with running(2, tmp_path) as (servers, handover):
+        policy = ServedPolicy(lm, handover, max_new_tokens=30, max_reasoning_tokens=4)
+        generations = [step.generation for one in rollout(policy, envs(4), [0, 1, 2, 3]) for step in one.steps]
+        ended = [one for one in generations if one.forced[1]]
+        assert len(ended) > 3
+        for one in ended:
+            begin, end = one.forced
+            assert (begin, one.token_ids[begin:end], one.logprobs[begin:end]) == (4, closing, (0.0,) * len(closing))
+            assert end < len(one.token_ids) <= 30
+        assert policy.unanswered == 0
+        short = ServedPolicy(lm, handover, max_new_tokens=6, max_reasoning_tokens=4)
+        assert {step.generation.forced for one in rollout(short, envs(2), [0, 1]) for step in one.steps if len(step.generation.token_ids) == 6} == {(4, 6)}
+        servers[0].dead = servers[1].dead = True
+        assert all(one.steps[-1].masked for one in rollout(policy, envs(2), [0, 1]))
+
+
 def test_a_run_plays_on_a_server(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"lora_rank": 2, "credit": "rloo", "group": 2, "value_passes": 0, "minibatches": 1}
     sizes = {"demos": 4, "updates": 2, "episodes": 4, "eval_episodes": 2, "eval_width": 2}

@@ -19,8 +19,9 @@ from steptool_agents.config import Config, preset
 from steptool_agents.models.loading import TINY, load_model
 from steptool_agents.runs.card import CARD, SETTINGS
 from steptool_agents.runs.export import export_run
-from steptool_agents.runs.folder import REPORT, read_config
+from steptool_agents.runs.folder import read_config
 from steptool_agents.runs.policies import evaluated_policy, load_policy
+from steptool_agents.runs.results import REPORT
 from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.tasks import make_suite
 

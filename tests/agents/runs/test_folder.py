@@ -16,12 +16,12 @@ from steptool_agents.runs.folder import (
     make_way,
     open_folder,
     read_config,
-    read_report,
     read_warm_loss,
     read_warm_start,
     write_config,
     write_warm_start,
 )
+from steptool_agents.runs.results import read_report
 from steptool_env.errors import CheckpointError
 
 

@@ -23,15 +23,20 @@ from steptool_agents.config import Config
 from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
 from steptool_agents.runs.folder import make_way, read_config, read_warm_start, write_config, write_warm_start
 from steptool_agents.runs.policies import load_policy
+from steptool_agents.runs.record import read_record
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
+from steptool_agents.show.report import report_page
 from steptool_agents.trajectory import read_jsonl
 from steptool_env.errors import CheckpointError, DataError, InvalidArgument, UnknownName
 
 CONFIG = Config.of(
     suite_options={"level": 1}, demos=8, demo_batch=4, updates=3, episodes=4, eval_episodes=4, eval_width=3, max_new_tokens=12, max_steps=3, seed=5, kl=0.01
 )
-FILES = {"config.json", "metrics.jsonl", "warm_start.safetensors", "checkpoints", "trajectories.jsonl", "report.json", "learning_curve.png"}
+FILES = {
+    *("config.json", "metrics.jsonl", "warm_start.safetensors", "checkpoints", "before.jsonl", "trajectories.jsonl"),
+    *("report.json", "report.html", "learning_curve.png"),
+}
 
 
 class Killed(BaseException):
@@ -58,7 +63,16 @@ def same(one: Path, other: Path) -> None:
     assert all(torch.equal(weight, its_weights[name]) for name, weight in weights.items())
     assert state["run"] == its_state["run"]
     assert state["run"]["warm_loss"] > 0
-    assert (one / "trajectories.jsonl").read_bytes() == (other / "trajectories.jsonl").read_bytes()
+    for name in ("before.jsonl", "trajectories.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert timeless_page(one) == timeless_page(other)
+
+
+def timeless_page(out: Path) -> str:
+    """Return the report of a run as if it had taken no time."""
+    record = read_record(out, "run")
+    assert record.report is not None
+    return report_page([record._replace(metrics=lines(out), report={**record.report, "seconds": 0.0})])
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
@@ -86,7 +100,11 @@ def test_what_a_run_leaves_behind(finished: tuple[Path, dict[str, Any]]) -> None
     assert json.loads((out / "report.json").read_text()) == report
     assert report["updates"] == 3
     assert report["before"]["episodes"] == report["after"]["episodes"] == 4
-    assert [one.task.id for one in read_jsonl(out / "trajectories.jsonl")] == [f"worlds-1-test-{k * 2500}" for k in range(4)]
+    for name in ("before.jsonl", "trajectories.jsonl"):
+        assert [one.task.id for one in read_jsonl(out / name)] == [f"worlds-1-test-{k * 2500}" for k in range(4)]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page == report_page([read_record(out)])  # from the files alone, byte for byte
+    assert "Plays worlds, level 1, all 13 families" in page and "3 updates" in page and "<td>learning.kl</td>" in page
 
 
 def test_what_a_run_measures(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -137,11 +155,11 @@ def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     ("where", "call"),
     [
         ("steptool_agents.runs.warm_start.fit", 1),  # in the warm start
-        ("steptool_agents.runs.run.rollout_tasks", 1),  # in the evaluation before training
+        ("steptool_agents.runs.evaluation.rollout_tasks", 1),  # in the evaluation before training
         ("steptool_agents.algorithms.step_ppo.assign_credit", 1),  # in the first update
         ("steptool_agents.algorithms.step_ppo.improve", 2),  # in the second one
         ("steptool_agents.runs.run.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
-        ("steptool_agents.runs.run.rollout_tasks", 2),  # in the evaluation after training
+        ("steptool_agents.runs.evaluation.rollout_tasks", 2),  # in the evaluation after training
     ],
 )
 def test_a_run_goes_on_as_if_nothing_had_happened(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import html.parser
 import io
 import json
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,66 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project import ROOT
 from rich.console import Console
+from viewed import ADD, DEEP, EPISODES, FINISH, SHALLOW, Reader, cut_off, failed, rude, solved, step
 
 from steptool_agents.rollouts.evaluate import summarize
-from steptool_agents.show.episodes import ending, episode_view, find_file, line, overview, select, summary_line
-from steptool_agents.show.page import page
-from steptool_agents.trajectory import Generation, Step, Trajectory, write_jsonl
+from steptool_agents.show.episodes import episode_view, find_file, line, overview, select, summary_line
+from steptool_agents.show.page import episodes_page as page
+from steptool_agents.trajectory import Trajectory, write_jsonl
+from steptool_agents.trajectory.shown import ending
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.rendering import printable
-from steptool_env.types import Action, Malformed, Outcome, Task, ToolCall, ToolResult, Transition, Unanswered
-
-SHALLOW = Task("shallow", "Count to 1.", ("add", "finish"), 5, None, {"depth": 1, "family": "count"})
-DEEP = Task("deep", "Count to 2.", ("add", "finish"), 5, None, {"depth": 2, "family": "count"})
-ADD, FINISH = ToolCall("add", {"amount": 1}), ToolCall("finish", {"answer": "1"})
-
-
-def step(
-    task: Task,
-    number: int,
-    action: Action,
-    content: str,
-    error: str = "",
-    *,
-    parts: dict[str, float] | None = None,
-    progress: float = 0.0,
-    ends: str = "",
-    solved: float = 0.0,
-    reason: str = "",
-    **generation: Any,
-) -> Step:
-    outcome = Outcome(solved, reason) if ends else None
-    transition = Transition(task, number, action, ToolResult(content, error), ends == "finish", ends == "budget", outcome, progress)
-    said = Generation(generation.pop("text", ""), action, **generation)
-    return Step(said, transition, parts or {"sc": 0.0}, error == "unavailable")
-
-
-def solved() -> Trajectory:
-    """Two calls, of rewards 0.5 and 1: the first was sampled as two tokens with probabilities 1 and ¼."""
-    first = {"text": 'I add.\n<tool_call>{"name": "add"}</tool_call>', "token_ids": (7, 8), "logprobs": (0.0, math.log(0.25)), "value": 0.75}
-    return Trajectory(
-        (
-            step(SHALLOW, 0, ADD, "The counter shows 1.", parts={"sc": 0.0, "con": 0.5, "solved": 0.0}, progress=1.0, **first),
-            step(SHALLOW, 1, FINISH, "The end.", parts={"sc": 0.0, "con": 0.0, "solved": 1.0}, progress=1.0, ends="finish", solved=1.0, reason="right"),
-        )
-    )
-
-
-def failed() -> Trajectory:
-    """No call, then one that fails: out of calls."""
-    return Trajectory(
-        (
-            step(DEEP, 0, Malformed("I think it is 2.", "no call"), "Error: no call", "malformed", parts={"sc": -0.25}),
-            step(DEEP, 1, ToolCall("add", {"amount": "x"}), "Error: no number", "bad_arguments", parts={"sc": -0.25}, ends="budget"),
-        )
-    )
-
-
-def cut_off() -> Trajectory:
-    return Trajectory((step(DEEP, 0, Unanswered("", "no server"), "Error: no server", "unavailable", ends="budget"),))
-
-
-EPISODES = [solved(), failed(), cut_off()]
+from steptool_env.types import Malformed, Task, ToolCall
 
 
 def shown(renderable: Any, width: int = 80) -> str:
@@ -122,6 +69,7 @@ def test_a_path_without_trajectories_says_what_to_do(tmp_path: Path) -> None:
         find_file(tmp_path / "runs")
     (tmp_path / "runs" / "config.json").touch()
     (tmp_path / "runs" / "metrics.jsonl").touch()
+    (tmp_path / "runs" / "before.jsonl").touch()  # the episodes before training would be taken for those after it
     with pytest.raises(CheckpointError, match=r"steptool train --out .*runs --resume"):
         find_file(tmp_path / "runs")
 
@@ -267,20 +215,6 @@ def test_long_texts_show_both_ends_or_all() -> None:
     assert flat.count("thought") == 500 and flat.count("row") == 500 and "characters]" not in flat
 
 
-RUDE = "\x1b[2J\x07\ud800[bold]<script>alert(1)</script>&amp;\"'"
-
-
-def rude() -> Trajectory:
-    """Everything that a text can stand in, hostile."""
-    task = Task(RUDE, RUDE, ("add",), 5, None, {RUDE: RUDE})
-    return Trajectory(
-        (
-            step(task, 0, Malformed(RUDE, RUDE), RUDE, "malformed", parts={RUDE: 1.0}, text=RUDE),
-            step(task, 1, ToolCall(RUDE, {RUDE: RUDE}), RUDE, parts={RUDE: 1.0}, ends="finish", reason=RUDE),
-        )
-    )
-
-
 def test_no_text_commands_the_terminal() -> None:
     trajectory = rude()
     for view in (episode_view(0, trajectory), episode_view(0, trajectory, full=True), overview([line(0, trajectory)])):
@@ -291,30 +225,6 @@ def test_no_text_commands_the_terminal() -> None:
 
 
 # ---------------------------------------------------------------- the page
-class Reader(html.parser.HTMLParser):
-    """Reads a page; fails on tags that do not pair up."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
 TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "p", "details", "summary", "span", "ol", "li", "pre", "b", "div", "i"}
 
 
@@ -336,7 +246,7 @@ def test_the_page_by_hand() -> None:
 def test_the_page_loads_nothing() -> None:
     text = page("t", {0: rude()})
     attributes = {name for _, found in Reader(text).tags for name in found}
-    assert attributes <= {"lang", "charset", "http-equiv", "content", "name", "id", "class", "start", "style", "title"}
+    assert attributes <= {"lang", "charset", "http-equiv", "content", "name", "id", "class", "start", "style", "title", "value"}
     assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
 
 

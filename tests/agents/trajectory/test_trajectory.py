@@ -103,6 +103,24 @@ def test_a_shaper_sees_the_episode_so_far() -> None:
     assert seen == [[0], [0, 1], [0, 1, 2]]
 
 
+def test_only_hindsight_sees_how_long_an_action_was() -> None:
+    """The environment cannot know it, so what is paid at the step must not depend on it."""
+
+    class Brief:
+        def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:
+            return {"length": -0.5 * (episode[-1].tokens or 0)}
+
+    class BriefInHindsight(Brief):
+        def hindsight(self, episodes: Sequence[Sequence[Transition]]) -> list[list[Mapping[str, float] | None]]:
+            return [[self([transition]) for transition in transitions] for transitions in episodes]
+
+    silent = replace(step(1), generation=Generation("", ToolCall("lookup")))
+    played = Trajectory((step(0), silent))
+    assert relabel(played, BriefInHindsight()).rewards.tolist() == [-1.5, 0.0]  # three tokens; none are known
+    assert not relabel(played, Brief()).rewards.any()
+    assert [one.transition for one in relabel(played, BriefInHindsight()).steps] == [one.transition for one in played.steps]
+
+
 def test_a_tool_that_was_unavailable_masks_its_step_under_every_shaper() -> None:
     trajectory = relabel(Trajectory((step(0), step(1, error="unavailable", outcome=Outcome(1.0), masked=True))), Final())
     assert [dict(one.parts) for one in trajectory.steps] == [{"solved": 0.0}, {"solved": 0.0}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ def test_reasoning_that_the_prompt_opened_is_cut_off(form: CallFormat, opening: 
 def test_an_end_without_a_beginning_says_that_all_before_it_was_reasoning(form: CallFormat, end: str) -> None:
     assert form.parse(f"Maybe\n{form.render(DRAFT)}\nno.\n{end}\n{form.render(CALL)}") == CALL
     assert isinstance(form.parse(f"{form.render(DRAFT)}\n{end}\nThe answer is 7."), Malformed)
+
+
+@each_format
+def test_the_shortcut_for_a_plain_call_reads_what_the_walk_reads(form: CallFormat) -> None:
+    marks = [mark for block in BLOCKS for mark in block] + ["<think>"]
+    call, draft = form.render(CALL), form.render(ToolCall("cancel_order", {"order_id": "</think>", "why": "[THINK]"}))
+    pieces = [call, call, draft, *form.stop, *marks, " ", "\n", "Let me see.", "}", "<", call[: len(call) // 2], call[len(call) // 2 :]]
+    draw = random.Random(form.name)
+    texts = [before + body + after for body in (call, draft) for before in ("", " ", *marks) for after in ("", *form.stop, *marks)]
+    texts += ["".join(draw.choices(pieces, k=draw.randint(1, 5))) for _ in range(300)]
+    for text in texts:  # behind a prompt that leaves nothing open there is no shortcut
+        assert read(form, text) == read(form, text, prefix="Go."), text
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_relabelling_agrees_with_the_environment_and_survives_a_file(name: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shaper", "options"),
-    [("steptool", {}), ("hindsight", {"beta": 1.0}), ("potential", {}), ("monte-carlo", {"rollouts": 1}), ("rewards_of_ones_own:make", {})],
+    [("steptool", {}), ("monte-carlo", {"rollouts": 1}), ("rewards_of_ones_own:make", {})],
 )
 def test_resumed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shaper: str, options: dict[str, Any]) -> None:
     """A run that was resumed pays, learns and measures as one that was not, also with a shaper that keeps statistics."""

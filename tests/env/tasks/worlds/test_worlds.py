@@ -27,6 +27,7 @@ from steptool_env.tasks.worlds.levels import DOMAIN_NAMES, FAMILY_NAMES, REPLIES
 from steptool_env.tasks.worlds.plan import Fact
 from steptool_env.tasks.worlds.tools import tools_of
 from steptool_env.tasks.worlds.world import World
+from steptool_env.tasks.wrapped import Faulty
 
 MakeEnv = Callable[..., StepToolEnv]
 each_level = pytest.mark.parametrize("level", LEVELS)
@@ -604,3 +605,10 @@ def test_what_the_tools_answer(make_env: MakeEnv) -> None:
                 assert json.loads(result.content) == record and result.error == ""
             else:
                 assert result.error == "rejected" and f"there is no {kind} with the id '{key}'" in result.content
+
+
+def test_a_suite_says_what_it_plays() -> None:
+    assert Worlds(level=3).about() == "level 3, all 13 families, 8 of 10 domains, 2 to 5 calls, replies=record"
+    narrow = Worlds(level=1, families="lookup", domains=["shop"], depth=(1, 1), faults=1, wording="all")
+    assert narrow.about() == "level 1, family lookup (1 of 13), domain shop (1 of 10), 1 call, replies=record, faults=1, wording=all"
+    assert narrow[:3].about() == narrow.about() and Faulty(narrow, 0.25).about() == f"{narrow.about()}, 25 % of calls fail"

@@ -1,0 +1,88 @@
+"""Tutorials: notebooks that are kept as text (``docs/tutorials/*.py``, jupytext's percent format), executed, and turned into pages.
+
+An executed notebook is kept in ``.cache/tutorials`` for as long as neither the tutorial nor the packages change. A cell that raises ends
+the build.
+
+    python docs/hooks/notebooks.py            # execute all, and say how long each took
+    python docs/hooks/notebooks.py 03_reward  # one of them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "tutorials"
+CACHE = ROOT / ".cache" / "tutorials"
+
+
+class Tutorial(NamedTuple):
+    """One tutorial, executed."""
+
+    name: str
+    title: str
+    notebook: Any
+    seconds: float
+
+    def page(self) -> tuple[str, dict[str, bytes]]:
+        """Return the text of its page and the pictures in it, by file name."""
+        text, resources = MarkdownExporter().from_notebook_node(self.notebook, {"unique_key": self.name, "output_files_dir": "."})
+        head, _, rest = text.partition("\n\n")
+        notice = f"[Download as a notebook]({self.name}.ipynb). It runs in about {max(self.seconds, 1):.0f} seconds on two cores."
+        return f"{head}\n\n{notice}\n\n{rest}", {name.removeprefix("./"): data for name, data in resources["outputs"].items()}
+
+    def download(self) -> str:
+        """Return the notebook as a file, with its outputs."""
+        return str(nbformat.writes(self.notebook))
+
+
+def names() -> list[str]:
+    """Return the names of all tutorials, in order."""
+    return sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def executed(name: str) -> Tutorial:
+    """Return a tutorial with what its cells print and draw, from the cache if it is there.
+
+    Raises:
+        CellExecutionError: A cell raised.
+    """
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    kept = CACHE / f"{name}-{_sources(text)}.ipynb"
+    if not kept.is_file():
+        notebook: Any = jupytext.reads(text, fmt="py:percent")
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        notebook.metadata["seconds"] = time.monotonic() - started
+        CACHE.mkdir(parents=True, exist_ok=True)
+        for old in CACHE.glob(f"{name}-*.ipynb"):
+            old.unlink()
+        kept.write_text(nbformat.writes(notebook), encoding="utf-8")
+    notebook = nbformat.read(kept, as_version=4)
+    title = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
+    return Tutorial(name, title, notebook, float(notebook.metadata["seconds"]))
+
+
+def _sources(text: str) -> str:
+    """Return a digest of a tutorial and of everything that it imports from here."""
+    digest = hashlib.sha256(text.encode())
+    for package in ("steptool_env", "agents"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or names():
+        print(f"{chosen}: {executed(chosen).seconds:.0f} s", flush=True)
