@@ -49,7 +49,8 @@ now = as_of_now(passes(lm), [a, b, c])
 others = [(one, one()) for one in (imitated, preferred)]
 processes.start(cpu=True)
 assert processes.world() == 2
-assert [one.steps[0].generation.value for one in as_of_now(passes(lm), [a, b, c])] == [one.steps[0].generation.value for one in now]
+for one, before in zip(as_of_now(passes(lm), [a, b, c]), now):  # other micro-batches, so other rounding
+    assert abs(one.steps[0].generation.value - before.steps[0].generation.value) <= 1e-5 * max(1.0, abs(before.steps[0].generation.value))
 for one, (measured, expected) in others:
     again, found = one()
     assert found.keys() == expected.keys()
