@@ -43,13 +43,15 @@ def imitated():
 def preferred():
     still = torch.optim.SGD(lm.trainable().values(), lr=0.0)
     measured = prefer(passes(lm, CONFIG), still, [(a, b), (c, a), (b, c)], CONFIG.learning, np.random.default_rng(0), beta=0.1, imitation=1.0)
+    del measured["accuracy"]  # of margins that are 0: the policy is its own reference
     return measured, {{name: one.grad.clone() for name, one in lm.trainable().items() if one.grad is not None}}
 
 now = as_of_now(passes(lm), [a, b, c])
 others = [(one, one()) for one in (imitated, preferred)]
 processes.start(cpu=True)
 assert processes.world() == 2
-assert [one.steps[0].generation.value for one in as_of_now(passes(lm), [a, b, c])] == [one.steps[0].generation.value for one in now]
+for one, before in zip(as_of_now(passes(lm), [a, b, c]), now):  # other micro-batches, so other rounding
+    assert abs(one.steps[0].generation.value - before.steps[0].generation.value) <= 1e-5 * max(1.0, abs(before.steps[0].generation.value))
 for one, (measured, expected) in others:
     again, found = one()
     assert found.keys() == expected.keys()
