@@ -9,8 +9,8 @@ Real texts: tasks of ``worlds``, played by the oracle with a mistake in three of
 - tools: sixteen episodes of different tasks with one list of tools of 300 tokens, random tokens behind it
 - mixed: sixteen tasks, one episode each, as training draws them: tools differ, too
 
-A pass is forward and backward of the mean negative log-likelihood of the action tokens. Both ways run in turn (A-B-A-B), in CPU time; medians count. The peak is
-that of a process of its own, less what it held before the pass, with ``MALLOC_MMAP_THRESHOLD_`` as in ``train_speed.py``.
+A pass is forward and backward of the mean negative log-likelihood of the action tokens. Both ways run in turn (A-B-A-B), in CPU time; medians count. The
+peak is that of a process of its own, less what it held before the pass, with ``MALLOC_MMAP_THRESHOLD_`` as in ``train_speed.py``.
 """
 
 from __future__ import annotations
