@@ -31,10 +31,16 @@ class Credited:
     per_token: bool = False
 
     def token_advantages(self, index: int) -> Floats:
-        """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step."""
-        if self.per_token:
-            return self.advantages[index]
-        return np.repeat(self.advantages[index], [len(step.generation.token_ids) for step in self.trajectories[index].steps])
+        """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step.
+
+        Each is multiplied by the token's importance weight, if it has one: the clipped objective is linear in the advantage
+        where that is not negative, so this weights the token's loss.
+        """
+        generations = [step.generation for step in self.trajectories[index].steps]
+        advantages = self.advantages[index] if self.per_token else np.repeat(self.advantages[index], [len(one.token_ids) for one in generations])
+        if any(one.importance for one in generations):
+            advantages = advantages * np.concatenate([one.importance or np.ones(len(one.token_ids)) for one in generations])
+        return advantages
 
 
 def scale_negative(advantages: Floats, negative: float) -> Floats:

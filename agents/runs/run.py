@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from ..learning.schedule import learning_rate, share_done
 from ..models.loading import pick_device
 from ..parallel import processes, sharding
 from ..policies.base import Policy
+from ..policies.tokens import draw_seeds
 from ..rollouts.collect import rollout
-from ..rollouts.evaluate import Report, held_out, oracle_calls, rollout_tasks, summarize
+from ..rollouts.evaluate import Report
 from ..trajectory import Trajectory
 from .checkpoint import (
     flatten_optimizer,
@@ -42,6 +44,7 @@ from .checkpoint import (
     set_rng_state,
     unprefixed,
 )
+from .evaluation import evaluate_held_out
 from .fitting import check_budgets
 from .folder import (
     check_belongs,
@@ -55,7 +58,7 @@ from .folder import (
     write_report,
     write_warm_start,
 )
-from .policies import evaluated_policy, training_model, training_policy
+from .policies import training_model, training_policy
 from .progress import progress_bars
 from .resuming import check_resumed, identity
 from .rewards import training_shaper
@@ -119,7 +122,7 @@ class Run:
             max_grad_norm=config.learning.max_grad_norm,
         )
         torch.manual_seed(self._sampling_seed)  # dropout in the warm start draws from the global generator
-        self.policy = training_policy(self.lm, config, out, seed=self._sampling_seed)
+        self.policy = training_policy(self.lm, config, out, seed=config.run.seed)
         self.rng = np.random.default_rng(config.run.seed)
         self.reference: dict[str, Tensor] = {}
         """The trainable weights after the warm start, by name."""
@@ -185,8 +188,20 @@ class Run:
             tasks: Indices into the suite.
             policy: Who plays; by default the policy that learns.
         """
-        with self.lm.whole():
-            trajectories = processes.gather(rollout(policy if policy is not None else self.policy, envs, processes.share(tasks)))
+        if policy is None:
+            self.deal_seeds(len(tasks))
+        with nullcontext() if policy is None and self.config.rollout.servers else self.lm.whole():
+            local = rollout(policy if policy is not None else self.policy, envs, processes.share(tasks))
+        return self.gathered(local)
+
+    def deal_seeds(self, episodes: int) -> None:
+        """Draw the seeds of the policy's next episodes; each process gets its share, so that their number does not change what is sampled."""
+        self.policy.seeds.clear()
+        self.policy.seeds.extend(processes.share(draw_seeds(self.policy.generator, episodes)))
+
+    def gathered(self, local: Sequence[Trajectory]) -> list[Trajectory]:
+        """Return the episodes of all processes, in the order of the tasks, from each one's share, and count their cost."""
+        trajectories = processes.gather(local)
         self.spent["env_steps"] += sum(len(trajectory.steps) for trajectory in trajectories)
         self.spent["model_tokens"] += sum(map(length, trajectories))
         return trajectories
@@ -206,7 +221,14 @@ class Run:
     @property
     def has_budget(self) -> bool:
         """Whether there is budget for another update."""
-        used = self._used
+        return self._is_left(self._used)
+
+    @property
+    def has_budget_after_this(self) -> bool:
+        """Whether there will be budget for an update after the next one, as far as is known now."""
+        return self._is_left({**self._used, "updates": self.update + 1})
+
+    def _is_left(self, used: Mapping[str, int]) -> bool:
         return all(limit is None or used[name] < limit for name, limit in self._limits.items())
 
     @property
@@ -225,12 +247,11 @@ class Run:
         set_learning_rate(optimizer, learning_rate(self.config.learning.lr, self.config.learning.lr_end, done))
 
     def seed_update(self) -> None:
-        """Seed the generators of this update in all processes but the main one, whose generators the checkpoints hold.
+        """Seed torch's generator for this update in all processes but the main one, whose generators the checkpoints hold.
 
         In every update, not only in the first one after resuming: a run that is never stopped must draw the same numbers.
         """
         if self.update and not processes.is_main():
-            self.policy.generator.manual_seed(self._sampling_seed + self.update)
             torch.manual_seed(self._sampling_seed + self.update)
 
     # ---------------------------------------------------------------- warm start
@@ -308,29 +329,7 @@ class Run:
     # ---------------------------------------------------------------- evaluation
     def evaluate(self, label: str) -> tuple[Report, list[Trajectory]]:
         """Play held-out tasks greedily; the report is stored in ``state`` under the label, so that a resumed run has it."""
-        config = self.config
-        suite = self.suite("test")
-        tasks = held_out(suite, config.run.eval_episodes)
-        bar = self.progress.add_task(label, total=len(tasks), note="")
-        solved = [0.0]
-
-        def show(trajectory: Trajectory) -> None:
-            solved[0] += trajectory.success
-            done = int(self.progress.tasks[bar].completed) + 1
-            self.progress.update(bar, completed=done, note=f"success {solved[0] / done:.2f}")
-
-        with self.lm.whole():
-            local = rollout_tasks(
-                evaluated_policy(self.lm, config),
-                suite,
-                processes.share(tasks),
-                shaper=self.shaper,
-                max_steps=config.task.max_steps,
-                width=config.run.eval_width,
-                on_done=show,
-            )
-        trajectories = processes.gather(local)
-        report = summarize(trajectories, oracle_calls(suite, tasks))
+        report, trajectories = evaluate_held_out(self.lm, self.config, self.suite("test"), self.shaper, self.progress, label)
         self.state[label] = report.as_dict()
         return report, trajectories
 
