@@ -130,6 +130,10 @@ class ServedPolicy:
         self._dead = set()
         self.update += 1
 
+    def close(self) -> None:
+        """Ask for nothing more; a rollout that is under way in another thread ends with an exception."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def counts(self) -> dict[str, float]:
         """Return what happened to the servers since the last call: how many play, how often one did not take the weights, episodes that went
         on with another one, and episodes that none answered; all processes call it together, and get the same."""

@@ -73,7 +73,8 @@ class Player:
                 episodes = self.now()
             else:
                 episodes, self._ahead = self._ahead, None
-                run.policy.forget()
+                if run.has_budget_after_this:
+                    run.policy.forget()
             if run.has_budget_after_this:
                 tasks = run.draw(self._suite)
                 run.deal_seeds(len(tasks))

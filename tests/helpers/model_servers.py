@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lms import language_model
@@ -47,11 +47,14 @@ class Server:
 
     lock = threading.Lock()
     """Of all servers: while transformers loads weights, it patches its own classes, and two loads side by side leave them patched."""
-    draws: ClassVar[dict[int, tuple[int, random.Random]]] = {}
-    """Of all servers, because episodes move: seed of the episode -> tokens of its first request, and its generator."""
 
     def __init__(self, lm: LanguageModel | None = None) -> None:
         self.lm = lm or model(0)
+        self.draws: dict[int, tuple[int, random.Random]] = {}
+        """Seed of an episode -> tokens of its first request, and its generator."""
+        self.played: list[str] = []
+        """The weights of each completion, by the name of their folder."""
+        self.weights = ""
         self.adapters: dict[str, Path] = {}
         self.asked: list[str] = []
         self.dead = False
@@ -82,6 +85,7 @@ class Server:
     def collective_rpc(self, body: dict[str, Any]) -> Reply:
         assert body["method"] == "reload_weights"
         self.lm.model = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"])
+        self.weights = Path(body["kwargs"]["weights_path"]).name
         return 200, {}, json.dumps({"results": [None]})
 
     def reset_prefix_cache(self, body: dict[str, Any]) -> Reply:
@@ -94,6 +98,8 @@ class Server:
         network: Any = self.lm.model
         if body["model"] in self.adapters:
             network = PeftModel.from_pretrained(network, self.adapters[body["model"]])
+            self.weights = self.adapters[body["model"]].name
+        self.played.append(self.weights)
         ids, said, logprobs = list(body["prompt"]), list[int](), list[float]()
         seed = body["seed"] - len(ids)
         first, draws = self.draws.get(seed, (len(ids), random.Random(seed)))
@@ -115,6 +121,8 @@ class Server:
 @contextmanager
 def running(count: int, folder: Path) -> Iterator[tuple[list[Server], HandOver]]:
     servers = [Server() for _ in range(count)]
+    for server in servers:
+        server.draws = servers[0].draws  # episodes move from one to another
     with ExitStack() as stack:
         clients = [ChatClient(f"http://{stack.enter_context(serving(server))}/v1", attempts=2, backoff=0.0) for server in servers]
         yield servers, HandOver(clients, folder, "m")

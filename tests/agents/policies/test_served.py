@@ -16,8 +16,6 @@ from lms import language_model, passes
 from model_servers import Server, model, running
 from servers import Reply, serving
 
-from steptool_agents.algorithms.step_ppo import train
-from steptool_agents.config import Config
 from steptool_agents.learning.advantages import assign_credit
 from steptool_agents.learning.batches import collate
 from steptool_agents.learning.losses import action_logprobs
@@ -25,11 +23,9 @@ from steptool_agents.learning.optimizer import policy_optimizer
 from steptool_agents.learning.policy_gradient import improve
 from steptool_agents.models.export import export_model
 from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
 from steptool_agents.policies.served import ServedPolicy
 from steptool_agents.rollouts.collect import rollout
 from steptool_agents.rollouts.evaluate import summarize
-from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.servers.client import ChatClient
 from steptool_agents.servers.sampled import sampled
 from steptool_agents.servers.weights import HandOver

@@ -137,11 +137,11 @@ def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     ("where", "call"),
     [
         ("steptool_agents.runs.warm_start.fit", 1),  # in the warm start
-        ("steptool_agents.runs.run.rollout_tasks", 1),  # in the evaluation before training
+        ("steptool_agents.runs.evaluation.rollout_tasks", 1),  # in the evaluation before training
         ("steptool_agents.algorithms.step_ppo.assign_credit", 1),  # in the first update
         ("steptool_agents.algorithms.step_ppo.improve", 2),  # in the second one
         ("steptool_agents.runs.run.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
-        ("steptool_agents.runs.run.rollout_tasks", 2),  # in the evaluation after training
+        ("steptool_agents.runs.evaluation.rollout_tasks", 2),  # in the evaluation after training
     ],
 )
 def test_a_run_goes_on_as_if_nothing_had_happened(
