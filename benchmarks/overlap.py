@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from scale_model import run_seconds
 from serving_parts.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "overlap.md"
@@ -77,6 +78,10 @@ def page(found: dict[str, Any], latency: float, command: str) -> str:
     one = found["difference"]
     lines += ["", f"Wall time of overlap 1 against 0: **{found['ratio']:.2f}** (median over seeds). "]
     lines[-1] += f"Difference in success, paired on tasks and seeds: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})."
+    mean, updates = found["means"][0], SETTINGS["updates"]
+    times = mean["seconds_rollout"], mean["seconds_update"], 0.0
+    predicted = run_seconds(*times, updates, overlap=True) / run_seconds(*times, updates, overlap=False)
+    lines[-1] += f" What the cost model (`scale_model.py`) makes of the times of overlap 0: {predicted:.2f}."
     lines += ["", "| overlap | staleness | importance | share truncated | KL of server and learner | clip fraction |", "|---|---|---|---|---|---|"]
     for overlap in (0, 1):
         mean = found["means"][overlap]

@@ -83,10 +83,6 @@ def test_episodes_are_played_ahead_and_a_killed_run_goes_on_as_if_it_had_not_bee
 
 
 def test_what_cannot_be_played_ahead(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="only servers can play"):
-        Config.of(overlap=1)
-    with pytest.raises(InvalidArgument, match=r"rollout\.overlap must be less than or equal to 1"):
-        Config.of(overlap=2)
     with pytest.raises(NotSupported, match="its own way to play"):
         train(tmp_path / "eto", algo="eto", overlap=1)
     with pytest.raises(InvalidArgument, match="cannot be read"):
