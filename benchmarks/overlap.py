@@ -73,7 +73,7 @@ def page(found: dict[str, Any], latency: float, command: str) -> str:
     for overlap in (0, 1):
         one, mean = found["success"][overlap], found["means"][overlap]
         by_seed = ", ".join(f"{seconds:.1f}" for seconds in found["wall"][overlap])
-        success = f"{one.mean:.3f} ({one.low:.3f}–{one.high:.3f})"
+        success = f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
         lines.append(f"| {overlap} | {by_seed} | {mean['seconds_rollout']:.2f} | {mean['seconds_update']:.2f} | {success} |")
     one = found["difference"]
     lines += ["", f"Wall time of overlap 1 against 0: **{found['ratio']:.2f}** (median over seeds). "]

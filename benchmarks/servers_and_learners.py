@@ -98,7 +98,7 @@ def page(found: dict[str, Any], command: str) -> str:
     for way, name in (("alone", "one process that plays itself"), ("served", "two learners, two servers")):
         one = found["success"][way]
         by_seed = ", ".join(f"{mean:.3f}" for mean in found["by_seed"][way])
-        lines.append(f"| {name} | {by_seed} | {one.mean:.3f} ({one.low:.3f}–{one.high:.3f}) | {found['seconds'][way]:.0f} |")
+        lines.append(f"| {name} | {by_seed} | {one.mean:.3f} ({one.low:.3f} to {one.high:.3f}) | {found['seconds'][way]:.0f} |")
     one = found["difference"]
     lines += ["", f"Difference, paired on tasks and seeds: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})."]
     mismatch, servers = found["mismatch"], found["servers"]

@@ -62,7 +62,6 @@ def save_weights(lm: LanguageModel, folder: Path, *, merged: bool = False, weigh
 
 def _saved(lm: LanguageModel) -> dict[str, Tensor]:
     """Return the tensors that are saved of a model, by name: of one with adapters, the adapters alone."""
-    tensors = lm.model.state_dict()
-    if not isinstance(lm.model, PeftModel):
-        return tensors
-    return {name: tensors[name] for name, parameter in lm.model.named_parameters() if parameter.requires_grad}
+    adapters, parameters = isinstance(lm.model, PeftModel), dict(lm.model.named_parameters(remove_duplicate=False))
+    once = {name for name, parameter in lm.model.named_parameters() if parameter.requires_grad or not adapters}  # tied weights under one name
+    return {name: tensor for name, tensor in lm.model.state_dict().items() if name in once or (name not in parameters and not adapters)}

@@ -239,5 +239,5 @@ def test_what_rounding_makes_positive_is_0_and_what_a_server_cannot_send_at_all_
         with pytest.raises(NotSupported, match="return_token_ids"):
             rollout(policy, envs(1), [0])
         client.close()
-    with pytest.raises(InvalidArgument, match="0 servers"):
+    with pytest.raises(InvalidArgument, match="at least one server"):
         HandOver([], "x", "m")
