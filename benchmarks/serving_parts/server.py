@@ -23,6 +23,10 @@ from typing import Any
 __all__ = ["serving"]
 
 
+GATHER = 0.02
+"""Seconds that a server with nothing to do waits for others after the first request: a batch costs little more than a row."""
+
+
 class Player:
     """One thread that owns the model: it reads, writes, and loads weights between two tokens."""
 
@@ -49,8 +53,13 @@ class Player:
 
         with torch.inference_mode():
             while True:
-                while not self.writing or not self.waiting.empty():
+                if not self.writing:
                     self.take(*self.waiting.get())
+                    time.sleep(GATHER)
+                while not self.waiting.empty():
+                    self.take(*self.waiting.get())
+                if not self.writing:
+                    continue
                 for key, written in self.engine.step():
                     choice = {"text": "", "token_ids": written.ids, "logprobs": {"token_logprobs": written.logprobs}}
                     self.writing.pop(key).set_result({"choices": [choice]})
