@@ -112,6 +112,9 @@ class LMPolicy:
         self._envs.clear()
         self._ready.clear()
 
+    def close(self) -> None:
+        """Nothing is left to end: it writes only when it is asked to."""
+
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         """Sample one action per observation; see ``Policy``. ``Generation.value`` is the value of the state before the action.
 

@@ -34,6 +34,10 @@ class TokenPolicy(Streaming, Protocol):
         """Drop all running episodes; needed whenever the model's weights have changed."""
         ...
 
+    def close(self) -> None:
+        """Write nothing more."""
+        ...
+
 
 def draw_seeds(generator: torch.Generator, count: int) -> list[int]:
     """Draw the seeds of so many episodes."""

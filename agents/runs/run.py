@@ -29,7 +29,6 @@ from ..learning.schedule import learning_rate, share_done
 from ..models.loading import pick_device
 from ..parallel import processes, sharding
 from ..policies.base import Policy
-from ..policies.served import ServedPolicy
 from ..policies.tokens import draw_seeds
 from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report
@@ -142,8 +141,7 @@ class Run:
         self.progress.stop()
         if self.metrics is not None:
             self.metrics.close()
-        if isinstance(self.policy, ServedPolicy):
-            self.policy.close()  # what is played ahead is of no use any more
+        self.policy.close()  # what is played ahead is of no use any more
         self._unlock()
 
     def _unlock(self) -> None:

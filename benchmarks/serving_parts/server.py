@@ -2,8 +2,8 @@
 
 python benchmarks/serving_parts/server.py LATENCY      # serves tiny until its input ends; prints its port
 
-It plays with the engine of this package, so that it is as fast as a process that plays itself; ``LATENCY`` seconds are waited before
-each answer, as if the model were larger or the server far away.
+It plays with the engine of this package. Answers are held back to multiples of ``LATENCY`` seconds, as if the model were larger or the
+server far away; so episodes stay in step, and the batches are large.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["serving"]
 
 
-GATHER = 0.02
+GATHER = 0.05
 """Seconds that a server with nothing to do waits for others after the first request: a batch costs little more than a row."""
 
 
@@ -111,7 +111,7 @@ def serve(latency: float) -> None:
             what = self.path.rsplit("/", 1)[-1]
             data = json.dumps(player.ask(what, body)).encode()
             if what == "completions":
-                time.sleep(latency)
+                time.sleep(-time.time() % latency if latency else 0.0)
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
