@@ -176,7 +176,7 @@ class Short(Server):
 def test_a_text_that_no_server_takes_ends_its_episode_alone_and_a_lost_adapter_does_not(tmp_path: Path) -> None:
     lm, servers = model(2), [Short(), Short()]
     with serving(servers[0]) as a, serving(servers[1]) as b:
-        policy = ServedPolicy(lm, HandOver([ChatClient(f"http://{at}/v1", attempts=1) for at in (a, b)], tmp_path, "m"), max_new_tokens=4)
+        policy = ServedPolicy(lm, HandOver([ChatClient(f"http://{at}/v1", attempts=3, backoff=0.0) for at in (a, b)], tmp_path, "m"), max_new_tokens=4)
         policy.forget()
         Short.longest = sorted(length(one) - len(one.steps[-1].generation.token_ids) for one in play(policy))[-2]  # of the last requests
         try:
