@@ -134,20 +134,30 @@ def update(model: Model, device: Device, load: Load, players: int = 1, learners:
     exchange = 2 * trained * 4 / device.link if learners > 1 else 0.0
     handover = trained * 2 / device.link if players > 1 else 0.0
     tools = rounds * load.steps * load.tool_seconds / max(1.0, rows)
+    reread = anchor if players > 1 else 0.0  # values and log-probabilities of what servers have played
     cache = rows * (load.length - load.shared + load.new) * model.cache_bytes(device.width) + load.shared * model.cache_bytes(device.width)
     state = (model.parameters * 2 if load.lora else model.parameters * 16) / learners + trained * 16 * load.lora
     return {
         "read": reading,
         "write": writing,
         "tools": tools,
+        "reread": reread,
         "reference": anchor,
         "train": learning,
-        "exchange": exchange + handover,
+        "exchange": exchange,
+        "handover": handover,
         "tokens": load.episodes * load.length,
         "cache_bytes": cache,
         "weights_bytes_playing": model.parameters * device.width,
         "state_bytes_training": state,
     }
+
+
+def run_seconds(play: float, learn: float, handover: float, updates: int, *, overlap: bool) -> float:
+    """Return the seconds of a run in which servers play and others learn: in turn, or each update while the next one's episodes are played."""
+    if not overlap:
+        return updates * (play + learn + handover)
+    return play + (updates - 1) * max(play, learn) + learn + updates * handover
 
 
 SMOLLM2 = Model("SmolLM2-135M", 134.5e6, 30, 576, 3, 64, 49_152)
@@ -308,25 +318,38 @@ def measure(threads: int, *, quick: bool = False, say: Callable[[str], None] = l
 
 
 # ---------------------------------------------------------------- carrying it on
+def cluster(model: Model, parallel: int, gpus: int, players: int) -> dict[str, Any]:
+    """Return what an update takes where so many servers, of ``parallel`` GPUs each, play, and the other GPUs learn."""
+    load = Load(32 * gpus, 12, 5000, 4500, 96, 200, 64, epochs=1, recompute=True, tool_seconds=0.5)
+    learners = gpus - players * parallel
+    device = replace(H100, reading=H100.reading * parallel, bytes=H100.bytes * parallel, writing=H100.writing * parallel, memory=H100.memory * parallel)
+    playing = update(model, device, load, players=players, learners=1)
+    learning = update(model, H100, load, players=2, learners=learners)
+    one = {name: playing[name] for name in ("read", "write", "tools", "cache_bytes", "weights_bytes_playing", "tokens")}
+    one |= {name: learning[name] for name in ("reread", "reference", "train", "exchange", "handover", "state_bytes_training")}
+    one["play"], one["learn"] = one["read"] + one["write"] + one["tools"], one["reread"] + one["reference"] + one["train"] + one["exchange"]
+    for name, overlap in (("in_turn", False), ("ahead", True)):
+        one[name] = run_seconds(one["play"], one["learn"], one["handover"], 100, overlap=overlap) / 100
+    phases = {
+        "generating": one["read"] + one["write"],
+        "training": one["reread"] + one["reference"] + one["train"],
+        "exchanging weights": one["exchange"] + one["handover"],
+    }
+    room = device.memory - one["weights_bytes_playing"]
+    fits = {"players": one["cache_bytes"] <= 0.9 * room, "learners": one["state_bytes_training"] <= 0.7 * H100.memory}
+    full = [f"memory of the {name}" for name, fit in fits.items() if not fit]
+    binds = full[0] if full else max(phases.items(), key=lambda pair: pair[1])[0]
+    return {"model": model.name, "gpus": gpus, "players": players, "gpus_per_player": parallel, "learners": learners, **one, "binds": binds}
+
+
 def extrapolate() -> list[dict[str, Any]]:
-    """7B and 70B on 8 and 512 GPUs: a quarter of them learn, the others serve."""
+    """7B and 70B on 8 and 512 GPUs: half of them learn, the others serve; and, under ``best``, the division that is best with overlap."""
     found = []
     for model, parallel in ((SEVEN, 1), (SEVENTY, 4)):
         for gpus in (8, 512):
-            load = Load(32 * gpus, 12, 5000, 4500, 96, 200, 64, epochs=1, recompute=True, tool_seconds=0.5)
-            learners = gpus // 2
-            players = (gpus - learners) // parallel
-            device = replace(H100, reading=H100.reading * parallel, bytes=H100.bytes * parallel, writing=H100.writing * parallel, memory=H100.memory * parallel)
-            playing = update(model, device, load, players=players, learners=1)
-            learning = update(model, H100, load, players=2, learners=learners)
-            one = {name: playing[name] for name in ("read", "write", "tools", "cache_bytes", "weights_bytes_playing", "tokens")}
-            one |= {name: learning[name] for name in ("reference", "train", "exchange", "state_bytes_training")}
-            phases = {"generating": one["read"] + one["write"], "training": one["reference"] + one["train"], "exchanging weights": one["exchange"]}
-            room = device.memory - one["weights_bytes_playing"]
-            fits = {"players": one["cache_bytes"] <= 0.9 * room, "learners": one["state_bytes_training"] <= 0.7 * H100.memory}
-            full = [f"memory of the {name}" for name, fit in fits.items() if not fit]
-            binds = full[0] if full else max(phases.items(), key=lambda pair: pair[1])[0]
-            found.append({"model": model.name, "gpus": gpus, "players": players, "gpus_per_player": parallel, "learners": learners, **one, "binds": binds})
+            divided = [cluster(model, parallel, gpus, players) for players in range(1, gpus // parallel)]
+            best = min(divided, key=lambda one: one["ahead"])
+            found.append({**divided[gpus // 2 // parallel - 1], "best": {name: best[name] for name in ("players", "learners", "in_turn", "ahead")}})
     return found
 
 
@@ -351,15 +374,29 @@ def page(device: Device | None, held: list[dict[str, Any]], table: list[dict[str
         "Carried on (not measured): 32 episodes per GPU, 12 steps, prompts of 5,000 tokens with 4,500 in common, 96 tokens written and 200 read a step,",
         "full fine-tuning in bfloat16 with AdamW, sharded over the learners; shares of the data sheet as in `H100`.",
         "",
-        "| model | GPUs | servers | learners | read, s | write, s | reference, s | train, s | exchange, s "
+        "| model | GPUs | servers | learners | read, s | write, s | tools, s | reread, s | reference, s | train, s | exchange, s | handover, s "
         "| cache a server, GB | state a learner, GB | binds first | change |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in table:
-        seconds = " | ".join(f"{one[name]:.1f}" for name in ("read", "write", "reference", "train", "exchange"))
+        seconds = " | ".join(f"{one[name]:.1f}" for name in ("read", "write", "tools", "reread", "reference", "train", "exchange", "handover"))
         memory = f"{one['cache_bytes'] / 1e9:.0f} | {one['state_bytes_training'] / 1e9:.0f}"
         servers = f"{one['players']} × {one['gpus_per_player']}"
         lines.append(f"| {one['model']} | {one['gpus']} | {servers} | {one['learners']} | {seconds} | {memory} | {one['binds']} | {ADVICE[one['binds']]} |")
+    lines += [
+        "",
+        "Per update. With `overlap`, servers play the next episodes while the learners learn: it takes the longer of the two instead of both, so it saves the",
+        "shorter one, at best half of the time, and little where one takes most of it. So it pays once the GPUs are divided so that both take as long:",
+        "`best` is the division with the shortest overlapped update (no regard to memory).",
+        "",
+        "| model | GPUs | playing, s | learning, s | in turn, s | overlapped, s | ratio | best: servers and learners | in turn, s | overlapped, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in table:
+        best = one["best"]
+        seconds = f"{one['play']:.1f} | {one['learn']:.1f} | {one['in_turn']:.1f} | {one['ahead']:.1f} | {one['ahead'] / one['in_turn']:.2f}"
+        division = f"{best['players']} × {one['gpus_per_player']} and {best['learners']} | {best['in_turn']:.1f} | {best['ahead']:.1f}"
+        lines.append(f"| {one['model']} | {one['gpus']} | {seconds} | {division} |")
     return "\n".join(lines) + "\n"
 
 

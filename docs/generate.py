@@ -33,7 +33,8 @@ _KINDS = {
     "Named": "name or reference",
     "str": "text",
     "bool": "true or false",
-    "Annotated[str, AfterValidator(absolute_paths)]": "file",
+    "Annotated[str, AfterValidator(absolute_paths)]": "text",
+    "Annotated[int, Field(ge=0, le=1)]": "0 or 1",
 }
 """Annotation in ``parts.py`` -> what a person reads."""
 _SETTINGS = """# Settings

@@ -8,12 +8,10 @@ the first optimizer step of an update is on-policy by construction, and later on
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from steptool_env.errors import InvalidArgument
@@ -25,15 +23,15 @@ from ..learning.advantages import assign_credit
 from ..learning.batches import length
 from ..learning.critic import warm_up_critic
 from ..learning.optimizer import policy_optimizer
-from ..learning.passes import Encoded, Passes
 from ..learning.policy_gradient import improve
+from ..learning.reread import as_of_now
 from ..policies.tokens import TokenPolicy
 from ..runs.loop import Loop
 from ..runs.run import Run
 from ..trajectory import Generation, Trajectory, read_jsonl
 from ..trajectory.released import read_annotations, read_step_csv
 
-__all__ = ["as_of_now", "tokenized", "train"]
+__all__ = ["tokenized", "train"]
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -122,21 +120,3 @@ def tokenized(trajectory: Trajectory, policy: TokenPolicy) -> Trajectory:
         steps.append(replace(step, generation=Generation(text, call, tuple(context), tuple(ids), (0.0,) * len(ids))))
         context = policy.prompts.extend(Message("assistant", call.as_json()), [Message("tool", step.transition.result.content)], "", ended=ended)
     return replace(trajectory, steps=tuple(steps))
-
-
-def as_of_now(passes: Passes, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Return the trajectories with the log-probabilities and values of the current policy instead of those of the sampling."""
-
-    def read(encoded: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
-        return list(zip(encoded.by_trajectory(encoded.logprobs(), "tokens"), encoded.by_trajectory(encoded.values(), "steps"), strict=True))
-
-    passes.lm.eval()
-    updated = []
-    for trajectory, (logprobs, values) in zip(trajectories, passes.measure(trajectories, read), strict=True):
-        remaining, steps = iter(logprobs.tolist()), []
-        for step, value in zip(trajectory.steps, values.tolist(), strict=True):
-            forced = range(*step.generation.forced)
-            step_logprobs = tuple(0.0 if place in forced else next(remaining) for place in range(len(step.generation.token_ids)))
-            steps.append(replace(step, generation=replace(step.generation, logprobs=step_logprobs, value=value)))
-        updated.append(replace(trajectory, steps=tuple(steps)))
-    return updated

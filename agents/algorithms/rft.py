@@ -32,7 +32,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     with Run(config, out, resume=resume, console=console) as run:
         options = run.options(shortest=False)
         optimizer = policy_optimizer(run.lm, learning.lr)
-        loop = Loop(run, optimizer, note="kept {kept}")
+        loop = Loop(run, optimizer, reread=False, note="kept {kept}")
         for episodes in loop:
             kept = accepted(episodes, shortest=options["shortest"])
             losses = []

@@ -38,7 +38,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     with Run(config, out, resume=resume, console=console) as run:
         options = run.options(beta=0.1, imitation=1.0, pairs=4)
         optimizer = policy_optimizer(run.lm, learning.lr)
-        loop = Loop(run, optimizer, note="{pairs} pairs")
+        loop = Loop(run, optimizer, reread=False, note="{pairs} pairs")
         for episodes in loop:
             pairs = pair_up(episodes, options["pairs"], run.rng)
             loop.log({"pairs": len(pairs)})

@@ -40,8 +40,10 @@ class Config(Part):
             raise InvalidArgument(f"episodes must be a multiple of group, got {rollout.episodes} episodes in groups of {rollout.group}")
         if rollout.constrained and rollout.max_reasoning_tokens is not None:
             raise InvalidArgument("the grammar of calls allows no reasoning: set constrained to false, or max_reasoning_tokens to null")
-        if rollout.servers and (learning.value_passes or rollout.constrained):
-            raise InvalidArgument("servers know neither the value head nor the grammar: set value_passes to 0 (as credit 'rloo' does) and constrained to false")
+        if rollout.servers and rollout.constrained:
+            raise InvalidArgument("servers do not know the grammar: set constrained to false")
+        if rollout.overlap and not rollout.servers:
+            raise InvalidArgument("only servers can play while this process learns: set servers, or overlap to 0")
         return self
 
     @classmethod

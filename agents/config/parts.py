@@ -128,13 +128,15 @@ class RolloutConfig(Part):
     """Constrain generation in rollouts to valid calls; needs the extra ``constrained``."""
     cache_budget: Count = 262_144
     """Maximum number of tokens in the KV cache during rollouts; further episodes wait. Bounds memory, changes no result."""
-    servers: str = ""
-    """Endpoints that generate instead of this process, such as ``http://a:8000/v1,http://b:8000/v1``; see ``policies/served.py``. Needs
-    ``value_passes`` 0."""
+    servers: Annotated[str, AfterValidator(absolute_paths)] = ""
+    """Endpoints that generate instead of this process, such as ``http://a:8000/v1,http://b:8000/v1``, or a file with one a line, which is
+    read before every update; see ``policies/served.py``."""
     server_model: str = ""
     """Name of the model on the servers; empty: ``model.name``."""
     server_folder: str = ""
     """Folder through which weights are sent, under the same path for the servers; empty: ``handover`` in the run's folder."""
+    overlap: Annotated[int, Field(ge=0, le=1)] = 0
+    """1: servers play the next episodes with the weights of the last update while this one learns; see ``runs/player.py``."""
 
 
 class LearningConfig(Part):
@@ -175,6 +177,8 @@ class LearningConfig(Part):
     """Passes of the value head over the steps of an update: they are cheap, since its features are computed once. 0: no critic."""
     max_grad_norm: Positive = 1.0
     """Gradients with a larger norm are scaled down to it."""
+    importance_cap: Positive = 2.0
+    """Largest weight of a token that a server sampled; see ``learning/reread.py``."""
 
 
 class RunConfig(Part):

@@ -31,10 +31,17 @@ class Credited:
     per_token: bool = False
 
     def token_advantages(self, index: int) -> Floats:
-        """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step."""
-        if self.per_token:
-            return self.advantages[index]
-        return np.repeat(self.advantages[index], [step.generation.sampled for step in self.trajectories[index].steps])
+        """Return the advantages (N,) of a trajectory's action tokens: with ``per_token`` their own, else that of their step.
+
+        Each is multiplied by the token's importance weight, if it has one: the clipped objective is linear in the advantage
+        where that is not negative, so this weights the token's loss.
+        """
+        generations = [step.generation for step in self.trajectories[index].steps]
+        advantages = self.advantages[index] if self.per_token else np.repeat(self.advantages[index], [one.sampled for one in generations])
+        if any(one.importance for one in generations):
+            weights = [np.delete(one.importance or np.ones(len(one.token_ids)), slice(*one.forced)) for one in generations]
+            advantages = advantages * np.concatenate(weights)
+        return advantages
 
 
 def scale_negative(advantages: Floats, negative: float) -> Floats:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "rank", "share", "start", "wait", "world"]
+__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "rank", "share", "start", "tell", "wait", "world"]
 
 T = TypeVar("T")
 
@@ -72,6 +72,11 @@ def gather(items: Sequence[T]) -> list[T]:
     parts: list[Any] = [None] * world()
     dist.all_gather_object(parts, list(items))
     return [part[index] for index in range(max(map(len, parts))) for part in parts if index < len(part)]
+
+
+def tell(value: T | None) -> T:
+    """Return the value of the main process in every process; what the others pass is of no concern. Waits for all of them."""
+    return gather([value] if is_main() else [])[0]  # type: ignore[return-value]  # the main process has one
 
 
 def add_numbers(numbers: dict[str, float]) -> dict[str, float]:

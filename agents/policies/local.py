@@ -6,6 +6,7 @@ log-probabilities exactly as they were sampled.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from ..generation.stop_texts import StopTexts
 from ..generation.writing import Writing, Written
 from ..models.language_model import LanguageModel
 from ..trajectory import Generation
+from .tokens import next_seed
 from .transcripts import Transcript, Transcripts
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class LMPolicy:
         self.limits = Limits(max_new_tokens, temperature, token_budget, cache_budget)
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
+        self.seeds: deque[int] = deque()
         self.on_tokens: Callable[[int, int], None] | None = None
         """Called after each ``act`` with the numbers of tokens that were encoded and sampled."""
         self.profiler = lm.profiler
@@ -118,6 +121,9 @@ class LMPolicy:
         self._envs.clear()
         self._ready.clear()
 
+    def close(self) -> None:
+        """Nothing is left to end: it writes only when it is asked to."""
+
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         """Sample one action per observation; see ``Policy``. ``Generation.value`` is the value of the state before the action.
 
@@ -145,7 +151,7 @@ class LMPolicy:
         if transcript.new:
             self._engine.drop(key)
         # Drawn even if the episode does not fit, so that this does not change the samples of the others.
-        seed = int(torch.randint(2**62, (), generator=self.generator)) if transcript.new and self.limits.temperature else 0
+        seed = next_seed(self) if transcript.new and self.limits.temperature else 0
         if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
             return

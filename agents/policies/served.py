@@ -5,14 +5,16 @@ Observations are rendered and tokenized here, once, as in ``LMPolicy``. A reques
 requests, and an episode stays with its server. Every ``forget`` hands the weights over.
 
 It is made for vLLM, which needs ``--logprobs-mode processed_logprobs`` if the temperature is not 1, because the policy is the softmax
-at that temperature. Servers have no value head: ``Generation.value`` is 0, so only algorithms without a critic fit.
+at that temperature. Servers have no value head: ``Generation.value`` is 0 until the learner has read the episode (``learning/reread.py``).
 
-An episode whose server does not answer, or answers what no model can have sampled (``servers.sampled``), ends with a masked step
-(``Unanswered``); the server gets no more requests until it has taken new weights. The model is not penalized.
+A server that does not answer, or answers what no model can have sampled (``servers.sampled``), gets no more requests until it has taken new
+weights; its episodes go on with another one. If none is left, they end with a masked step (``Unanswered``), and the model is not penalized.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -30,13 +32,20 @@ from ..chat.reading import Reading, end_tokens
 from ..generation.reasoning import ReasoningBudget
 from ..generation.stop_texts import StopTexts
 from ..models.language_model import LanguageModel
+from ..parallel import processes
 from ..servers.client import ChatClient, Failure
 from ..servers.sampled import NO_TOKEN_IDS, sampled
 from ..servers.weights import HandOver
 from ..trajectory import Generation
+from .tokens import next_seed
 from .transcripts import Transcripts
 
 __all__ = ["ServedPolicy"]
+
+REFUSED = ("http 400", "http 413", "http 422")
+"""Kinds of failures that are the request's, such as a text that is too long for the server: another one would say the same."""
+THREADS = 4096
+"""Most requests at a time, on all servers; each server's client has its own limit."""
 
 
 @dataclass(slots=True)
@@ -94,9 +103,14 @@ class ServedPolicy:
         self.temperature, self.max_new_tokens, self.update = temperature, max_new_tokens, update
         self.generator = torch.Generator().manual_seed(seed)
         """Draws one seed per episode, in the order in which they begin."""
+        self.seeds: deque[int] = deque()
         self.profiler = lm.profiler
         self.unanswered = 0
-        """Episodes cut short because their server did not answer, or not what can have been sampled."""
+        """Episodes cut short because no server answered, or not what can have been sampled."""
+        self.moved = 0
+        """How often an episode went on with another server, because its own did not answer."""
+        self._counted = (0, 0, 0)
+        self._lock = threading.Lock()
         self._answered = False
         self.reading = Reading(lm.tokenizer, reads, ends, self.prompts.opening)
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, ends, self.reading.text)
@@ -111,10 +125,12 @@ class ServedPolicy:
         self._pending: dict[Future[Any], int] = {}
         self._ready: list[tuple[int, Generation]] = []
         self._turn = 0
-        self._pool = ThreadPoolExecutor(max_workers=sum(server.concurrency for server in handover.servers), thread_name_prefix="steptool-served")
+        self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="steptool-served")
 
     def forget(self) -> None:
         """Drop all running episodes and hand the model's weights over; needed whenever the weights have changed.
+
+        All processes of a run must call it.
 
         Raises:
             Unavailable: No server took the weights.
@@ -127,9 +143,23 @@ class ServedPolicy:
         self._episodes.clear()
         self._envs.clear()
         self._ready.clear()
-        self._model, self._live = self.handover(self.lm, self.update)
-        self._dead.clear()
+        self.seeds.clear()
+        self._model, self._live = self.handover(self.lm, self.update, self._dead)
+        self._dead = set()
         self.update += 1
+
+    def close(self) -> None:
+        """Ask for nothing more; a rollout that is under way in another thread ends with an exception."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def counts(self) -> dict[str, float]:
+        """Return what happened to the servers since the last call: how many play, how often one did not take the weights, episodes that went
+        on with another one, and episodes that none answered; all processes call it together, and get the same."""
+        failed, moved, unanswered = self.handover.failed, self.moved, self.unanswered
+        before, self._counted = self._counted, (failed, moved, unanswered)
+        own = {"servers/moved": float(moved - before[1]), "servers/unanswered": float(unanswered - before[2])}
+        playing, missed = processes.tell((float(len(self._live)), float(failed - before[0])))
+        return {"servers/playing": playing, "servers/failed": missed, **processes.add_numbers(own)}
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         """Sample one action per observation; see ``Policy``.
@@ -152,14 +182,14 @@ class ServedPolicy:
         with self.profiler("encode"):
             transcript = self._transcripts.read(key, observation)
         if transcript.new:
-            self._episodes[key] = _Episode(self._server(), int(torch.randint(2**31, (), generator=self.generator)), [])
+            self._episodes[key] = _Episode(self._server(), next_seed(self), [])
         episode = self._episodes[key]
         episode.ids += transcript.context
         self._envs[key] = env
         if transcript.full:
             self._ready.append((key, Generation("", Malformed("", f"the context window of {self.lm.context} tokens is full"))))
         else:
-            self._pending[self._pool.submit(self._complete, episode.server, self._request(episode))] = key
+            self._pending[self._pool.submit(self._complete, episode, self._request(episode))] = key
 
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
         """Wait until at least one action is complete, and return those that are."""
@@ -181,9 +211,10 @@ class ServedPolicy:
     # ---------------------------------------------------------------- parts
     def _server(self) -> ChatClient:
         """Return the next server in turn; if none is left, one that is known to be dead."""
-        self._turn += 1
-        servers = [server for server in self._live if server not in self._dead] or self._live
-        return servers[self._turn % len(servers)]
+        with self._lock:
+            self._turn += 1
+            servers = [server for server in self._live if server not in self._dead] or self._live
+            return servers[self._turn % len(servers)]
 
     def _request(self, episode: _Episode) -> dict[str, Any]:
         return {
@@ -204,10 +235,11 @@ class ServedPolicy:
             "repetition_penalty": 1.0,
         }
 
-    def _complete(self, server: ChatClient, request: Mapping[str, Any]) -> _Answer | Failure:
+    def _complete(self, episode: _Episode, request: Mapping[str, Any]) -> _Answer | Failure:
+        """Return an action, whose reasoning ends within its budget; runs in a thread."""
         if self._budget is None:
-            return self._ask(server, request)
-        begun = self._ask(server, {**request, "max_tokens": self._budget.most})
+            return self._ask(episode, request)
+        begun = self._ask(episode, {**request, "max_tokens": self._budget.most})
         if isinstance(begun, Failure) or len(begun.ids) < self._budget.most or self._stop(begun.ids):
             return begun
         closing = self._budget(begun.ids)
@@ -216,19 +248,28 @@ class ServedPolicy:
         if left < 1:
             start, forced = start[: self.max_new_tokens], (forced[0], min(forced[1], self.max_new_tokens))
             return _Answer(start, begun.logprobs + [0.0] * (len(start) - len(begun.ids)), forced)
-        rest = self._ask(server, {**request, "prompt": request["prompt"] + start, "max_tokens": left, "seed": request["seed"] + len(start)})
+        rest = self._ask(episode, {**request, "prompt": request["prompt"] + start, "max_tokens": left, "seed": request["seed"] + len(start)})
         if isinstance(rest, Failure):
             return rest
         return _Answer(start + rest.ids, begun.logprobs + [0.0] * len(closing) + rest.logprobs, forced)
 
-    def _ask(self, server: ChatClient, request: Mapping[str, Any]) -> _Answer | Failure:
-        if server in self._dead:  # every episode would wait for it
-            return Failure("given up", f"{server!r} did not answer before")
-        answer = server.post("/v1/completions", request, lambda content: sampled(content, request["max_tokens"], self.lm.vocabulary))
-        if isinstance(answer, Failure):
-            self._dead.add(server)
-            return answer
-        return _Answer(*answer)
+    def _ask(self, episode: _Episode, request: Mapping[str, Any]) -> _Answer | Failure:
+        """Ask the episode's server, and others in turn if it does not answer."""
+        answer = Failure("given up", f"{episode.server!r} did not answer before")
+        while True:
+            if episode.server in self._dead:
+                if (other := self._server()) in self._dead:
+                    return answer
+                episode.server = other
+                with self._lock:
+                    self.moved += 1
+            asked = episode.server.post("/v1/completions", request, lambda content: sampled(content, request["max_tokens"], self.lm.vocabulary))
+            if not isinstance(asked, Failure):
+                return _Answer(*asked)
+            if asked.kind in REFUSED or (asked.kind == NO_TOKEN_IDS and not self._answered):
+                return asked
+            answer = asked
+            self._dead.add(episode.server)
 
     def _generation(self, key: int, found: _Answer | Failure) -> Generation:
         transcript = self._transcripts[key]

@@ -1,7 +1,8 @@
-"""``TokenPolicy``: a policy over the tokens of the model that is trained, wherever they are sampled."""
+"""``TokenPolicy``: a policy over the tokens of the model that is trained, wherever they are sampled; and the seeds of its episodes."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from ..chat.reading import Reading
 from ..parallel.profiling import Profiler
 from .base import Streaming
 
-__all__ = ["TokenPolicy"]
+__all__ = ["TokenPolicy", "draw_seeds", "next_seed"]
 
 
 @runtime_checkable
@@ -25,8 +26,24 @@ class TokenPolicy(Streaming, Protocol):
     call_format: CallFormat
     generator: torch.Generator
     """Draws one seed per episode, in the order in which they begin."""
+    seeds: deque[int]
+    """Drawn already, for the episodes that begin next: so the processes of a run share the seeds as they share the tasks."""
     profiler: Profiler
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
         ...
+
+    def close(self) -> None:
+        """Write nothing more."""
+        ...
+
+
+def draw_seeds(generator: torch.Generator, count: int) -> list[int]:
+    """Draw the seeds of so many episodes."""
+    return [int(torch.randint(2**62, (), generator=generator)) for _ in range(count)]
+
+
+def next_seed(policy: TokenPolicy) -> int:
+    """Return the seed of an episode that begins."""
+    return policy.seeds.popleft() if policy.seeds else draw_seeds(policy.generator, 1)[0]

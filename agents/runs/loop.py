@@ -19,9 +19,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from steptool_env.errors import NotSupported
+
 from ..parallel.profiling import metrics as phase_metrics
 from ..rollouts.evaluate import Report, measure
-from ..trajectory import Trajectory, in_hindsight
+from ..trajectory import Trajectory
+from .player import Player
 from .run import Run
 
 __all__ = ["Loop", "Stateful"]
@@ -47,6 +50,8 @@ class Loop:
         optimizer: Its learning rate is scheduled, and its moments are saved. None: no training after the warm start.
         stateful: Further state to save in checkpoints.
         source: Returns the episodes of an update, with hindsight rewards applied; by default the policy plays them.
+        reread: Give episodes that servers played the learner's values and log-probabilities, and importance weights, see
+            ``learning/reread.py``. An algorithm that reads none of these saves a pass without.
         note: Format string for the progress bar, shown after the success; its fields are names of logged metrics.
     """
 
@@ -57,10 +62,13 @@ class Loop:
         *,
         stateful: Stateful | None = None,
         source: Callable[[], list[Trajectory]] | None = None,
+        reread: bool = True,
         note: str = "reward {reward:.2f}",
     ) -> None:
         self.run, self.optimizer, self.stateful, self.note = run, optimizer, stateful, note
         self._logged: dict[str, float] = {}
+        if source is not None and run.config.rollout.overlap:
+            raise NotSupported(f"{run.name} has its own way to play, and cannot do so ahead: set overlap to 0")
         run.warm_start()
         if optimizer is None:
             return
@@ -69,7 +77,8 @@ class Loop:
             stateful.load_state_dict(extra)
         if "before" not in run.state:
             run.evaluate("before")
-        self._source = source if source is not None else self._policy_source()
+        self._source = source
+        self._player = Player(run, reread=reread)
         self._bar = run.progress.add_task(run.name, total=run.config.run.updates, completed=run.update, note="")
 
     @property
@@ -79,23 +88,31 @@ class Loop:
 
     def collect(self) -> list[Trajectory]:
         """Return new episodes outside of an update, for example to fit a critic before the first update."""
-        return self._source()
+        if self._source is not None:
+            return self._source()
+        return self._player.read(self._player.now())
 
     def __iter__(self) -> Iterator[list[Trajectory]]:
         run, optimizer = self.run, self.optimizer
         while optimizer is not None and run.has_budget:
             started = time.perf_counter()
-            run.policy.forget()
             run.lm.profiler.take()
             run.anneal(optimizer)
             run.seed_update()
-            episodes = self._source()
+            if self._source is None:
+                episodes = self._player.next()
+            else:
+                run.policy.forget()
+                episodes = self._source()
             collected = time.perf_counter()
+            episodes = self._player.read(episodes) if self._source is None else episodes
             self._logged = {}
             yield episodes
             run.count_passes()
-            seconds = {"seconds_rollout": collected - started, "seconds_update": time.perf_counter() - collected}
-            measured = {**measure(episodes), **self._logged, **seconds, **phase_metrics(run.lm.profiler.take())}
+            learned = time.perf_counter()
+            self._player.finish()
+            seconds = {"seconds_rollout": collected - started + time.perf_counter() - learned, "seconds_update": learned - collected}
+            measured = {**measure(episodes), **self._player.measured, **self._logged, **seconds, **phase_metrics(run.lm.profiler.take())}
             if run.measure is not None:
                 measured |= run.measure(episodes, measured)
             run.save(optimizer, measured, None if self.stateful is None else self.stateful.state_dict())
@@ -111,11 +128,6 @@ class Loop:
         before = self.run.state.get("before")
         after, episodes = self.run.evaluate("after")
         return self.run.finish(Report(**before) if before is not None else None, after, episodes)
-
-    def _policy_source(self) -> Callable[[], list[Trajectory]]:
-        suite = self.run.suite("train")
-        envs = self.run.environments(suite, self.run.config.rollout.episodes)
-        return lambda: in_hindsight(self.run.collect(envs, self.run.draw(suite)), envs[0].shaper)
 
 
 class _Measured(dict[str, float]):

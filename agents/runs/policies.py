@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
-from steptool_env.errors import InvalidArgument, NotSupported
+from steptool_env.errors import InvalidArgument
 
 from ..config import Config
 from ..models.language_model import LanguageModel
@@ -14,14 +16,17 @@ from ..parallel import processes
 from ..policies.local import LMPolicy
 from ..policies.served import ServedPolicy
 from ..policies.tokens import TokenPolicy
-from ..servers.client import ChatClient
+from ..servers.roster import Roster
 from ..servers.weights import HandOver
 from .folder import load_weights, read_config, trained_weights
 
 __all__ = ["evaluated_policy", "load_policy", "training_model", "training_policy"]
 
 SERVER_TIMEOUT = 600.0
-"""Seconds to wait for one answer of a server: its queue may be full, or it may be loading a large model's weights."""
+"""Seconds to wait for one answer of a server, whose queue may be full, or which may be loading a large model's weights; and for a server
+at all, if none takes the weights."""
+SERVER_REQUESTS = 256
+"""Most requests in flight to a server: it puts them into one batch."""
 
 
 def training_model(config: Config) -> LanguageModel:
@@ -55,7 +60,6 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
 
     Raises:
         InvalidArgument: ``max_new_tokens`` is not less than the model's context.
-        NotSupported: There are several training processes, and the settings name servers.
     """
     model, rollout = config.model, config.rollout
     _check_length(lm, rollout.max_new_tokens)
@@ -64,10 +68,10 @@ def training_policy(lm: LanguageModel, config: Config, out: Path, *, seed: int) 
     if not rollout.servers:
         budgets: dict[str, Any] = {"token_budget": model.token_budget, "cache_budget": rollout.cache_budget}
         return LMPolicy(lm, model.call_format, **common, **budgets, constrained=rollout.constrained)
-    if processes.world() > 1:
-        raise NotSupported("several training processes cannot share servers yet: start one process, or leave servers empty")
-    clients = [ChatClient(endpoint.strip(), timeout=SERVER_TIMEOUT) for endpoint in rollout.servers.split(",")]
-    handover = HandOver(clients, rollout.server_folder or out / "handover", rollout.server_model or model.name)
+    roster = Roster(rollout.servers, timeout=SERVER_TIMEOUT, concurrency=SERVER_REQUESTS)
+    place = os.path.realpath(out)  # two runs may share the folder that the servers see
+    folder = Path(rollout.server_folder) / f"{out.name}-{zlib.crc32(place.encode()):08x}" if rollout.server_folder else out / "handover"
+    handover = HandOver(roster, folder, rollout.server_model or model.name, patience=SERVER_TIMEOUT)
     return ServedPolicy(lm, handover, model.call_format, **common)
 
 

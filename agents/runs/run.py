@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from ..learning.schedule import learning_rate, share_done
 from ..models.loading import pick_device
 from ..parallel import processes, sharding
 from ..policies.base import Policy
+from ..policies.tokens import draw_seeds
 from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report
 from ..trajectory import Trajectory
+from .budget import is_left, limits
 from .checkpoint import (
     flatten_optimizer,
     list_checkpoints,
@@ -121,14 +124,10 @@ class Run:
         """Which tasks these are, in words."""
         self.console.print(self.plays, markup=False, highlight=False, soft_wrap=True)
         self.lm = training_model(config)
-        self.passes = Passes(
-            self.lm,
-            token_budget=config.model.token_budget,
-            temperature=config.rollout.temperature,
-            max_grad_norm=config.learning.max_grad_norm,
-        )
+        temperature, norm = config.rollout.temperature, config.learning.max_grad_norm
+        self.passes = Passes(self.lm, token_budget=config.model.token_budget, temperature=temperature, max_grad_norm=norm)
         torch.manual_seed(self._sampling_seed)  # dropout in the warm start draws from the global generator
-        self.policy = training_policy(self.lm, config, out, seed=self._sampling_seed)
+        self.policy = training_policy(self.lm, config, out, seed=config.run.seed)
         self.rng = np.random.default_rng(config.run.seed)
         self.reference: dict[str, Tensor] = {}
         """The trainable weights after the warm start, by name."""
@@ -147,6 +146,7 @@ class Run:
         self.progress.stop()
         if self.metrics is not None:
             self.metrics.close()
+        self.policy.close()  # what is played ahead is of no use any more
         self._unlock()
 
     def _unlock(self) -> None:
@@ -194,8 +194,20 @@ class Run:
             tasks: Indices into the suite.
             policy: Who plays; by default the policy that learns.
         """
-        with self.lm.whole():
-            trajectories = processes.gather(rollout(policy if policy is not None else self.policy, envs, processes.share(tasks)))
+        if policy is None:
+            self.deal_seeds(len(tasks))
+        with nullcontext() if policy is None and self.config.rollout.servers else self.lm.whole():
+            local = rollout(policy if policy is not None else self.policy, envs, processes.share(tasks))
+        return self.gathered(local)
+
+    def deal_seeds(self, episodes: int) -> None:
+        """Draw the seeds of the policy's next episodes; each process gets its share, so that their number does not change what is sampled."""
+        self.policy.seeds.clear()
+        self.policy.seeds.extend(processes.share(draw_seeds(self.policy.generator, episodes)))
+
+    def gathered(self, local: Sequence[Trajectory]) -> list[Trajectory]:
+        """Return the episodes of all processes, in the order of the tasks, from each one's share, and count their cost."""
+        trajectories = processes.gather(local)
         self.spent["env_steps"] += sum(len(trajectory.steps) for trajectory in trajectories)
         self.spent["model_tokens"] += sum(map(length, trajectories))
         return trajectories
@@ -215,31 +227,29 @@ class Run:
     @property
     def has_budget(self) -> bool:
         """Whether there is budget for another update."""
-        used = self._used
-        return all(limit is None or used[name] < limit for name, limit in self._limits.items())
+        return is_left(self._used, self.config.run)
+
+    @property
+    def has_budget_after_this(self) -> bool:
+        """Whether there will be budget for an update after the next one, as far as is known now."""
+        return is_left({**self._used, "updates": self.update + 1}, self.config.run)
 
     @property
     def _used(self) -> dict[str, int]:
         return {"updates": self.update, **self.spent}
 
-    @property
-    def _limits(self) -> dict[str, int | None]:
-        run = self.config.run
-        return {"updates": run.updates, "env_steps": run.budget_steps, "model_tokens": run.budget_tokens}
-
     def anneal(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of the next update, and pass the share of training done to the shaper's schedules."""
-        done = share_done(self.update, self._used, self._limits)
+        done = share_done(self.update, self._used, limits(self.config.run))
         set_training_progress(self.shaper, done)
         set_learning_rate(optimizer, learning_rate(self.config.learning.lr, self.config.learning.lr_end, done))
 
     def seed_update(self) -> None:
-        """Seed the generators of this update in all processes but the main one, whose generators the checkpoints hold.
+        """Seed torch's generator for this update in all processes but the main one, whose generators the checkpoints hold.
 
         In every update, not only in the first one after resuming: a run that is never stopped must draw the same numbers.
         """
         if self.update and not processes.is_main():
-            self.policy.generator.manual_seed(self._sampling_seed + self.update)
             torch.manual_seed(self._sampling_seed + self.update)
 
     # ---------------------------------------------------------------- warm start

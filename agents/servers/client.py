@@ -71,6 +71,7 @@ class ChatClient:
             raise InvalidArgument(f"endpoint must be an address such as http://127.0.0.1:8000/v1, got {endpoint!r}")
         if parts.username or parts.password or parts.query:
             raise InvalidArgument(f"endpoint must hold neither a user, a password nor a query; put the key into the environment variable {key_env}")
+        self.endpoint = endpoint
         self.url = f"{endpoint.rstrip('/')}/chat/completions"
         self.root = endpoint.rstrip("/").removesuffix("/v1")
         """The server's address, without ``/v1``."""

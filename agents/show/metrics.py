@@ -20,6 +20,7 @@ class Metric(NamedTuple):
 
 _GRADIENT = "those with a policy gradient"
 _PAIRS = "`eto`, `trajectory-dpo`"
+_SERVED = "runs with `servers`"
 
 METRICS: dict[str, tuple[Metric, ...]] = {
     "The episodes of the update": (
@@ -55,6 +56,16 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("margin", "nats", "By how much it does, times β; the mean.", _PAIRS),
         Metric("q_loss", "reward²", "Loss of the critics of calls in their last pass.", "`archer-lite`"),
         Metric("v_loss", "reward²", "Loss of the critics of states in their last pass.", "`archer-lite`"),
+    ),
+    "Episodes that servers played": (
+        Metric("importance", "", "Mean weight of a token, the smaller of π(learner)/π(server) and `importance_cap`; `1` where both say the same.", _SERVED),
+        Metric("importance_truncated", "share", "Tokens whose weight `importance_cap` cuts.", _SERVED),
+        Metric("sampling_kl", "nats per token", "Estimated KL divergence of the servers' policy from the learner's (the k3 estimator).", _SERVED),
+        Metric("staleness", "updates", "By how many updates the weights of the servers were older than the learner's.", _SERVED),
+        Metric("servers/playing", "servers", "Servers that took the weights of the update.", _SERVED),
+        Metric("servers/failed", "times", "How often a server did not take them.", _SERVED),
+        Metric("servers/moved", "times", "How often an episode went on with another server.", _SERVED),
+        Metric("servers/unanswered", "episodes", "Episodes that no server answered; the step is masked.", _SERVED),
     ),
     "Cost": (
         Metric("seconds_rollout", "s", "Time to play the episodes."),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .jsonl import read_jsonl, write_jsonl
+from .jsonl import from_lines, read_jsonl, to_lines, write_jsonl
 from .relabel import in_hindsight, relabel, relabel_all
 from .types import Generation, Step, Trajectory
 
-__all__ = ["Generation", "Step", "Trajectory", "in_hindsight", "read_jsonl", "relabel", "relabel_all", "write_jsonl"]
+__all__ = ["Generation", "Step", "Trajectory", "from_lines", "in_hindsight", "read_jsonl", "relabel", "relabel_all", "to_lines", "write_jsonl"]

@@ -15,7 +15,7 @@ from steptool_env.types import ERRORS, Action, Malformed, Outcome, Task, ToolCal
 
 from .types import Generation, Step, Trajectory
 
-__all__ = ["read_jsonl", "write_jsonl"]
+__all__ = ["from_lines", "read_jsonl", "to_lines", "write_jsonl"]
 
 T = TypeVar("T")
 _MOST = 2**63
@@ -37,7 +37,7 @@ def write_jsonl(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]
         InvalidArgument: A trajectory holds a value that JSON cannot hold (NaN, an object …); nothing is written.
     """
     target = Path(path)
-    data = b"".join(_encode(trajectory, k) for k, trajectory in enumerate(trajectories))
+    data = to_lines(trajectories)
     if append:
         with open(target, "ab+") as file:
             _end_last_line(file)
@@ -53,7 +53,25 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Trajectory]:
         DataError: A line is broken; the message names file, line and fault.
         FileNotFoundError: There is no such file.
     """
-    lines = Path(path).read_bytes().split(b"\n")  # not splitlines(): a string may contain U+2028 and the like
+    return from_lines(Path(path).read_bytes(), path)
+
+
+def to_lines(trajectories: Iterable[Trajectory]) -> bytes:
+    """Return what ``write_jsonl`` writes; raises as it does."""
+    return b"".join(_encode(trajectory, k) for k, trajectory in enumerate(trajectories))
+
+
+def from_lines(data: bytes, path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Return the trajectories of such lines.
+
+    Args:
+        data: The lines.
+        path: Where they come from, for the error message.
+
+    Raises:
+        DataError: A line is broken.
+    """
+    lines = data.split(b"\n")  # not splitlines(): a string may contain U+2028 and the like
     if not lines[-1]:
         lines.pop()
     trajectories = []
@@ -135,6 +153,8 @@ def _step_record(step: Step) -> dict[str, Any]:
         record["reasoning"] = generation.reasoning
     if generation.forced != (0, 0):
         record["forced"] = list(generation.forced)
+    if generation.importance:
+        record["importance"] = [float(x) for x in generation.importance]
     if transition.action != generation.action:  # usually equal, then stored only once
         record["executed"] = _action_record(transition.action)
     return record
@@ -217,7 +237,7 @@ def _trajectory(value: Any) -> Trajectory:
 
 STEP_FIELDS = (
     *("text", "action", "prompt_ids", "token_ids", "logprobs", "value", "step", "result", "terminated", "truncated"),
-    *("outcome", "progress", "progress_before", "parts", "masked", "executed", "reasoning", "forced"),
+    *("outcome", "progress", "progress_before", "parts", "masked", "executed", "reasoning", "forced", "importance"),
 )
 
 
@@ -226,10 +246,12 @@ def _step(record: Mapping[str, Any], task: Task) -> Step:
     action = _action(_get(record, "action", dict))
     ids, tokens, logprobs = _get_list(record, "prompt_ids", int), _get_list(record, "token_ids", int), _get_list(record, "logprobs", float)
     reasoning = _get(record, "reasoning", str) if "reasoning" in record else ""
+    importance = _get_list(record, "importance", float) if "importance" in record else ()
     forced = _get_list(record, "forced", int) if "forced" in record else (0, 0)
     if len(forced) != 2:
         raise ValueError(f"the field 'forced' must hold two integers, got {forced!r:.80}")
-    generation = Generation(_get(record, "text", str), action, ids, tokens, logprobs, _get(record, "value", float), reasoning, (forced[0], forced[1]))
+    text, value = _get(record, "text", str), _get(record, "value", float)
+    generation = Generation(text, action, ids, tokens, logprobs, value, reasoning, (forced[0], forced[1]), importance)
     raw = _get(record, "result", dict)
     _check_fields(raw, "a result", "content", "error")
     result = ToolResult(_get(raw, "content", str), _get(raw, "error", str))

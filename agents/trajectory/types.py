@@ -29,7 +29,7 @@ class Generation:
     Policies that are not language models leave the three tuples empty.
 
     Raises:
-        InvalidArgument: The numbers of ids and of log-probabilities differ, or a log-probability or the value is not finite.
+        InvalidArgument: The numbers of ids, of log-probabilities and of weights differ, or a log-probability, the value or a weight is not finite.
     """
 
     text: str
@@ -42,18 +42,23 @@ class Generation:
     token_ids: tuple[int, ...] = ()
     """(L,) the sampled tokens."""
     logprobs: tuple[float, ...] = ()
-    """(L,) natural logarithm of the probability with which each token was sampled."""
+    """(L,) natural logarithm of the probability with which each token was sampled; where the learner has read the episode again
+    (``learning/reread.py``), of the probability that it gives the token."""
     value: float = 0.0
     """The policy's estimate of the state's value; 0 for policies without a value head."""
     reasoning: str = ""
     """What the policy wrote before its call; all of it, if there is no call."""
     forced: tuple[int, int] = (0, 0)
     """Which of ``token_ids`` the policy did not sample, but was given to end its reasoning: from, to before. Nothing is learned from them."""
+    importance: tuple[float, ...] = ()
+    """(L,) weight of each token in the policy's loss, if another program sampled it than the one that learns; empty: 1 each."""
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.logprobs):
             raise InvalidArgument(f"a generation needs one log-probability per token, got {len(self.token_ids)} token ids and {len(self.logprobs)} logprobs")
-        if not all(map(math.isfinite, (*self.logprobs, self.value))):
+        if self.importance and len(self.importance) != len(self.token_ids):
+            raise InvalidArgument(f"a generation needs one weight per token, or none, got {len(self.token_ids)} token ids and {len(self.importance)} weights")
+        if not all(map(math.isfinite, (*self.logprobs, self.value, *self.importance))):
             raise InvalidArgument("the log-probabilities of sampled tokens and the value must be finite; the policy's outputs hold NaN or infinity")
         if not 0 <= self.forced[0] <= self.forced[1] <= len(self.token_ids):
             raise InvalidArgument(f"forced must be a range within the {len(self.token_ids)} token ids, got {self.forced}")

@@ -60,10 +60,10 @@ def run(case: Case, work: Path) -> Outcome:
             outcome = _sequence(work / "grid", rng, _grid, reference, _grids_differ, clock=not case.short)
         else:
             processes = 2 if case.kind == "two processes" else 1
-            algo = {"two processes": ("step-ppo", "grpo", "eto")[case.seed % 3], "model server": "step-reinforce"}.get(case.kind, case.kind)
+            algo = {"two processes": ("step-ppo", "grpo", "eto")[case.seed % 3], "model server": "step-ppo"}.get(case.kind, case.kind)
             settings = settings_of(algo, case.seed % 2)
             if case.kind == "model server":
-                settings["servers"] = stack.enter_context(model_server())
+                settings |= {"servers": stack.enter_context(model_server()), "overlap": case.seed % 2}
             if algo == "step-ppo-offline":
                 data = _reference(work.parent, "data", lambda out: train(settings_of("step-ppo", 9), out))
                 settings["data"] = str(data / "out" / "trajectories.jsonl")

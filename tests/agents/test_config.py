@@ -82,7 +82,10 @@ def test_what_must_not_be_negative(name: str) -> None:
         ({"bfloat16": 1}, "model.bfloat16 must be a valid boolean, got 1"),
         ({"gradient_checkpointing": "some"}, "model.gradient_checkpointing must be"),
         ({"episodes": 6, "group": 4}, "episodes must be a multiple of group, got 6 episodes in groups of 4"),
-        ({"servers": "http://127.0.0.1:1/v1"}, "set value_passes to 0"),
+        ({"servers": "http://127.0.0.1:1/v1", "constrained": True}, "set constrained to false"),
+        ({"importance_cap": 0.0}, "learning.importance_cap must be greater than 0, got 0.0"),
+        ({"overlap": 2, "servers": "http://127.0.0.1:1/v1"}, "rollout.overlap must be less than or equal to 1, got 2"),
+        ({"overlap": 1}, "only servers can play while this process learns"),
     ],
     ids=str,
 )

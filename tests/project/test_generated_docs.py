@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lms import TINY  # noqa: F401  # sets one thread
+from lms import load_model  # and one thread
+from model_servers import Server
 from project import ROOT
+from servers import serving
 
 from steptool_agents import load_algorithm
 from steptool_agents.algorithms import algorithm_settings
@@ -47,10 +49,12 @@ def test_every_setting_and_metric_is_on_its_page() -> None:
 def test_runs_write_these_metrics_and_no_others(tmp_path: Path) -> None:
     """All algorithms together write every metric of the page, and none that is not on it."""
     written: set[str] = set()
-    for algo, changes in {"step-ppo": {"kl": 0.01}, "rft": {}, "eto": {}, "archer-lite": {"algo_options": {"warmup": 0}}}.items():
-        config = configure([Layer("test", {**SMALL, "algo": algo, "report_to": "none", **changes})], algorithm_settings).config
-        load_algorithm(algo)(config, tmp_path / algo)
-        written |= {name for line in read_metrics(tmp_path / algo) for name in line} - {"update"}
+    with serving(Server(load_model("tiny"))) as at:
+        served = {"kl": 0.01, "servers": f"http://{at}/v1", "server_model": "m"}
+        for algo, changes in {"step-ppo": served, "rft": {}, "eto": {}, "archer-lite": {"algo_options": {"warmup": 0}}}.items():
+            config = configure([Layer("test", {**SMALL, "algo": algo, "report_to": "none", **changes})], algorithm_settings).config
+            load_algorithm(algo)(config, tmp_path / algo)
+            written |= {name for line in read_metrics(tmp_path / algo) for name in line} - {"update"}
     nameless = sorted(name for name in written if metric(name) is None)
     assert not nameless, f"describe {nameless} in agents/show/metrics.py"
     unseen = {one.name for group in METRICS.values() for one in group} - {metric(name).name for name in written}  # type: ignore[union-attr]

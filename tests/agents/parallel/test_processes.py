@@ -1,4 +1,4 @@
-"""Two processes give the gradient of one, and a whole run goes through; started as a user starts them."""
+"""Two processes give the gradient of one, and a whole run makes the same weights, with and without model servers; started as a user starts them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from model_servers import Server
 from project import HELPERS
+from servers import serving
 
+from steptool_agents.algorithms import load_algorithm
+from steptool_agents.config import Config
+from steptool_agents.models.loading import load_model
 from steptool_agents.parallel import processes
+from steptool_agents.runs.checkpoint import load_checkpoint
 from steptool_agents.runs.trackers import read_metrics
 
 PROGRAM = """
@@ -25,7 +32,7 @@ from gradients import CONFIG, gradients
 from lms import language_model, passes, sampled
 from steptool_agents import Config, assign_credit, imitate, load_algorithm
 from steptool_agents.algorithms.eto import prefer
-from steptool_agents.algorithms.offline import as_of_now
+from steptool_agents.learning.reread import as_of_now
 from steptool_agents.parallel import processes
 
 lm = language_model()
@@ -50,8 +57,8 @@ now = as_of_now(passes(lm), [a, b, c])
 others = [(one, one()) for one in (imitated, preferred)]
 processes.start(cpu=True)
 assert processes.world() == 2
-for one, before in zip(as_of_now(passes(lm), [a, b, c]), now):  # other micro-batches, so other rounding
-    assert abs(one.steps[0].generation.value - before.steps[0].generation.value) <= 1e-5 * max(1.0, abs(before.steps[0].generation.value))
+for one, again in zip(now, as_of_now(passes(lm), [a, b, c]), strict=True):
+    assert abs(again.steps[0].generation.value - one.steps[0].generation.value) <= 1e-5 * abs(one.steps[0].generation.value)
 for one, (measured, expected) in others:
     again, found = one()
     assert found.keys() == expected.keys()
@@ -68,28 +75,54 @@ for budget, (measured, expected) in alone.items():
         assert abs(again[name] - value) <= 1e-5 * max(1.0, abs(value)), (name, value, again[name])
 assert processes.gather(processes.share(list(range(5)))) == list(range(5))
 assert processes.add_numbers({{"a": 1.0, str(processes.rank()): 2.0}}) == {{"a": 2.0, "0": 2.0, "1": 2.0}}
+assert processes.tell("main" if processes.is_main() else None) == "main"
 
-tiny = Config.of(demos=8, updates=2, episodes=6, eval_episodes=6, minibatches=2)
-report = load_algorithm("step-ppo")(tiny, Path({out!r}))
-digest = sum(float(one.detach().double().abs().sum()) for one in lm.parameters())
+settings = {settings!r}
+report = load_algorithm("step-ppo")(Config.of(**settings), Path({out!r}, "two"))
 Path({out!r}, f"rank{{processes.rank()}}.json").write_text(str(report["after"]["success"]))
+load_algorithm("step-ppo")(Config.of(**settings, **{served!r}), Path({out!r}, "served"))
 """
+
+SETTINGS = {"demos": 8, "updates": 2, "episodes": 5, "eval_episodes": 3, "eval_width": 3, "minibatches": 2, "max_steps": 3, "report_to": "none"}
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_checkpoint(out)[1].items() if name.startswith("model.")}
 
 
 def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
-    program, out = tmp_path / "two.py", tmp_path / "run"
-    program.write_text(PROGRAM.format(here=str(HELPERS), out=str(out)), encoding="utf-8")
+    """The servers sample with the seeds that a process would use itself (``model_servers``), and get their weights from two shards."""
+    program = tmp_path / "two.py"
     launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    done = subprocess.run([sys.executable, "-m", *launch, str(program)], capture_output=True, text=True, env=environment, timeout=300)
+    servers = [Server(load_model("tiny")) for _ in range(2)]
+    with serving(servers[0]) as a, serving(servers[1]) as b:
+        served = {"servers": f"http://{a}/v1,http://{b}/v1", "server_model": "m", "sharded": True}
+        program.write_text(PROGRAM.format(here=str(HELPERS), out=str(tmp_path), settings=SETTINGS, served=served), encoding="utf-8")
+        done = subprocess.run([sys.executable, "-m", *launch, str(program)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    updates = read_metrics(out)
-    assert len(updates) == 2
-    assert all(one["tokens_per_second"] > 0 for one in updates)
-    after = json.loads((out / "report.json").read_text())["after"]
-    assert after["episodes"] == 6
+    assert all("/v1/completions" in server.asked for server in servers)
+    load_algorithm("step-ppo")(Config.of(**SETTINGS), tmp_path / "one")
+    expected, lines = weights(tmp_path / "one"), read_metrics(tmp_path / "one")
+    norm = torch.stack([one.norm() for one in expected.values()]).norm()
+    for name in ("two", "served"):
+        found, updates = weights(tmp_path / name), read_metrics(tmp_path / name)
+        assert torch.stack([(one - found[key]).norm() for key, one in expected.items()]).norm() < 1e-5 * norm, name
+        for key, one in expected.items():
+            # The bias of keys changes nothing, so its gradient is rounding, and Adam makes steps of it.
+            assert "query_key_value.bias" in key or (one - found[key]).norm() < 1e-4 * one.norm(), (name, key)
+        for key in ("success", "reward", "action_tokens", "steps", "masked"):
+            assert [line[key] for line in updates] == [line[key] for line in lines], (name, key)
+        assert all(line["tokens_per_second"] > 0 for line in updates)
+    for line in read_metrics(tmp_path / "served"):
+        assert (line["staleness"], line["importance_truncated"]) == (0.0, 0.0)
+        assert line["importance"] == pytest.approx(1.0, abs=1e-5) and line["sampling_kl"] < 1e-9
+        assert [line[f"servers/{what}"] for what in ("playing", "failed", "moved", "unanswered")] == [2, 0, 0, 0]
+    assert len(list((tmp_path / "served" / "handover").iterdir())) == 2
+    after = json.loads((tmp_path / "two" / "report.json").read_text())["after"]
+    assert after["episodes"] == 3
     assert after["recall"] is not None and after["steps_over_oracle"] is not None, "the oracle is known, however many processes play"
-    assert (out / "rank0.json").read_text() == (out / "rank1.json").read_text()
+    assert (tmp_path / "rank0.json").read_text() == (tmp_path / "rank1.json").read_text()
 
 
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

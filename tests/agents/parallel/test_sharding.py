@@ -26,10 +26,12 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {here!r})
 import torch
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from gradients import CONFIG, gradients
 from lms import language_model, sampled
 from steptool_agents import Config, assign_credit, load_algorithm, policy_optimizer
+from steptool_agents.models.export import export_model
 from steptool_agents.algorithms import algorithm_settings
 from steptool_agents.parallel import processes, sharding
 from steptool_agents.runs.checkpoint import flatten_optimizer, list_checkpoints, load_checkpoint, restore_optimizer, save_checkpoint
@@ -89,6 +91,16 @@ for lm, data, expected in alone:
     # The reference policy's turn left everything as it was.
     for name, one in sharding.joined(lm.trainable()).items():
         assert torch.equal(one, before[name]), name
+    # What servers get is whole: the adapters, or all weights.
+    folder, weights = export_model(lm, out / "exported"), sharding.joined(lm.trainable())
+    if processes.is_main():
+        (file,) = folder.glob("*.safetensors")
+        saved, learned = load_file(file), {name: one for name, one in weights.items() if not name.startswith("value_head")}
+        assert len(saved) == len(learned)
+        for name, one in learned.items():
+            assert torch.equal(saved[name.removeprefix("model.").replace(".default.", ".")], one), name
+        del saved, learned, one
+    del weights
     # Whole again to play, each in its own time.
     names = [name for name, one in lm.model.named_parameters() if isinstance(one, DTensor)]
     with lm.whole(), torch.inference_mode():

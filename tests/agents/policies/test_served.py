@@ -4,9 +4,6 @@ what they are told to, in the form of vLLM."""
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,9 @@ import pytest
 import torch
 from gradients import CONFIG, gradients, same
 from lms import language_model, passes
-from peft import LoraConfig, PeftModel, get_peft_model
-from servers import Reply, Request, serving
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from model_servers import Server, model, running
+from servers import Reply, serving
 
-from steptool_agents.algorithms.step_ppo import train
-from steptool_agents.config import Config
 from steptool_agents.learning.advantages import assign_credit
 from steptool_agents.learning.batches import collate
 from steptool_agents.learning.losses import action_logprobs
@@ -29,103 +23,17 @@ from steptool_agents.learning.optimizer import policy_optimizer
 from steptool_agents.learning.policy_gradient import improve
 from steptool_agents.models.export import export_model
 from steptool_agents.models.language_model import LanguageModel
-from steptool_agents.models.loading import load_model
 from steptool_agents.policies.served import ServedPolicy
 from steptool_agents.rollouts.collect import rollout
 from steptool_agents.rollouts.evaluate import summarize
-from steptool_agents.runs.trackers import read_metrics
 from steptool_agents.servers.client import ChatClient
 from steptool_agents.servers.sampled import sampled
 from steptool_agents.servers.weights import HandOver
-from steptool_agents.trajectory import read_jsonl, write_jsonl
+from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
 from steptool_env import StepToolEnv, Unanswered, make_suite
 from steptool_env.errors import InvalidArgument, NotSupported, Unavailable
 
 pytest.importorskip("httpx2")
-
-
-def model(rank: int, seed: int = 0) -> LanguageModel:
-    """Return a small model with adapters that say something; the base is always the same."""
-    torch.manual_seed(0)
-    tokenizer = language_model().tokenizer
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    base: Any = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, max_position_embeddings=2048, initializer_range=0.2, eos_token_id=1))
-    base.config.steptool_prompt = "terse"
-    torch.manual_seed(seed)
-    if rank:
-        base = get_peft_model(base, LoraConfig(r=rank, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
-    lm = LanguageModel(base, tokenizer)
-    lm.eval()
-    return lm
-
-
-class Server:
-    """Speaks as vLLM does, as far as it is asked here: a base model, adapters by name, completions from token ids."""
-
-    lock = threading.Lock()
-    """Of all servers: while transformers loads weights, it patches its own classes, and two loads side by side leave them patched."""
-
-    def __init__(self, lm: LanguageModel | None = None) -> None:
-        self.lm = lm or model(0)
-        self.adapters: dict[str, Path] = {}
-        self.asked: list[str] = []
-        self.dead = False
-
-    def __call__(self, request: Request) -> Reply:
-        body = json.loads(request.body)
-        with self.lock:
-            self.asked.append(request.path)
-            if self.dead:
-                return 500, {}, json.dumps({"error": {"message": "engine dead"}})
-            return getattr(self, request.path.rsplit("/", 1)[-1])(body)  # type: ignore[no-any-return]
-
-    def load_lora_adapter(self, body: dict[str, Any]) -> Reply:
-        if body["lora_name"] in self.adapters:
-            return 400, {}, json.dumps({"error": {"message": f"The lora adapter '{body['lora_name']}' has already been loaded."}})
-        if not (Path(body["lora_path"]) / "adapter_model.safetensors").is_file():
-            return 404, {}, json.dumps({"error": {"message": "no adapter found"}})
-        self.adapters[body["lora_name"]] = Path(body["lora_path"])
-        return 200, {}, f"Success: LoRA adapter '{body['lora_name']}' added successfully."
-
-    def unload_lora_adapter(self, body: dict[str, Any]) -> Reply:
-        return (200, {}, "Success") if self.adapters.pop(body["lora_name"], None) else (404, {}, "cannot be found")
-
-    def collective_rpc(self, body: dict[str, Any]) -> Reply:
-        assert body["method"] == "reload_weights"
-        self.lm.model = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"])
-        return 200, {}, json.dumps({"results": [None]})
-
-    def reset_prefix_cache(self, body: dict[str, Any]) -> Reply:
-        return 200, {}, ""
-
-    @torch.no_grad()
-    def completions(self, body: dict[str, Any]) -> Reply:
-        if body["model"] != "m" and body["model"] not in self.adapters:
-            return 404, {}, json.dumps({"error": {"message": f"The model `{body['model']}` does not exist."}})
-        network: Any = self.lm.model
-        if body["model"] in self.adapters:
-            network = PeftModel.from_pretrained(network, self.adapters[body["model"]])
-        generator = torch.Generator().manual_seed(body["seed"])
-        ids, said, logprobs = list(body["prompt"]), list[int](), list[float]()
-        while len(said) < body["max_tokens"]:
-            row = torch.log_softmax(network(torch.tensor([ids + said])).logits[0, -1] / body["temperature"], -1)
-            said.append(int(torch.multinomial(row.exp(), 1, generator=generator)))
-            logprobs.append(float(row[said[-1]]))
-            if said[-1] in body["stop_token_ids"] or any(stop in self.lm.tokenizer.decode(said) for stop in body["stop"]):
-                break
-        if network is not self.lm.model:
-            network.unload()
-        return 200, {}, json.dumps({"choices": [{"text": "", "token_ids": said, "logprobs": {"token_logprobs": logprobs}}]})
-
-
-@contextmanager
-def running(count: int, folder: Path) -> Iterator[tuple[list[Server], HandOver]]:
-    servers = [Server() for _ in range(count)]
-    with serving(servers[0]) as first, serving(servers[-1]) as last:
-        clients = [ChatClient(f"http://{at}/v1", attempts=2, backoff=0.0) for at in (first, last)[:count]]
-        yield servers, HandOver(clients, folder, "m")
-        for client in clients:
-            client.close()
 
 
 def envs(count: int) -> list[StepToolEnv]:
@@ -155,44 +63,55 @@ def test_servers_play_with_the_weights_of_each_update_token_for_token(rank: int,
                 recorded = [logprob for step in one.steps for logprob in step.generation.logprobs]
                 assert recorded == pytest.approx(recomputed(lm, one, 0.7), abs=1e-4)
             if rank:
-                assert all([path.name for path in server.adapters.values()] == [f"update-{update}"] for server in servers)
+                assert all([path.name.rsplit("-", 1)[0] for path in server.adapters.values()] == [f"update-{update}"] for server in servers)
         assert all("/v1/completions" in server.asked for server in servers)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["update-1", "update-2"]
+        assert sorted(path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()) == ["update-1", "update-2"]
         assert (handover.failed, policy.unanswered) == (0, 0)
     assert lm.config._attn_implementation == "steptool"
 
 
-def test_a_server_that_dies_masks_its_episodes_and_comes_back(tmp_path: Path) -> None:
+def test_episodes_of_a_server_that_dies_go_on_with_another_and_it_comes_back(tmp_path: Path) -> None:
     lm = model(2)
     with running(2, tmp_path) as (servers, handover):
         policy = ServedPolicy(lm, handover, max_new_tokens=4)
+
+        def play() -> list[Trajectory]:
+            policy.seeds.extend([1, 2, 3, 4])
+            return rollout(policy, envs(4), [0, 1, 2, 3])
+
         policy.forget()
-        servers[0].dead = True
-        trajectories = rollout(policy, envs(4), [0, 1, 2, 3])
-        lost = [one for one in trajectories if one.steps[-1].masked]
-        assert len(lost) == policy.unanswered == 2
-        for one in lost:
-            last = one.steps[-1]
-            assert isinstance(last.transition.action, Unanswered)
-            assert (last.transition.result.error, one.truncated, one.rewards.tolist()) == ("unavailable", True, [0.0])
-        report = summarize(trajectories)
-        assert report.masked == 2
-        write_jsonl(tmp_path / "t.jsonl", trajectories)
-        again = list(read_jsonl(tmp_path / "t.jsonl"))
-        assert [one.steps[-1].transition.action for one in again] == [one.steps[-1].transition.action for one in trajectories]
-        assert sum(one.steps[-1].masked for one in again) == 2
+        expected = play()
+        policy.forget()
+        servers[0].asked.clear()
+        servers[0].dying = 3  # two episodes are under way there
+        assert play() == expected, "the other server has the same weights, and is asked for the same tokens"
+        assert (policy.moved, policy.unanswered) == (2, 0) and servers[0].dead
 
         policy.forget()  # the live one alone
         assert handover.failed == 1
-        assert not any(one.masked.any() for one in rollout(policy, envs(4), [0, 1, 2, 3]))
+        assert play() == expected
         servers[0].dead = False
         servers[0].adapters.clear()  # it was started anew
         policy.forget()
         servers[0].asked.clear()
-        rollout(policy, envs(4), [0, 1, 2, 3])
-        assert "/v1/completions" in servers[0].asked
+        assert play() == expected and "/v1/completions" in servers[0].asked
+        assert policy.counts() == {"servers/playing": 2, "servers/failed": 1, "servers/moved": 2, "servers/unanswered": 0}
+        assert policy.counts()["servers/failed"] == 0, "since the last call"
+
         for server in servers:
-            server.dead = True
+            server.dying = 2
+        trajectories = play()
+        lost = [one for one in trajectories if one.steps[-1].masked]
+        assert len(lost) == policy.unanswered == 4
+        for one in lost:
+            last = one.steps[-1]
+            assert isinstance(last.transition.action, Unanswered)
+            assert (last.transition.result.error, one.truncated, set(one.rewards.tolist())) == ("unavailable", True, {0.0})
+        assert summarize(trajectories).masked == 4
+        write_jsonl(tmp_path / "t.jsonl", trajectories)
+        again = list(read_jsonl(tmp_path / "t.jsonl"))
+        assert [one.steps[-1].transition.action for one in again] == [one.steps[-1].transition.action for one in trajectories]
+        assert sum(one.steps[-1].masked for one in again) == 4
         with pytest.raises(Unavailable, match="no server took the weights"):
             policy.forget()
 
@@ -216,20 +135,6 @@ def test_reasoning_on_servers_ends_within_its_budget(tmp_path: Path) -> None:
         assert {step.generation.forced for one in rollout(short, envs(2), [0, 1]) for step in one.steps if len(step.generation.token_ids) == 6} == {(4, 6)}
         servers[0].dead = servers[1].dead = True
         assert all(one.steps[-1].masked for one in rollout(policy, envs(2), [0, 1]))
-
-
-def test_a_run_plays_on_a_server(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"lora_rank": 2, "credit": "rloo", "group": 2, "value_passes": 0, "minibatches": 1}
-    sizes = {"demos": 4, "updates": 2, "episodes": 4, "eval_episodes": 2, "eval_width": 2}
-    server = Server(load_model("tiny"))
-    with serving(server) as at:
-        report = train(Config.of(**settings, **sizes, servers=f"http://{at}/v1", server_model="m"), tmp_path / "run")
-    updates = read_metrics(tmp_path / "run")
-    assert report["updates"] == len(updates) == 2
-    assert all(one["action_tokens"] > 0 and one["approx_kl"] < 1e-3 for one in updates)  # one pass: still the policy that sampled
-    assert server.asked.count("/v1/load_lora_adapter") == 2
-    with pytest.raises(InvalidArgument, match="value_passes"):
-        Config.of(servers="http://127.0.0.1:1/v1")
 
 
 def test_weights_appear_whole(tmp_path: Path) -> None:
@@ -355,5 +260,5 @@ def test_what_rounding_makes_positive_is_0_and_what_a_server_cannot_send_at_all_
         with pytest.raises(NotSupported, match="return_token_ids"):
             rollout(policy, envs(1), [0])
         client.close()
-    with pytest.raises(InvalidArgument, match="0 servers"):
+    with pytest.raises(InvalidArgument, match="at least one server"):
         HandOver([], "x", "m")
