@@ -20,6 +20,10 @@ from ..models.patterns import Pattern
 
 __all__ = ["Prefix", "SlotCache"]
 
+SLACK = 1.5
+"""On a CPU, columns that are still empty are attended to, and masked, while there are at most so many columns per column in use: products read
+rows that lie one after the other in memory, but copy those with gaps in between, which takes longer than the products themselves."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prefix:
@@ -59,12 +63,14 @@ class SlotCache(Cache):
         self._index = torch.zeros(0, dtype=torch.long)
         self._positions = torch.zeros(0, dtype=torch.long)
         self._width = 0
+        self._reach = 0
+        """How many columns of the rows are attended to: as far as the width of this pass at least."""
         self._queries = torch.zeros(0, dtype=torch.long)
         """(n, Q) on the CPU: the column of each query in its row."""
         self._offsets = torch.zeros(0, dtype=torch.long)
         """(n,) on the CPU: how many tokens of its prefix each row begins with."""
         self._taking_part: list[tuple[Prefix | None, int]] = []
-        self._own: dict[Pattern | None, tuple[int, Tensor]] = {}
+        self._own: dict[tuple[Pattern | None, int], tuple[int, Tensor]] = {}
         self._groups: dict[Pattern | None, list[_Group]] = {}
 
     @property
@@ -159,17 +165,19 @@ class SlotCache(Cache):
 
     def own(self, pattern: Pattern | None) -> tuple[int, Tensor]:
         """Return the first column of this pass's rows that is within reach, and their mask from there; see ``attention.Attended``."""
-        found = self._own.get(pattern)
+        found = self._own.get((pattern, self._reach))
         if found is None:
             start = 0
             if pattern is not None:
                 first = pattern.first(self._queries + self._offsets[:, None]) - self._offsets[:, None]  # (n, Q)
                 start = max(0, int(first.min()))
-            columns = torch.arange(start, self._width, device=self._positions.device)
+                if self._reach <= SLACK * (self._reach - start):
+                    start = 0  # the same here: a gap costs more than what it leaves out
+            columns = torch.arange(start, self._reach, device=self._positions.device)
             hidden = columns > self._positions[:, :, None]  # (n, Q, W)
             if pattern is not None:
                 hidden |= columns < first.to(columns.device)[:, :, None]
-            found = self._own[pattern] = start, _additive(hidden)
+            found = self._own[pattern, self._reach] = start, _additive(hidden)
         return found
 
     def shared(self, layer: int, pattern: Pattern | None) -> list[Shared]:
@@ -180,7 +188,7 @@ class SlotCache(Cache):
         return [Shared(one.rows, one.prefix.keys[layer][:, one.start : one.end], one.prefix.values[layer][:, one.start : one.end], one.mask) for one in groups]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append this pass's keys and values (n, heads, Q, head size) to the rows; return those of the rows: (n, heads, width, head size)."""
+        """Append this pass's keys and values (n, heads, Q, head size) to the rows; return those of the rows: (n, heads, W, head size)."""
         self.updated = layer_idx
         if layer_idx == len(self._keys):
             shape = (len(self.lengths), key_states.shape[1], max(self.reserved, self._width), key_states.shape[3])
@@ -191,7 +199,9 @@ class SlotCache(Cache):
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         keys[self._index, :, self._positions] = key_states.transpose(1, 2)
         values[self._index, :, self._positions] = value_states.transpose(1, 2)
-        return keys[self._rows, :, : self._width], values[self._rows, :, : self._width]
+        whole = isinstance(self._rows, slice) and keys.device.type == "cpu" and keys.shape[2] <= SLACK * self._width
+        self._reach = keys.shape[2] if whole else self._width
+        return keys[self._rows, :, : self._reach], values[self._rows, :, : self._reach]
 
     def _grow(self, layer_idx: int) -> None:
         # In steps of an eighth: a decode loop adds one column at a time, and each growth copies everything.

@@ -25,6 +25,7 @@ from ..parallel import processes, sharding
 from ..parallel.profiling import Profiler
 from .attention import ATTENTION
 from .context import context_of
+from .packing import Copies, Packed
 from .recompute import recompute as recomputed_layers
 from .tree import Tree, packed, reading
 from .value_head import ValueHead
@@ -86,6 +87,10 @@ class LanguageModel(nn.Module):
         """The logits are the projection times the scale, then capped softly; 0: not capped."""
         self._head: tuple[tuple[int, int], Tensor] | None = None
         """Address and version of the output projection's weight, and that weight in bfloat16."""
+        self.copies = Copies()
+        """Weights made for playing."""
+        self._played: Packed | None = None
+        """The copies while they are in use."""
         self._recomputed: list[nn.Module] = []
         self._frozen: list[nn.Module] = []
         """Those whose weights are kept in bfloat16."""
@@ -129,8 +134,11 @@ class LanguageModel(nn.Module):
         for layer in self._recomputed:
             # Of the layer alone: it recomputes only in training mode, and its dropout stays as it is. Not in rollouts: it would ignore the cache.
             layer.training = torch.is_grad_enabled()
+        if torch.is_grad_enabled():
+            self.copies.drop()  # it learns: they are not needed, and will be wrong
+        decoder = self._parts[0] if self._played is None else self._played.decoder
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast), nullcontext() if tree is None else reading(tree):
-            out = self._parts[0](input_ids=ids, **{name: value for name, value in options.items() if name in self._accepts or "kwargs" in self._accepts})
+            out = decoder(input_ids=ids, **{name: value for name, value in options.items() if name in self._accepts or "kwargs" in self._accepts})
         if kept is not None:
             kept.cache = getattr(out, kept.name, None)
         return out.last_hidden_state.float()  # type: ignore[no-any-return]
@@ -174,6 +182,8 @@ class LanguageModel(nn.Module):
 
     def _projected(self, hidden: Tensor) -> Tensor:
         head = self._parts[1]
+        if self._played is not None and self._played.head is not None:
+            return self._played.head(hidden)  # type: ignore[no-any-return]
         if self.autocast and not head.weight.requires_grad and not sharding.is_sharded(self):
             return F.linear(hidden.to(torch.bfloat16), self._rounded(head.weight), head.bias)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
@@ -186,6 +196,20 @@ class LanguageModel(nn.Module):
             with torch.inference_mode(False):  # the first call may be a rollout's, and inference tensors cannot be used in a backward pass
                 self._head = (state, weight.detach().to(torch.bfloat16))
         return self._head[1]
+
+    # ---------------------------------------------------------------- playing
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """Use weights made for playing within the block, see ``packing.py``; there must be no pass with a gradient in it.
+
+        The copies stay for later blocks until a pass with a gradient drops them; when weights have changed, they are made again.
+        """
+        self.quiet()
+        before, self._played = self._played, None if sharding.is_sharded(self) else self.copies.of(*self._parts, bfloat16=self.autocast)
+        try:
+            yield
+        finally:
+            self._played = before
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by name, those of the value head included."""
@@ -245,12 +269,14 @@ class LanguageModel(nn.Module):
     def exact(self) -> Iterator[bool]:
         """Run in float32 within the block, and yield whether that is so: sharded weights, and those that are loaded in another precision, stay."""
         convert = self.autocast and not sharding.is_sharded(self)
+        played, self._played = self._played, None
         if convert:
             self._convert(torch.float32)
             self.autocast = False
         try:
             yield not self.autocast and all(parameter.dtype == torch.float32 for parameter in self.model.parameters())
         finally:
+            self._played = played
             if convert:
                 self._convert(torch.bfloat16)
                 self.autocast = True

@@ -165,8 +165,7 @@ class LMPolicy:
     def poll(self) -> list[tuple[StepToolEnv, Generation]]:
         """Sample one token for every submitted episode, and return the actions that are complete."""
         if not self._ready:
-            self.lm.quiet()
-            with self.profiler("generate"):
+            with self.profiler("generate"), self.lm.playing():
                 before = self._engine.read_tokens, self._engine.written_tokens
                 written = self._engine.step()
                 self.profiler.count("generate", self._engine.read_tokens - before[0] + self._engine.written_tokens - before[1])

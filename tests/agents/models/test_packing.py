@@ -1,0 +1,80 @@
+"""Weights made for playing: the same words, copies that follow the weights, and modules that are left alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lms import language_model, tokenizer
+from peft import LoraConfig, get_peft_model
+
+from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.packing import PackedLinear
+
+
+def adapted(*, bfloat16: bool, **options: object) -> LanguageModel:
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **options)  # type: ignore[arg-type]
+    return LanguageModel(get_peft_model(language_model().model, config), tokenizer(), bfloat16=bfloat16)
+
+
+IDS = torch.arange(2, 20)[None]
+
+
+@torch.no_grad()
+def said(lm: LanguageModel) -> torch.Tensor:
+    return lm.logits(lm.hidden(IDS))
+
+
+@torch.no_grad()
+def played(lm: LanguageModel) -> torch.Tensor:
+    with lm.playing():
+        return said(lm)
+
+
+def adapted_like(lm: LanguageModel) -> LanguageModel:
+    other = adapted(bfloat16=False)
+    for name, parameter in other.trainable().items():
+        parameter.data.copy_(lm.trainable()[name])
+    return other
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_merged_adapters_say_the_same_and_follow_the_weights(bfloat16: bool) -> None:
+    lm = adapted(bfloat16=bfloat16)
+    for _ in range(2):
+        expected = said(adapted_like(lm))  # in float32
+        tolerance = 1.5 * float((said(lm) - expected).norm()) if bfloat16 else 1e-5 * float(expected.norm())
+        assert float((played(lm) - expected).norm()) < tolerance  # rounded no more than what learns
+        assert lm.copies.copied
+        with torch.no_grad():
+            for parameter in lm.trainable().values():
+                parameter.mul_(1.5)  # the copies must be made again
+        assert float((said(lm) - expected).norm() / expected.norm()) > 0.05
+
+
+def test_learning_drops_the_copies() -> None:
+    lm = adapted(bfloat16=False)
+    played(lm)
+    assert lm.copies.copied
+    lm.hidden(IDS)
+    assert not lm.copies.copied
+
+
+def test_without_adapters_float32_is_left_alone() -> None:
+    lm = language_model()
+    assert torch.equal(played(lm), said(lm))
+    assert not lm.copies.copied
+
+
+def test_adapters_of_another_kind_are_not_merged() -> None:
+    lm = adapted(bfloat16=False, use_dora=True)
+    torch.testing.assert_close(played(lm), said(lm), atol=1e-5, rtol=1e-4)
+
+
+def test_a_packed_product() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(7, 5), torch.randn(7), torch.randn(2, 3, 5)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 0.02)):
+        out = PackedLinear(weight, bias, dtype)(x).float()
+        expected = torch.nn.functional.linear(x, weight, bias)
+        assert float((out - expected).norm() / expected.norm()) < tolerance
