@@ -25,9 +25,11 @@ from ..parallel import processes, sharding
 from ..parallel.profiling import Profiler
 from .attention import ATTENTION
 from .context import context_of
+from .head import scale_and_cap
 from .packing import Copies, Packed
 from .recompute import recompute as recomputed_layers
-from .tree import Tree, packed, reading
+from .tree import Tree, reading
+from .tree_trial import says_the_same_in_a_tree
 from .value_head import ValueHead
 
 __all__ = ["Kept", "LanguageModel"]
@@ -89,8 +91,7 @@ class LanguageModel(nn.Module):
         """Address and version of the output projection's weight, and that weight in bfloat16."""
         self.copies = Copies()
         """Weights made for playing."""
-        self._played: Packed | None = None
-        """The copies while they are in use."""
+        self._played: Packed | None = None  # the copies, while they are in use
         self._recomputed: list[nn.Module] = []
         self._frozen: list[nn.Module] = []
         """Those whose weights are kept in bfloat16."""
@@ -302,14 +303,10 @@ class LanguageModel(nn.Module):
         if expected.shape == projected.shape:
             text = self.config.get_text_config()
             named = [name for name in vars(text) if "logit" in name and "cap" in name and "attn" not in name and "router" not in name]
-            for cap in (*(float(getattr(text, name) or 0.0) for name in named), 0.0):
-                # Measured, not read: architectures have a dozen names for the factor, and some put it before the projection.
-                clear = expected.abs() < 0.9 * cap if cap else torch.ones_like(expected, dtype=torch.bool)  # at the cap, rounding hides the rest
-                linear, some = (cap * torch.atanh(expected[clear] / cap) if cap else expected[clear]), projected[clear]
-                factor = float((linear * some).sum() / some.square().sum()) if len(some) else 1.0
-                if self._close(cap * torch.tanh(factor * projected / cap) if cap else factor * projected, expected):
-                    self._scale, self._cap = (1.0 if abs(factor - 1.0) < 1e-5 else factor), cap
-                    return
+            caps = (float(getattr(text, name) or 0.0) for name in named)
+            if (found := scale_and_cap(expected, projected, caps, self._close)) is not None:
+                self._scale, self._cap = found
+                return
         raise NotSupported(f"{self.config.model_type}: its logits are not a projection of its last hidden state, so it cannot be trained here")
 
     @torch.no_grad()
@@ -332,18 +329,10 @@ class LanguageModel(nn.Module):
         """Return whether the model reads trees: whether each state depends on the tokens before it on its path, and on nothing else."""
         if self.config._attn_implementation != ATTENTION:
             return False
-        rows = self._sample().repeat(3, 1)
-        rows[1, 9:], rows[2, 1:] = rows[0, 9:].flip(0), rows[0, 1:].flip(0)
-        ids, paths, tree = packed(list(rows.cpu().numpy()), [0, 9, 1])
         self.autocast, autocast = False, self.autocast
-        try:
-            states = self.hidden(torch.from_numpy(ids)[None].to(self.device), tree=tree.to(self.device))[0]
-            found = torch.stack([states[torch.from_numpy(path).to(self.device)] for path in paths])
-            return self._close(found, self.hidden(rows))
-        except Exception:  # whatever an architecture's code does with positions that start again
-            return False
-        finally:
-            self.autocast = autocast
+        alike = says_the_same_in_a_tree(lambda ids, tree: self.hidden(ids, tree=tree), self._sample(), self._close)
+        self.autocast = autocast
+        return alike
 
     def keep_own_attention(self) -> None:
         """Let the model attend as it was loaded: then each episode needs a cache of the model's own kind."""
