@@ -116,6 +116,7 @@ class LMPolicy:
 
     def forget(self) -> None:
         """Drop all running episodes; needed whenever the model's weights have changed."""
+        self.lm.copies.drop()  # it notices most changes itself, but not one that is written behind autograd's back
         self._engine = self._new_engine()
         self._transcripts.clear()
         self._envs.clear()

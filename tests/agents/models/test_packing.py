@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lms import language_model, tokenizer
+from lms import Conversation, act, check, language_model, tokenizer
 from peft import LoraConfig, get_peft_model
 
+from steptool_agents.models import packing
 from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.models.packing import PackedLinear
+from steptool_agents.policies.local import LMPolicy
 
 
 def adapted(*, bfloat16: bool, **options: object) -> LanguageModel:
@@ -78,3 +80,30 @@ def test_a_packed_product() -> None:
         out = PackedLinear(weight, bias, dtype)(x).float()
         expected = torch.nn.functional.linear(x, weight, bias)
         assert float((out - expected).norm() / expected.norm()) < tolerance
+
+
+def test_a_policy_that_forgets_plays_the_weights_of_now() -> None:
+    """Also where they were written past autograd, which counts no version."""
+    lm = adapted(bfloat16=False)
+    policy = LMPolicy(lm, temperature=0.0, max_new_tokens=6)
+
+    def logprobs() -> tuple[float, ...]:
+        talk = Conversation("What is it?")
+        policy.forget()
+        act(policy, [talk])
+        check(lm, [talk], 0.0)  # what the plain model says, adapters and all
+        return talk.generations[0].logprobs
+
+    first = logprobs()
+    assert lm.copies.copied
+    for parameter in lm.trainable().values():
+        parameter.data.mul_(1.5)
+    assert logprobs() != first
+
+
+def test_a_model_that_says_something_else_with_copies_plays_with_its_own(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    lm = adapted(bfloat16=False)
+    monkeypatch.setattr(packing, "_merged", lambda module: module.base_layer.weight + 1.0)
+    assert torch.equal(played(lm), said(lm))
+    assert not lm.copies.copied
+    assert "plays with its own: slower" in caplog.text
