@@ -47,7 +47,7 @@ def steps_of(lm: LanguageModel, batch: int, options: argparse.Namespace) -> dict
         writer = make_engine(lm, Limits(MOST_WRITTEN, 1.0, 16_384, 10**9), lambda ids: False)
         for index, ids in enumerate(prompts(lm, batch, options.context)):
             writer.add(index, ids, index)
-        while any(sequence.status == "waiting" for sequence in writer._sequences.values()):
+        while writer.read_tokens < batch * options.context:
             writer.step()
         for _ in range(options.repeats):
             for way, seconds in spent.items():

@@ -88,13 +88,14 @@ def with_engine(lm: LanguageModel, plan: list[list[list[int]]], new: int, eos: s
     at = [0] * len(plan)
     for row, episode in enumerate(plan):
         engine.add(row, episode[0], seed=row)
-    while engine.waits():
-        for row, one in engine.step():
-            assert isinstance(row, int)
-            said[row] += one.ids
-            at[row] += 1
-            if at[row] < len(plan[row]):
-                engine.extend(row, plan[row][at[row]])
+    with lm.playing():
+        while engine.waits():
+            for row, one in engine.step():
+                assert isinstance(row, int)
+                said[row] += one.ids
+                at[row] += 1
+                if at[row] < len(plan[row]):
+                    engine.extend(row, plan[row][at[row]])
     return said, engine
 
 
@@ -187,8 +188,9 @@ def uneven(lm: LanguageModel, options: argparse.Namespace) -> dict[str, Any]:
     ratios, slow, fast = [], [], []
     same = 1.0
     for _ in range(options.repeats):
-        lock, a = play(options.episodes, True)
-        free, b = play(options.episodes, False)
+        with lm.playing():
+            lock, a = play(options.episodes, True)
+            free, b = play(options.episodes, False)
         same = min(same, sum(x == y for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)) / sum(map(len, a)))
         slow.append(lock)
         fast.append(free)

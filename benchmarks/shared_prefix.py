@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from train_speed import GIVE_BACK, _status, trajectory
+from train_speed import GIVE_BACK, status, trajectory
 
 from steptool_agents import DemonstrationPolicy, LanguageModel, LMPolicy, Passes, Trajectory, load_model, rollout
 from steptool_agents.learning.batches import action_tokens, length
@@ -97,9 +97,9 @@ def peak(options: argparse.Namespace) -> None:
     run(lm, way, made[:2], options.budget)
     lm.zero_grad(set_to_none=True)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-    before = _status("VmRSS")
+    before = status("VmRSS")
     run(lm, way, made, options.budget)
-    print(json.dumps({"peak_mb": (_status("VmHWM") - before) / 1024}))
+    print(json.dumps({"peak_mb": (status("VmHWM") - before) / 1024}))
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

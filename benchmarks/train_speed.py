@@ -126,12 +126,12 @@ def peak(options: argparse.Namespace) -> None:
     WAYS[options.peak](lm, [trajectory([(8, 4)], lm.vocabulary, 0)], options.budget)
     lm.zero_grad(set_to_none=True)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-    before = _status("VmRSS")
+    before = status("VmRSS")
     WAYS[options.peak](lm, trajectories[:1], options.budget)
-    print(json.dumps({"peak_mb": (_status("VmHWM") - before) / 1024}))
+    print(json.dumps({"peak_mb": (status("VmHWM") - before) / 1024}))
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
 
 

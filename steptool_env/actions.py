@@ -12,14 +12,14 @@ from steptool_env.foreign import is_a, kind_of, message_of, shown
 from steptool_env.jsontext import MAX_CHARS, MAX_DEPTH, clean, depth_fault, dumps, loads, quote
 from steptool_env.types import Action, Malformed, ToolCall, Unanswered
 
-__all__ = ["Written", "as_action", "plain_call", "read"]
+__all__ = ["ReadAction", "as_action", "plain_call", "read"]
 
 _EXPECTED = 'expected {"name": str, "arguments": {...}}'
 _KEYS = ("name", "arguments")
 _SCALARS = frozenset({int, float, bool, type(None)})
 
 
-class Written(NamedTuple):
+class ReadAction(NamedTuple):
     """What ``read`` returned, under a name: a form of the environment that has read its action already hands it to the core as this."""
 
     action: Action

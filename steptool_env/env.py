@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-from steptool_env.actions import Written, as_action, read
+from steptool_env.actions import ReadAction, as_action, read
 from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, UnknownName
 from steptool_env.foreign import shown
 from steptool_env.html import environment_html, fragment
@@ -135,7 +135,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         if self._ended:
             return self._after_end(episode)
         task, before = episode.task, self._progress
-        call, text = action if type(action) is Written else read(action)
+        call, text = action if type(action) is ReadAction else read(action)
         toolkit = episode.toolkit
         result = toolkit.execute(call) if type(call) is ToolCall else ToolResult(f"Error: {call.reason}", call.error)  # type: ignore[union-attr]
         error, masked = result.error, False

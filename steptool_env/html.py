@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from steptool_env.rendering import printable
 from steptool_env.types import Action, Malformed, ToolResult
 from steptool_env.words import action_text, counted, earned, kind_of_error, verdict
+
+if TYPE_CHECKING:  # which shows itself by this file
+    from steptool_env.tasks.base import Episode
 
 __all__ = ["PAGE_STYLE", "STYLE", "ShownStep", "as_text", "environment_html", "episode_body", "fragment", "page", "shown_step"]
 
@@ -119,12 +122,12 @@ def fragment(title: str, body: str) -> str:
     return f'<div class="steptool"><style>{STYLE}</style>\n<p class="faint">{as_text(title)}</p>\n{body}</div>'
 
 
-def environment_html(about: str, episode: Any, rewards: Sequence[float], max_steps: int | None) -> str:
+def environment_html(about: str, episode: Episode, rewards: Sequence[float], max_steps: int | None) -> str:
     """Return what a notebook shows for an environment in an episode.
 
     Args:
         about: The environment in words.
-        episode: Its ``Episode``.
+        episode: The episode so far.
         rewards: (T,) the reward of every step so far.
         max_steps: The budget, if it overrides the task's.
     """

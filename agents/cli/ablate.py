@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import Force, Json, Set, make_console, pairs, print_json, value_of
+from .grids import show_cells, show_result
+from .options import Force, Json, Set, make_console, pairs, value_of
 
 __all__ = ["ablate"]
 
@@ -27,12 +27,10 @@ def ablate(
 ) -> None:
     """Train every combination of some settings with several seeds; write a table with intervals, and a picture."""
     from steptool_env.errors import InvalidArgument
-    from steptool_env.rendering import printable
 
     from ..experiments.ablation import FILES, ablation_spec, as_markdown, build, write
     from ..experiments.grid import run_grid
     from ..experiments.stored import check_own
-    from ..show.terminal import sentence
 
     if (from_ is None) is (not factors):
         raise InvalidArgument("give factors, such as learning.lam=0,.5,.9, or --from with the folder of an ablation")
@@ -44,22 +42,9 @@ def ablate(
         importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell
         spec = ablation_spec(read_factors(factors or ()), seeds=seeds, settings=pairs(set_, "--set"), tasks=tasks)
         console.print(f"{len(spec.methods)} combinations, {seeds} seeds; {_plays(spec)}", markup=False, highlight=False, soft_wrap=True)
-
-        def show(name: str, seed: int, state: str) -> None:
-            console.print(f"{name}, seed {seed}: {state}", markup=False, highlight=False)
-
-        failed = run_grid(spec, out, processes=processes, on_cell=show)
-    for folder in failed:
-        print(f"steptool: {sentence(folder)} failed; its log.txt says why", file=sys.stderr)
+        failed = run_grid(spec, out, processes=processes, on_cell=show_cells(console))
     table = build(from_ or out)
-    files = write(table, from_ or out)
-    if json_:
-        print_json(table)
-    else:
-        print(printable(as_markdown(table)))
-    console.print(f"Saved: {', '.join(map(str, files))}", markup=False)
-    if failed:
-        raise typer.Exit(1)
+    show_result(table, as_markdown(table), write(table, from_ or out), failed, console, json=json_)
 
 
 def read_factors(items: list[str] | tuple[()]) -> dict[str, list[Any]]:

@@ -52,7 +52,7 @@ def main() -> None:
     """Run the command; invalid arguments, files and disks that fail, and missing extras print one line and exit with 2."""
     try:
         if (folder := os.getcwd()) not in sys.path:
-            sys.path.append(folder)  # module:factory may be in the current folder; last, so that its files hide no package
+            sys.path.append(folder)  # module:object may be in the current folder; last, so that its files hide no package
         try:
             app()
         finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Force, Json, Set, make_console, pairs, print_json
+from .grids import show_cells, show_result
+from .options import Force, Json, Set, make_console, pairs
 
 __all__ = ["table"]
 
@@ -30,13 +30,11 @@ def table(
 ) -> None:
     """Train every method, play held-out tasks with and without search, and print the paper's table with intervals."""
     from steptool_env.reference import absolute_paths
-    from steptool_env.rendering import printable
 
     from ..config.config import merged
     from ..experiments.grid import SPLITS, Spec, rows, run_grid
     from ..experiments.stored import check_own
     from ..experiments.table import FILES, as_markdown, build, write
-    from ..show.terminal import sentence
 
     console = make_console(json_)
     if not force:
@@ -52,19 +50,6 @@ def table(
         overrides = absolute_paths(pairs(set_, "--set"))
         splits = SPLITS if merged({}, overrides).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), overrides, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)
-
-        def show(name: str, seed: int, state: str) -> None:
-            console.print(f"{name}, seed {seed}: {state}", markup=False, highlight=False)
-
-        failed = run_grid(spec, out, processes=processes, on_cell=show)
+        failed = run_grid(spec, out, processes=processes, on_cell=show_cells(console))
     result = build(from_ or out)
-    files = write(result, from_ or out)
-    if json_:
-        print_json(result)
-    else:
-        print(printable(as_markdown(result)))
-    console.print(f"Saved: {', '.join(map(str, files))}", markup=False)
-    for folder in failed:
-        print(f"steptool: {sentence(folder)} failed; its log.txt says why", file=sys.stderr)
-    if failed:
-        raise typer.Exit(1)
+    show_result(result, as_markdown(result), write(result, from_ or out), failed, console, json=json_)

@@ -13,7 +13,7 @@ __all__ = ["audit", "demonstrations", "play", "suites"]
 
 
 def audit(
-    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, module:factory, or a Python file.")] = "steptool",
+    shaper: Annotated[str, typer.Option(help="The reward to audit: a name, module:object, or a Python file.")] = "steptool",
     shaper_option: ShaperOption = None,
     suite: Annotated[str, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; it must know its solutions.")] = "worlds",
     level: Level = None,
@@ -59,7 +59,7 @@ def play(
     level: Level = None,
     split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "train",
     task: Annotated[str | None, typer.Option(help="Index or id of the task; drawn by default.")] = None,
-    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, module:factory, or a Python file.")] = "steptool",
+    shaper: Annotated[str, typer.Option(help="The reward that is shown: a name, module:object, or a Python file.")] = "steptool",
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Draws the task.")] = 0,
     option: Option = None,
     json_: Json = False,

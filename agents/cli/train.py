@@ -22,7 +22,7 @@ def train(
     model: Annotated[str | None, typer.Option(help="tiny (the default), smollm2, gemma3-270m, a folder, or a hub name.")] = None,
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; worlds by default.")] = None,
     level: Level = None,
-    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:factory, or a Python file; the algorithm's by default.")] = None,
+    shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:object, or a Python file; the algorithm's by default.")] = None,
     shaper_option: ShaperOption = None,
     credit: Annotated[str | None, typer.Option(help="Credit assignment: a name, module:function, or a Python file; step by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,

@@ -60,7 +60,7 @@ class TaskConfig(Part):
     suite_options: Options = Field(default_factory=lambda: dict(CHAINS))
     """Keywords of the suite, without ``split``: training uses ``train``, evaluation ``test``."""
     shaper: Named = "steptool"
-    """A name of ``steptool_env.SHAPERS``, ``module:factory``, or a Python file."""
+    """A name of ``steptool_env.SHAPERS``, ``module:object``, or a Python file."""
     shaper_options: Options = Field(default_factory=dict)
     """Keywords of the shaper. A shaper that takes ``gamma`` gets ``learning.gamma`` unless it is given here."""
     max_steps: Count | None = None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steptool_env.env import StepToolEnv
+from steptool_env.rewards import knows_later, label
 from steptool_env.tasks import Episode
 from steptool_env.types import Malformed, Message, Observation
 from steptool_env.wrappers import StepToolTextEnv
@@ -55,15 +56,28 @@ class Visit:
         return observation
 
     def play(self, action: Any) -> tuple[tuple[Message, ...], float]:
-        """Execute an action; return the messages that answer it, and its reward. After the end nothing is executed, and 0.0 paid."""
+        """Execute an action; return the messages that answer it, and its reward. After the end nothing is executed, and 0.0 paid.
+
+        What a shaper knows only in hindsight is paid with the last step, so that the sum is that of this package's own rollout.
+        """
         if self.ended:
             return (Message("tool", "The episode has ended; no further call is executed."),), 0.0
         seen = len(self.episode.messages)
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.ended = terminated or truncated
         self.masked, self.success = info["masked"], info["success"]
+        if self.ended and not self.masked and knows_later(self._core.shaper):
+            whole = self._in_hindsight()
+            self.masked = whole is None
+            reward = 0.0 if whole is None else whole - self.reward
         self.reward += reward
         return observation["messages"][seen + 1 :], reward  # the first one is the action itself
+
+    def _in_hindsight(self) -> float | None:
+        """Return what the whole episode is paid; None where some of it is missing."""
+        (steps,) = label(self._core.shaper, [self.episode.transitions])
+        paid = [sum(parts.values()) for parts in steps if parts is not None]
+        return sum(paid) if len(paid) == len(steps) else None
 
     def turn(self, messages: Sequence[Message]) -> str:
         """Return what answers a text as one turn of the user, as this package's own policies read it: with the tools, where they have changed."""

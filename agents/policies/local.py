@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,6 +20,7 @@ from ..chat.prompts import AUTO, make_chat
 from ..chat.reading import Reading, end_tokens
 from ..generation.admission import Limits
 from ..generation.choice import make_engine
+from ..generation.constrained import Guides
 from ..generation.reasoning import ReasoningBudget
 from ..generation.stop_texts import StopTexts
 from ..generation.writing import Writing, Written
@@ -27,9 +28,6 @@ from ..models.language_model import LanguageModel
 from ..trajectory import Generation
 from .tokens import next_seed
 from .transcripts import Transcript, Transcripts
-
-if TYPE_CHECKING:
-    from ..generation.constrained import Guides
 
 __all__ = ["LMPolicy"]
 
@@ -83,13 +81,9 @@ class LMPolicy:
         """Called after each ``act`` with the numbers of tokens that were encoded and sampled."""
         self.profiler = lm.profiler
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, self.reading.ends, self.reading.text)
-        self._budget: ReasoningBudget | None = None
-        if max_reasoning_tokens is not None:
-            self._budget = ReasoningBudget(max_reasoning_tokens, max_new_tokens, lm.tokenizer, self.prompts.opening, self.reading.text)
+        self._budget = ReasoningBudget.of(max_reasoning_tokens, max_new_tokens, self.reading)
         self._guides: Guides | None = None
         if constrained:
-            from ..generation.constrained import Guides
-
             self._guides = Guides(lm.tokenizer, self.call_format, vocabulary=lm.vocabulary, eos=self.reading.ends)
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._envs: dict[int, StepToolEnv] = {}

@@ -114,9 +114,7 @@ class ServedPolicy:
         self._answered = False
         self.reading = Reading(lm.tokenizer, reads, ends, self.prompts.opening)
         self._stop = StopTexts(lm.tokenizer, self.call_format.stop, ends, self.reading.text)
-        self._budget: ReasoningBudget | None = None
-        if max_reasoning_tokens is not None:
-            self._budget = ReasoningBudget(max_reasoning_tokens, max_new_tokens, lm.tokenizer, self.prompts.opening, self.reading.text)
+        self._budget = ReasoningBudget.of(max_reasoning_tokens, max_new_tokens, self.reading)
         self._transcripts = Transcripts(self.prompts, lm.context - max_new_tokens, lm.name)
         self._model, self._live = "", list[ChatClient]()
         self._dead: set[ChatClient] = set()

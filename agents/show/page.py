@@ -13,9 +13,9 @@ from ..trajectory import Trajectory
 from ..trajectory.shown import conclusion, ending, labels, shown_steps, total_reward
 from .episodes import errors, summary_line
 
-__all__ = ["EPISODES_STYLE", "LEGEND", "episode", "episodes_page"]
+__all__ = ["LEGEND", "episodes_page"]
 
-EPISODES_STYLE = """
+_STYLE = """
 details.episode { border-top: 1px solid var(--line); }
 details.episode > summary { display: grid; gap: 0 .8rem; padding: .35rem 0; }
 details.episode > summary { grid-template-columns: .8rem 2rem minmax(0, 2fr) minmax(0, 3fr) 6rem 4rem 4.2rem 4.2rem; }
@@ -26,7 +26,7 @@ summary .number { text-align: right; overflow-wrap: normal; }
 summary .reward { text-align: right; }
 @media (max-width: 44rem) { details.episode > summary { display: flex; flex-wrap: wrap; } }
 """
-LEGEND = "Squares are the tokens of an action: the more orange, the less probable the token was when it was sampled."
+LEGEND = "Each square is a token of the action; the deeper its color, the less likely the token was when it was sampled."
 
 
 def episodes_page(title: str, chosen: Mapping[int, Trajectory]) -> str:
@@ -37,20 +37,12 @@ def episodes_page(title: str, chosen: Mapping[int, Trajectory]) -> str:
         chosen: Episodes by their index in the file; perhaps none.
     """
     about = summary_line(summarize(list(chosen.values()))) if chosen else "No episode."
-    body = "\n".join(episode(index, trajectory) for index, trajectory in chosen.items())
-    return page(title, f'<p>{as_text(about)}</p>\n<p class="faint">{LEGEND}</p>\n{body}', EPISODES_STYLE)
+    body = "\n".join(_episode(index, trajectory) for index, trajectory in chosen.items())
+    return page(title, f'<p>{as_text(about)}</p>\n<p class="faint">{LEGEND}</p>\n{body}', _STYLE)
 
 
-def episode(index: int, trajectory: Trajectory, *, prefix: str = "episode", most_text: int | None = None, most_steps: int | None = None) -> str:
-    """Return an episode that opens when its line is clicked.
-
-    Args:
-        index: Its index in the file.
-        trajectory: The episode.
-        prefix: What the element's id begins with; the index follows.
-        most_text: Most characters of a text; None: all.
-        most_steps: Most steps; None: all.
-    """
+def _episode(index: int, trajectory: Trajectory) -> str:
+    """Return an episode, with its index in the file, that opens when its line is clicked."""
     reward = total_reward(trajectory)
     found = errors(trajectory)
     solved = trajectory.success >= 1.0
@@ -64,5 +56,5 @@ def episode(index: int, trajectory: Trajectory, *, prefix: str = "episode", most
         ("reward", "missing" if reward is None else f"{reward:+.3f}"),
     )
     heading = "".join(f'<span class="{name}">{as_text(text)}</span>' for name, text in cells)
-    body = episode_body(trajectory.task.instruction, shown_steps(trajectory, most_text), conclusion(trajectory), solved=solved, most=most_steps)
-    return f'<details class="episode" id="{prefix}-{index}"><summary>{heading}</summary>\n{body}\n</details>'
+    body = episode_body(trajectory.task.instruction, shown_steps(trajectory), conclusion(trajectory), solved=solved)
+    return f'<details class="episode" id="episode-{index}"><summary>{heading}</summary>\n{body}\n</details>'

@@ -177,7 +177,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, values: bool =
 
 
 def _with_interval(evaluation: Mapping[str, Any]) -> str:
-    return f"{percent(evaluation['success'])} ({percent(evaluation['success_low'])} to {percent(evaluation['success_high'])})"
+    return f"{evaluation['success']:.1%} ({percent(evaluation['success_low'])} to {percent(evaluation['success_high'])})"  # as in the table below it
 
 
 def _sentence(text: str) -> str:

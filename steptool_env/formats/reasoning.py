@@ -28,6 +28,7 @@ MARK = re.compile(
 """Finds the next mark of reasoning, of either kind."""
 _CLOSING = {**{f"<{tag}>": f"</{tag}>" for tag in _TAGS}, **_OTHERS}
 _ENDS = frozenset(_CLOSING.values())
+_MARK_NEXT = re.compile(rf"\s*({MARK.pattern})")
 _LEFT_OPEN = re.compile(rf"(<{_TAG}>|{'|'.join(map(re.escape, _OTHERS))}|{_ANALYSIS})[^<\[◁]*+\Z")
 
 
@@ -71,10 +72,10 @@ def still_open(text: str, prefix: str = "") -> str:
             place = after(mark, text, place)
             if place < 0:
                 return mark
-        found = MARK.match(text, place + len(text[place:]) - len(text[place:].lstrip()))
-        if found is None or is_end(found):
+        found = _MARK_NEXT.match(text, place)
+        if found is None or found[1] in _ENDS:
             return ""
-        mark, place = found[0], found.end()
+        mark, place = found[1], found.end()
 
 
 def ending(mark: str) -> str:

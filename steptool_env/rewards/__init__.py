@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from steptool_env import reference
 from steptool_env.errors import InvalidArgument, UnknownName
@@ -84,8 +85,9 @@ def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
     """Return the shaper of this name with these options, or the callable itself.
 
     Args:
-        shaper: A name of ``SHAPERS``, or a reference to what makes your own: ``"module:factory"``, ``"path/to/file.py:factory"``, or the
-            file alone, if it defines a function ``make`` or one class whose objects can be called.
+        shaper: A name of ``SHAPERS``, or a reference to your own or to what makes it: ``"module:object"``, ``"path/to/file.py:object"``, or the
+            file alone, if it defines a function ``make`` or one class whose objects can be called. A function that must be given one thing
+            is the shaper itself, and that thing the episode.
         options: Its keywords.
 
     Raises:
@@ -93,7 +95,10 @@ def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
         InvalidArgument: Options came with a callable, what was given is not a shaper, or your own cannot be imported.
     """
     if isinstance(shaper, str):
-        made: RewardShaper = reference.call(shaper_factory(shaper), f"shaper {shaper!r}", options)
+        factory = shaper_factory(shaper)
+        if not options and shaper not in SHAPERS and _is_a_shaper(factory):
+            return factory
+        made: RewardShaper = reference.call(factory, f"shaper {shaper!r}", options)
         if not callable(made):
             raise InvalidArgument(f"shaper {shaper!r} must make a callable, got {made!r:.200}")
         return made
@@ -102,6 +107,19 @@ def make_shaper(shaper: str | RewardShaper, **options: Any) -> RewardShaper:
     if options:
         raise InvalidArgument(f"the options {sorted(options)} go to a shaper given by name; {shaper!r} is made already")
     return shaper
+
+
+def _is_a_shaper(found: Any) -> TypeGuard[RewardShaper]:
+    """Return whether this is a function that must be given one thing, by its place: an episode. What makes shapers can be called without."""
+    return inspect.isfunction(found) and _takes(found, ()) and not _takes(found)
+
+
+def _takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def shaper_factory(name: str) -> Callable[..., RewardShaper]:

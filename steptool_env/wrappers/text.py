@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from steptool_env.actions import Written
+from steptool_env.actions import ReadAction
 from steptool_env.actions import read as read_action
 from steptool_env.foreign import is_a, kind_of
 from steptool_env.formats import CallFormat, Form, Reading, check_tools, make_format, read
@@ -116,7 +116,7 @@ class StepToolTextEnv(OtherForm[Observation, str]):
             action = str.__str__(action)
         self._reading = reading = read(self.call_format, action, tools=self._tools, strict=self.strict)
         call = reading.action
-        return new_tuple(Written, read_action(call, True)) if type(call) is ToolCall and self._own_calls else call
+        return new_tuple(ReadAction, read_action(call, True)) if type(call) is ToolCall and self._own_calls else call
 
     def _convert_observation(self, observation: Observation, info: dict[str, Any]) -> Observation:
         _, info["reasoning"], further, info["repaired"] = self._reading

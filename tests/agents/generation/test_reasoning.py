@@ -11,6 +11,7 @@ import pytest
 import torch
 from lms import Conversation, act, from_scratch, language_model, passes, tokenizer, trajectory
 
+from steptool_agents.chat.reading import Reading
 from steptool_agents.config import Config
 from steptool_agents.generation.reasoning import ReasoningBudget
 from steptool_agents.learning.advantages import assign_credit
@@ -21,6 +22,7 @@ from steptool_agents.models.language_model import LanguageModel
 from steptool_agents.policies.local import LMPolicy
 from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
 from steptool_env.errors import InvalidArgument
+from steptool_env.formats import make_format
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<assistant><think>\n{% endif %}"
 MOST, ALL = 4, 40
@@ -97,7 +99,7 @@ def test_a_budget_leaves_room_for_a_call() -> None:
 def test_each_family_has_its_own_end() -> None:
     tokens = tokenizer()
     for opening, end in (("<think>\n", "\n</think>\n\n"), ("[THINK]", "\n[/THINK]\n\n"), ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")):
-        budget = ReasoningBudget(3, 20, tokens, opening, tokens.decode)
+        budget = ReasoningBudget(3, 20, Reading(tokens, make_format("hermes"), {1}, opening))
         assert budget([5, 6, 7]) == tokens.encode(end, add_special_tokens=False)
         assert budget([5, 6]) == []
         assert budget([5, 6, 7, 8]) == []

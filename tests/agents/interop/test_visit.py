@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from replays import replay
 from toy import Counting, reset_counter
 
 from steptool_agents.interop.visit import Visit
-from steptool_env import FINISH, StepToolEnv, Task, ToolCall, Toolkit
+from steptool_agents.trajectory import in_hindsight
+from steptool_env import FINISH, StepToolEnv, Task, ToolCall, Toolkit, Transition
 from steptool_env.errors import ResetNeeded
 from steptool_env.wrappers import StepToolTextEnv
 
@@ -33,6 +36,35 @@ def test_leaving_is_a_malformed_step_and_the_last_of_the_budget(shaper: str, tex
     assert env.max_steps == steps + 1
     visit.start(0)
     assert env.max_steps is None
+
+
+@pytest.mark.parametrize("shaper", ["hindsight", "monte-carlo", "paper-rules"])
+def test_what_is_known_in_hindsight_is_paid_with_the_last_step(shaper: str) -> None:
+    visit = Visit(StepToolEnv("worlds", shaper, level=2))
+    for task in range(3):
+        visit.start(task)
+        calls = visit.env.solution()  # type: ignore[union-attr]
+        for action in [ToolCall("nothing"), *calls]:
+            _, reward = visit.play(action)
+        (ours,) = in_hindsight([replay(task, [ToolCall("nothing"), *calls], suite="worlds", shaper=shaper, level=2)], visit.env.shaper)  # type: ignore[union-attr]
+        assert visit.reward == pytest.approx(sum(ours.rewards))
+        assert reward != 0.0
+
+
+def test_a_reward_that_is_missing_masks_the_episode() -> None:
+    class Judge:
+        """Cannot be reached."""
+
+        def __call__(self, episode: Sequence[Transition], /) -> dict[str, float]:
+            return {"judged": 0.0}
+
+        def hindsight(self, episodes: Sequence[Sequence[Transition]], /) -> list[list[None]]:
+            return [[None for _ in transitions] for transitions in episodes]
+
+    visit = Visit(StepToolEnv(Counting(), Judge()))
+    visit.start(0)
+    visit.leave()
+    assert visit.masked and visit.reward == 0.0
 
 
 def test_the_smallest_budget_holds() -> None:

@@ -59,7 +59,7 @@ def test_the_report_by_hand(tmp_path: Path) -> None:
     assert page == report_page([read_record(run)])
     texts = Reader(page).texts
     for text in (
-        *("one", "Held-out success: 0% (0% to 0%) before training, ", "33% (0% to 100%)", "Plays worlds, level 1: 10 tasks."),
+        *("one", "Held-out success: 0.0% (0% to 0%) before training, ", "33.3% (0% to 100%)", "Plays worlds, level 1: 10 tasks."),
         *("Calls with an error, by kind", "malformed 10%", "Your own metrics", "last: 7", "1 (1)", "count (3)", "call accuracy"),
         *("3 tasks of 3 (learned: 1, lost: 0, failed both times: 2, solved both times: 0).", "0, shallow, depth=1, family=count, learned"),
         *("before: failed, 2 calls, reward +1.500", "after: solved, 2 calls, reward +1.500", "Not solved: wrong. 2 calls, +1.500 in all."),

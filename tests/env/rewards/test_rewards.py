@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_steptool_by_hand(last: Transition, parts: dict[str, float]) -> None:
 def test_the_weights_of_steptool() -> None:
     assert StepTool(alpha=2.0, beta=3.0)([step(BAD, gain=(0.0, 0.5))]) == {"sc": -2.0, "con": 1.5, "solved": 0.0}
     assert make_shaper("steptool", alpha=2.0)([step(BAD)])["sc"] == -2.0
+
+
+def test_a_function_by_reference_is_the_shaper_or_what_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "prices.py").write_text(
+        "def thrifty(episode):\n    return {'call': -0.5}\n"
+        "def priced(price=0.25):\n    return lambda episode: {'call': -price}\n"
+        "def strict(price):\n    return lambda episode: {'call': -price}\n"
+    )
+    place = f"{tmp_path / 'prices.py'}:"
+    assert make_shaper(f"{place}thrifty")([step(BAD)]) == {"call": -0.5}
+    assert make_shaper(f"{place}priced")([step(BAD)]) == {"call": -0.25}
+    assert make_shaper(f"{place}priced", price=1.0)([step(BAD)]) == make_shaper(f"{place}strict", price=1.0)([step(BAD)]) == {"call": -1.0}
 
 
 def test_make_shaper() -> None:
