@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from steptool_env.errors import CheckpointError, MissingExtra
+from steptool_env.errors import CheckpointError
 from steptool_env.files import write_text
 from steptool_env.sealed import sealing
 
@@ -111,7 +111,7 @@ def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Traject
 
 
 def _aggregates(spec: Spec, played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
-    """Return what rliable says of the first split, played greedily; nothing of a single seed, or without rliable."""
+    """Return the measures of ``aggregates.py`` for the first split, played greedily; none of a single seed."""
     first = next(iter(spec.splits))
     shown = {method: episodes for (method, split, name), episodes in played.items() if (split, name) == (first, "greedy")}
     if len(spec.seeds) < 2 or not shown:
@@ -119,10 +119,7 @@ def _aggregates(spec: Spec, played: Mapping[tuple[str, str, str], Sequence[Seque
     depths = _depths(next(iter(shown.values()))[0])
     groups: list[list[int] | None] = [[depth] for depth in depths] if depths else [None]
     scores = {method: np.stack([verdicts(episodes, group).mean(axis=1) for group in groups], axis=1) for method, episodes in shown.items()}
-    try:
-        return aggregated(scores, REFERENCE_ROW)
-    except MissingExtra:
-        return []
+    return aggregated(scores, REFERENCE_ROW)
 
 
 def _depths(trajectories: Sequence[Trajectory]) -> list[int]:
@@ -200,19 +197,19 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in table["horizon"]]
     robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
     profiles = [
-        ({"method": row["method"], "x": 100 * threshold, "mean": share}, "share of seeds and depths")
+        ({"method": row["method"], "x": 100 * threshold, **dict(zip(("mean", "low", "high"), share, strict=True))}, "greedy")
         for row in table["aggregates"]
         for threshold, share in zip(THRESHOLDS, row["profile"], strict=True)
     ]
     pictures = [
-        ("horizon", horizon, "calls that a task needs"),
-        ("robustness", robustness, "calls that fail, per cent"),
-        ("profiles", profiles, "with a success above, per cent"),
+        ("horizon", horizon, ("calls that a task needs", "success")),
+        ("robustness", robustness, ("calls that fail, per cent", "success")),
+        ("profiles", profiles, ("success, per cent", "share of seeds and depths above it")),
     ]
-    for name, points, label in pictures:
+    for name, points, labels in pictures:
         if points:
             with sealing(out / f"{name}.png") as temporary:
-                draw_curves(points, label, REFERENCE_ROW).savefig(temporary, dpi=130, format="png")
+                draw_curves(points, labels, REFERENCE_ROW).savefig(temporary, dpi=130, format="png")
             files.append(out / f"{name}.png")
     return files
 
