@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
-from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper
+from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper, name_of
 from steptool_env.scripted import HACKS, NoisyOracle, ScriptedPolicy, oracle
 from steptool_env.tasks import TaskSuite, make_suite
 from steptool_env.types import Transition
@@ -144,7 +144,7 @@ def audit(
     rows = [_row(name, kind, result) for name, (kind, result) in results.items()]
     rows.sort(key=lambda row: -row.reward if row.reward == row.reward else np.inf)
     faults = _faults({name: result for name, (_, result) in results.items()}, {row.policy: row for row in rows})
-    return Audit(tasks.name, shaper if isinstance(shaper, str) else type(shaper).__name__, tuple(rows), tuple(faults))
+    return Audit(tasks.name, shaper if isinstance(shaper, str) else name_of(reward_shaper), tuple(rows), tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)
