@@ -105,7 +105,7 @@ def audit(
     Args:
         suite: A name or a suite; it must know its solutions.
         shaper: A name or a shaper; one that knows parts only in hindsight is asked for them.
-        episodes: Tasks that every policy plays, spread evenly over the suite.
+        episodes: Tasks that every policy plays, spread evenly over the suite; all of them if it has fewer.
         gamma: The discount of the learner.
         max_steps: Overrides the tasks' step budgets.
         seed: Seed of what the policies draw; each task's draws depend on this seed and its id.
@@ -135,7 +135,8 @@ def audit(
             raise InvalidArgument(f"there is a policy {name!r} already; choose another name")
         players[name] = ("hack", policy)
     env = StepToolEnv(tasks, reward_shaper, max_steps=max_steps)
-    chosen = [number * len(tasks) // episodes if episodes <= len(tasks) else number % len(tasks) for number in range(episodes)]
+    count = min(episodes, len(tasks))  # a task that is played twice is played the same way
+    chosen = [number * len(tasks) // count for number in range(count)]
     results = {}
     for name, (kind, policy) in players.items():
         if on_policy is not None:
