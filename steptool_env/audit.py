@@ -21,7 +21,8 @@ from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
 from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper, name_of
 from steptool_env.scripted import HACKS, NoisyOracle, ScriptedPolicy, oracle
 from steptool_env.tasks import TaskSuite, make_suite
-from steptool_env.types import Transition
+from steptool_env.types import Transition, whose
+from steptool_env.words import counted
 
 __all__ = ["Audit", "Row", "audit"]
 
@@ -73,9 +74,7 @@ class Audit:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the audit as a dict that JSON can hold; a mean over no episodes is None."""
-        rows = [
-            {name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows
-        ]
+        rows = [{name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows]
         return {"suite": self.suite, "shaper": self.shaper, "passed": self.passed, "faults": list(self.faults), "rows": rows}
 
     def __str__(self) -> str:
@@ -158,6 +157,8 @@ class _Games:
     """(E,) calls in each episode."""
     parts: list[Mapping[str, float]]
     """Sum of each part over an episode; one entry per episode that is not missing."""
+    broken: int
+    """Calls that failed by the fault of the tools' author."""
 
 
 def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma: float, seed: int) -> _Games:
@@ -188,6 +189,7 @@ def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma:
         np.array([outcome.solved if outcome is not None else 0.0 for outcome in outcomes]),
         np.array([len(episode) for episode in episodes], dtype=np.float64),
         [parts for parts in sums if parts is not None],
+        sum(whose(transition.result.error) == "author" for episode in episodes for transition in episode),
     )
 
 
@@ -216,6 +218,8 @@ def _faults(results: Mapping[str, _Games], rows: Mapping[str, Row]) -> list[str]
     found = []
     if best.success < 1.0:
         found.append(f"the oracle solves only {best.success:.0%} of the tasks: the suite or the step budget is at fault, not the shaper")
+    if broken := results["oracle"].broken:
+        found.append(f"{counted(broken, 'call')} of the oracle failed by the fault of the tools' author (tool_failed): mend the tools first")
     for name, row in rows.items():
         if row.kind == "hack" and row.reward > best.reward + 1e-9:
             solved = f"with a success of {row.success:.2f} (oracle: {best.success:.2f})"
