@@ -48,11 +48,10 @@ def report_rows(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, list
             continue  # not measured on this suite
         found.append((label, _cells(key, form, before, after)))
     for party in ("environment", "author"):
-        if any((evaluation.get("faults") or {}).get(party) for evaluation in evaluations):
-            shares = [
-                evaluation | {"failed": (evaluation.get("faults") or {}).get(party, 0.0)} if evaluation is not None else None for evaluation in (before, after)
-            ]
-            found.append((f"calls failed by the {party}'s fault", _cells("failed", "{:.1%}", *shares)))
+        key = f"failed by {party}"
+        shares = [evaluation | {key: (evaluation.get("faults") or {}).get(party, 0.0)} for evaluation in evaluations]
+        if any(evaluation[key] for evaluation in shares):
+            found.append((f"calls failed by the {party}'s fault", _cells(key, "{:.1%}", shares[0] if before is not None else None, shares[-1])))
     if any(evaluation.get("masked") for evaluation in evaluations):
         found.append(("episodes cut off by a fault (masked)", _cells("masked", "{:.0f}", before, after)))
     for tag in sorted(after["by_tag"]):
