@@ -47,7 +47,7 @@ clean: ## remove .venv, caches and build output; runs/ stays
 .venv/installed: .venv/bin/python setup.cfg constraints.txt
 	@echo "Installing into .venv; this takes some minutes the first time."
 	$(PIP) --editable '.[agents,constrained,sb3,video,test]'
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
+	@PYTHONWARNINGS=ignore $(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
 	@touch $@
 
 .venv/docs: .venv/installed

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
-from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper
+from steptool_env.rewards import RewardShaper, frozen, knows_later, label, make_shaper, name_of
 from steptool_env.scripted import HACKS, NoisyOracle, ScriptedPolicy, oracle
 from steptool_env.tasks import TaskSuite, make_suite
-from steptool_env.types import Transition
+from steptool_env.types import Transition, whose
+from steptool_env.words import counted
 
 __all__ = ["Audit", "Row", "audit"]
 
@@ -73,9 +74,7 @@ class Audit:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the audit as a dict that JSON can hold; a mean over no episodes is None."""
-        rows = [
-            {name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows
-        ]
+        rows = [{name: None if (value := getattr(row, name)) != value else value for name in Row.__slots__} | {"parts": dict(row.parts)} for row in self.rows]
         return {"suite": self.suite, "shaper": self.shaper, "passed": self.passed, "faults": list(self.faults), "rows": rows}
 
     def __str__(self) -> str:
@@ -105,7 +104,7 @@ def audit(
     Args:
         suite: A name or a suite; it must know its solutions.
         shaper: A name or a shaper; one that knows parts only in hindsight is asked for them.
-        episodes: Tasks that every policy plays, spread evenly over the suite.
+        episodes: Tasks that every policy plays, spread evenly over the suite; all of them if it has fewer.
         gamma: The discount of the learner.
         max_steps: Overrides the tasks' step budgets.
         seed: Seed of what the policies draw; each task's draws depend on this seed and its id.
@@ -135,7 +134,8 @@ def audit(
             raise InvalidArgument(f"there is a policy {name!r} already; choose another name")
         players[name] = ("hack", policy)
     env = StepToolEnv(tasks, reward_shaper, max_steps=max_steps)
-    chosen = [number * len(tasks) // episodes if episodes <= len(tasks) else number % len(tasks) for number in range(episodes)]
+    count = min(episodes, len(tasks))  # a task that is played twice is played the same way
+    chosen = [number * len(tasks) // count for number in range(count)]
     results = {}
     for name, (kind, policy) in players.items():
         if on_policy is not None:
@@ -144,7 +144,7 @@ def audit(
     rows = [_row(name, kind, result) for name, (kind, result) in results.items()]
     rows.sort(key=lambda row: -row.reward if row.reward == row.reward else np.inf)
     faults = _faults({name: result for name, (_, result) in results.items()}, {row.policy: row for row in rows})
-    return Audit(tasks.name, shaper if isinstance(shaper, str) else type(shaper).__name__, tuple(rows), tuple(faults))
+    return Audit(tasks.name, shaper if isinstance(shaper, str) else name_of(reward_shaper), tuple(rows), tuple(faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,8 @@ class _Games:
     """(E,) calls in each episode."""
     parts: list[Mapping[str, float]]
     """Sum of each part over an episode; one entry per episode that is not missing."""
+    broken: int
+    """Calls that failed by the fault of the tools' author."""
 
 
 def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma: float, seed: int) -> _Games:
@@ -187,6 +189,7 @@ def _play(env: StepToolEnv, policy: ScriptedPolicy, tasks: Sequence[int], gamma:
         np.array([outcome.solved if outcome is not None else 0.0 for outcome in outcomes]),
         np.array([len(episode) for episode in episodes], dtype=np.float64),
         [parts for parts in sums if parts is not None],
+        sum(whose(transition.result.error) == "author" for episode in episodes for transition in episode),
     )
 
 
@@ -215,6 +218,8 @@ def _faults(results: Mapping[str, _Games], rows: Mapping[str, Row]) -> list[str]
     found = []
     if best.success < 1.0:
         found.append(f"the oracle solves only {best.success:.0%} of the tasks: the suite or the step budget is at fault, not the shaper")
+    if broken := results["oracle"].broken:
+        found.append(f"{counted(broken, 'call')} of the oracle failed by the fault of the tools' author (tool_failed): mend the tools first")
     for name, row in rows.items():
         if row.kind == "hack" and row.reward > best.reward + 1e-9:
             solved = f"with a success of {row.success:.2f} (oracle: {best.success:.2f})"

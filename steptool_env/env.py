@@ -18,10 +18,11 @@ from steptool_env.errors import InvalidArgument, NotSupported, ResetNeeded, Unkn
 from steptool_env.foreign import shown
 from steptool_env.html import environment_html, fragment
 from steptool_env.rendering import MODES, Renderer
-from steptool_env.rewards import RewardShaper, bind, make_shaper
+from steptool_env.rewards import RewardShaper, bind, make_shaper, name_of
 from steptool_env.spaces import ToolCallSpace, observation_space
 from steptool_env.tasks import Episode, TaskSuite, make_suite
-from steptool_env.types import ERRORS, Message, Observation, Task, ToolCall, ToolResult, Transition, new_tuple, whose
+from steptool_env.tools.toolkit import Toolkit
+from steptool_env.types import ERRORS, Message, Observation, Outcome, Task, ToolCall, ToolResult, Transition, new_tuple, whose
 from steptool_env.words import counted
 
 __all__ = ["Snapshot", "StepToolEnv", "as_action"]
@@ -98,7 +99,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         self._prints = render_mode == "human"
         self._has_turns = self.suite.has_turns
         self.observation_space = observation_space()  # type: ignore[assignment]  # a Dict space knows no TypedDict
-        self.action_space = ToolCallSpace(self.suite.toolkit(self.suite[0]).parameters)
+        self.action_space = ToolCallSpace(self._fresh(self.suite[0]).parameters)
         self.episode: Episode | None = None
         self._progress = 0.0
         self._ended = ""
@@ -118,7 +119,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             if option != "task":
                 raise UnknownName("reset option", option, ["task"])
         task = self._choose((options or {}).get("task"))
-        self.episode = episode = Episode(task, self.suite.toolkit(task))
+        self.episode = episode = Episode(task, self._fresh(task))
         self._progress = self.suite.progress(task, episode)
         self._ended = ""
         self._rewards = []
@@ -160,6 +161,8 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         outcome, success = None, 0.0
         if finished or truncated:
             outcome = self.suite.grade(task, episode)
+            if not isinstance(outcome, Outcome):
+                raise InvalidArgument(f"suite {self.suite.name!r}: grade must return an Outcome, such as Outcome(1.0), got {shown(outcome)}")
             success = float(outcome.solved)
             self._ended = "terminated" if finished else "truncated"
         self._progress = progress = self.suite.progress(task, episode)
@@ -195,7 +198,7 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the suite and the shaper, the task with the tools on offer, and the episode so far."""
-        about = ", ".join(filter(None, [f"{type(self).__name__} of {self.suite.name}", self.suite.about(), f"shaper {type(self.shaper).__name__}"]))
+        about = ", ".join(filter(None, [f"{type(self).__name__} of {self.suite.name}", self.suite.about(), f"shaper {name_of(self.shaper)}"]))
         if self.episode is None:
             return fragment(about, f"<p>{counted(len(self.suite), 'task')}; call reset() to begin an episode.</p>")
         return environment_html(about, self.episode, self._rewards, self.max_steps)
@@ -255,6 +258,15 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         except (IndexError, TypeError):
             raise InvalidArgument(f"options['task'] must be a task id or an index from 0 to {len(self.suite) - 1}, got {wanted!r}") from None
 
+    def _fresh(self, task: Task) -> Toolkit:
+        """Return the tools of a new episode; a suite is somebody's own code, so what it returns is looked at."""
+        if not isinstance(task, Task):
+            raise InvalidArgument(f"suite {self.suite.name!r}: its tasks must be of the class Task, got {shown(task)}")
+        toolkit = self.suite.toolkit(task)
+        if not isinstance(toolkit, Toolkit):
+            raise InvalidArgument(f"suite {self.suite.name!r}: toolkit must return a Toolkit, such as Toolkit([search, book]), got {shown(toolkit)}")
+        return toolkit
+
     def _running(self) -> Episode:
         if self.episode is None:
             raise ResetNeeded("there is no episode yet; call reset() first")
@@ -282,13 +294,13 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
                     parts = {str(name): float(value) for name, value in parts.items()}
                     break
         except (AttributeError, TypeError, ValueError, OverflowError) as fault:
-            raise InvalidArgument(f"shaper {self.shaper!r} must return a mapping of part names to numbers, got {shown(returned)}: {fault}") from fault
+            raise InvalidArgument(f"shaper {name_of(self.shaper)} must return a mapping of part names to numbers, got {shown(returned)}: {fault}") from fault
         total = sum(parts.values(), 0.0)
         if not isfinite(total):
             for name, value in parts.items():
                 if not isfinite(value):
-                    raise InvalidArgument(f"shaper {self.shaper!r} returned {value} for part {name!r}; every part must be finite")
-            raise InvalidArgument(f"shaper {self.shaper!r} returned parts whose sum is not finite: {parts}")
+                    raise InvalidArgument(f"shaper {name_of(self.shaper)} returned {value} for part {name!r}; every part must be finite")
+            raise InvalidArgument(f"shaper {name_of(self.shaper)} returned parts whose sum is not finite: {parts}")
         if masked:  # an infrastructure fault earns nothing, good or bad
             return dict.fromkeys(parts, 0.0), 0.0
         return parts, total

@@ -14,9 +14,10 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from steptool_env.errors import InvalidArgument, UnknownName
 
@@ -167,7 +168,32 @@ def call(factory: Any, what: str, options: Mapping[str, Any]) -> Any:
         signature.bind(**options)
     except TypeError as fault:
         raise InvalidArgument(f"{what}: {fault}; it takes {signature}") from None
+    for name, hint in _plain_hints(factory).items():
+        if name in options and not _is_of(options[name], hint):
+            wanted = " or ".join("null" if kind is type(None) else _WORDS[kind] for kind in hint)
+            raise InvalidArgument(f"option {name!r} of {what} must be {wanted}, got {options[name]!r:.200}")
     return factory(**options)
+
+
+_WORDS: dict[Any, str] = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+
+
+def _plain_hints(factory: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the types that a factory's parameters may have, of those parameters alone that take nothing but numbers, texts, truth values and None."""
+    try:
+        hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (AttributeError, NameError, TypeError):  # no hints, or such that only a type checker understands
+        return {}
+    kinds = {name: get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,) for name, hint in hints.items()}
+    return {name: these for name, these in kinds.items() if all(kind in _WORDS or kind is type(None) for kind in these)}
+
+
+def _is_of(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Return whether a value is of one of these plain types; integers are numbers, and so are NumPy's."""
+    if value is None or isinstance(value, (bool, str)):
+        return type(value) in kinds or (isinstance(value, str) and str in kinds)
+    number = Integral if int in kinds and float not in kinds else Real
+    return (int in kinds or float in kinds) and isinstance(value, number)
 
 
 # -------------------------------------------------------------------- importing
@@ -255,11 +281,14 @@ def _only(module: ModuleType, what: str, default: str, fits: Callable[[type], bo
     if inspect.isroutine(made):
         return made
     names = _candidates(module, fits)
-    if len(names) != 1:
-        wanted = f"define a function {default!r}" + (" or one class" if fits is not None else "") + ", or name the object after the path, with a colon"
-        there = f"several of them: {', '.join(names)}" if names else "none"
-        raise InvalidArgument(f"{what}: {module.__file__} has {there}; {wanted}")
-    return getattr(module, names[0])
+    if len(names) == 1:
+        return getattr(module, names[0])
+    wanted = f"define a function {default!r}" + (" or one class" if fits is not None else "") + ", or name the object after the path, with a colon"
+    if names:
+        raise InvalidArgument(f"{what}: {module.__file__} has several of them: {', '.join(names)}; {wanted}")
+    there = [name for name, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module.__name__ and name[0] != "_"]
+    meant = f", such as {Path(module.__file__ or '').name}:{there[0]}" if there else ""
+    raise InvalidArgument(f"{what}: {module.__file__} has no function {default!r}{' and no class that is one' if fits is not None else ''}; {wanted}{meant}")
 
 
 def _candidates(module: ModuleType, fits: Callable[[type], bool] | None) -> list[str]:

@@ -61,6 +61,26 @@ def spammer(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     return _useless(env, rng, varied=True)
 
 
+def greedy(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
+    """Make the call that the reward pays most for at once, and never answer: what a learner finds first.
+
+    Copies of the environment try the calls; where it cannot be copied this is the spammer. Of calls that pay the same it takes the first that works,
+    the solution's before others: the solution leads to where there is more to be had.
+    """
+    if not env.suite.can_snapshot:
+        return _useless(env, rng, varied=True)
+    # Last what has worked before, so that a bonus for a call that is new is collected with new ones.
+    candidates = [*filter(None, [_first_of_solution(env)]), *(_sampled(env, rng, finish=False) for _ in range(_TRIES)), *_worked(env)[:2]]
+    state, best, most = env.snapshot(), candidates[0], (-np.inf, False)
+    trial = StepToolEnv(env.suite, env.shaper, max_steps=env.max_steps)
+    for call in candidates:
+        trial.restore(state)
+        _, reward, _, _, info = trial.step(call)
+        if (found := (reward, not info["tool_error"])) > most:
+            best, most = call, found
+    return best
+
+
 def early_finisher(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Answer at once, with a word of the instruction."""
     words = _running_episode(env).task.instruction.split()
@@ -97,6 +117,7 @@ HACKS: dict[str, ScriptedPolicy] = {
     "random": random_caller,
     "repeater": repeater,
     "spammer": spammer,
+    "greedy": greedy,
     "early finisher": early_finisher,
     "staller": staller,
     "no finisher": no_finisher,
@@ -133,9 +154,8 @@ def _useless(env: StepToolEnv, rng: np.random.Generator, *, varied: bool = False
         rng: What the tried calls are drawn from.
         varied: Look for calls that were not made before, and repeat one only if none is found.
     """
-    worked = [transition.action for transition in _running_episode(env) if isinstance(transition.action, ToolCall) and not transition.result.error]
     drawn = [_sampled(env, rng, finish=False) for _ in range(_TRIES)]
-    known = [*worked[::-1], *filter(None, [_first_of_solution(env)])]
+    known = [*_worked(env), *filter(None, [_first_of_solution(env)])]
     candidates = [*drawn, *known] if varied else [*known[:_TRIES], *drawn]
     if not env.suite.can_snapshot:
         return candidates[0]
@@ -150,6 +170,11 @@ def _useless(env: StepToolEnv, rng: np.random.Generator, *, varied: bool = False
                 return call
             fallback = call
     return fallback
+
+
+def _worked(env: StepToolEnv) -> list[ToolCall]:
+    """Return the calls that have worked so far, the latest first."""
+    return [transition.action for transition in _running_episode(env) if isinstance(transition.action, ToolCall) and not transition.result.error][::-1]
 
 
 def _first_of_solution(env: StepToolEnv) -> ToolCall | None:

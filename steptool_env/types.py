@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
 
+from steptool_env.errors import InvalidArgument
+
 __all__ = [
     "ERRORS",
     "PARTIES",
@@ -168,6 +170,12 @@ class Task:
     tags: Mapping[str, str | int] = field(default_factory=dict)
     """What evaluation groups by, for example ``{"family": "lookup", "depth": 3}``."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.tools, str):
+            raise InvalidArgument(f'task {self.id!r}: tools must be a tuple of names, got the text {self.tools!r}; write ({self.tools!r}, "finish")')
+        if self.max_steps < 1:
+            raise InvalidArgument(f"task {self.id!r}: max_steps must be 1 or more, got {self.max_steps!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -176,6 +184,10 @@ class Outcome:
     solved: float
     """In [0, 1]; 1.0 means solved."""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.solved <= 1.0:
+            raise InvalidArgument(f"Outcome.solved must be from 0 to 1, where 1 is solved, got {self.solved!r}; rewards of another size are a shaper's")
 
 
 class Transition(NamedTuple):

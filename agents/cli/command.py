@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .ablate import ablate
+from .authors import author_fault
 from .evaluate import evaluate
 from .export import export
 from .report import report
@@ -49,7 +50,7 @@ for _command in (export, report, audit, table, ablate, play, view, demonstration
 
 
 def main() -> None:
-    """Run the command; invalid arguments, files and disks that fail, and missing extras print one line and exit with 2."""
+    """Run the command; invalid arguments, files and disks that fail, missing extras and a user's own code that fails print one line and exit with 2."""
     try:
         if (folder := os.getcwd()) not in sys.path:
             sys.path.append(folder)  # module:object may be in the current folder; last, so that its files hide no package
@@ -84,7 +85,7 @@ def _explain(fault: Exception) -> str:
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         way_out = "; free some space, then go on: what was complete before is still there" if full else ""
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{way_out}"
-    return ""
+    return author_fault(error)
 
 
 def _drop_output() -> None:

@@ -20,7 +20,7 @@ def evaluate(
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; the run's own by default.")] = None,
     level: Level = None,
     split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
-    episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite.")] = 200,
+    episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite; all if it has fewer.")] = 200,
     call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): auto by default, native calls of a server.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
@@ -35,6 +35,7 @@ def evaluate(
     from steptool_env.reference import absolute
     from steptool_env.tasks import make_suite
     from steptool_env.tasks.wrapped import Faulty
+    from steptool_env.words import counted
 
     from ..policies.base import OraclePolicy, Policy, RandomPolicy
     from ..rollouts.evaluate import evaluate as evaluate_policy
@@ -104,7 +105,8 @@ def evaluate(
         return
     from ..show.tables import table
 
-    console.print(table({"before": None, "after": result}))
+    what = {"test": "held-out", "train": "training", "all": ""}[split.value]
+    console.print(table({"before": None, "after": result}, counted(len(indices) // samples, f"{what} task".strip())))
     for name in ("pass@k", "pass^k") if samples > 1 else ():
         console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
     if out is not None:

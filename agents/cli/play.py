@@ -15,15 +15,10 @@ from steptool_env.env import StepToolEnv
 from steptool_env.errors import did_you_mean
 from steptool_env.rendering import printable
 from steptool_env.types import ToolCall
-from steptool_env.words import earned, verdict
+from steptool_env.words import counted, earned, verdict
 
 __all__ = ["play", "read_call"]
 
-HELP = """Type a call: a tool's name and its arguments, such as
-  get_order O12                    values in the order of the arguments
-  get_order order_id=O12           or by name
-  finish answer="Ada"              ends the episode; give_up=true declines the task
-Further commands: tools (the list again), task (the request again), hint (the solution's next call), quit."""
 _WORD = re.compile(r"""(?:[^\s"']|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 
 
@@ -44,7 +39,7 @@ def play(env: StepToolEnv, task: int | str | None, seed: int, console: Console, 
     assert env.episode is not None
     show_task(env, console)
     show_tools(env, console)
-    console.print(HELP, markup=False, highlight=False, style="dim")
+    console.print(usage(env), markup=False, highlight=False, style="dim")
     total, hints, ended = 0.0, 0, False
     while not ended:
         try:
@@ -57,7 +52,7 @@ def play(env: StepToolEnv, task: int | str | None, seed: int, console: Console, 
             case "quit" | "exit":
                 break
             case "help" | "?":
-                console.print(HELP, markup=False, highlight=False, style="dim")
+                console.print(usage(env), markup=False, highlight=False, style="dim")
             case "tools":
                 show_tools(env, console)
             case "task":
@@ -118,7 +113,7 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
 def show_task(env: StepToolEnv, console: Console) -> None:
     """Print the request and how many calls it may take."""
     budget = env.max_steps or env.task.max_steps
-    console.print(Text(f"\n{env.task.id}, at most {budget} calls", style="dim"))
+    console.print(Text(f"\n{env.task.id}, at most {counted(budget, 'call')}", style="dim"))
     console.print(Text(env.task.instruction, style="bold"))
 
 
@@ -138,6 +133,25 @@ def show_tools(env: StepToolEnv, console: Console) -> None:
     console.print(rows)
 
 
+def usage(env: StepToolEnv) -> str:
+    """Return how calls are typed, with a tool of this task as the example."""
+    assert env.episode is not None
+    tools = {name: [*tool.parameters.get("properties", {})] for name, tool in env.episode.toolkit.items() if name != "finish"}
+    name, takes = next(((name, takes) for name, takes in tools.items() if takes), ("", []))
+    short, long = f"{name} {' '.join(f'<{one}>' for one in takes[:2])}", f"{name} {' '.join(f'{one}=…' for one in takes[:2])}"
+    width = max(len(short), len(long), 19) + 2
+    lines = [('finish answer="Ada"', "ends the episode; give_up=true declines the task")]
+    if name:
+        lines = [(short, "values in the order of the arguments"), (long, "or by name"), *lines]
+    return "\n".join(
+        [
+            "Type a call: a tool's name and its arguments, such as",
+            *(f"  {call:{width}}{meaning}" for call, meaning in lines),
+            "Further commands: tools (the list again), task (the request again), hint (the solution's next call), quit.",
+        ]
+    )
+
+
 def hint(env: StepToolEnv) -> str:
     """Return the solution's next call in the form in which it can be typed."""
     solution = env.solution() if env.suite.has_solution else []
@@ -153,7 +167,7 @@ def show_step(env: StepToolEnv, reward: float, total: float, info: Mapping[str, 
     result = env.episode[-1].result
     console.print(Text(printable(result.content), style="red" if result.error else ""))
     left = (env.max_steps or env.task.max_steps) - len(env.episode)
-    console.print(Text(f"{earned(reward, info['reward_parts'], total, info['progress'])}; {left} calls left", style="dim"))
+    console.print(Text(f"{earned(reward, info['reward_parts'], total, info['progress'])}; {counted(left, 'call')} left", style="dim"))
 
 
 def show_end(env: StepToolEnv, total: float, console: Console) -> None:

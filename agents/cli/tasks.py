@@ -17,7 +17,7 @@ def audit(
     shaper_option: ShaperOption = None,
     suite: Annotated[str, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; it must know its solutions.")] = "worlds",
     level: Level = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays.")] = 50,
+    episodes: Annotated[int, typer.Option(min=1, help="Tasks that every policy plays; all if there are fewer.")] = 50,
     gamma: Annotated[float, typer.Option(min=0.0, max=1.0, help="The discount of the learner, per step.")] = 1.0,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Overrides the tasks' step budgets.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds what the policies draw.")] = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,7 @@ def train(
     from ..config import Layer, configure
     from ..config.config import Config, merged
     from ..runs.names import check_names
+    from ..show.terminal import sentence
 
     flags = {
         "learning.algo": algo,
@@ -100,7 +102,12 @@ def train(
         if not json_:
             _print_settings(console, settings, sources)
     algorithm = load_algorithm(settings.learning.algo)
-    report = algorithm(settings, out, resume=resume, console=console)
+    try:
+        report = algorithm(settings, out, resume=resume, console=console)
+    except KeyboardInterrupt:
+        if not follower and (out / "config.json").is_file():
+            typer.echo(sentence(f"stopped; what is complete is kept. Go on with: steptool train --resume --out {shlex.quote(str(out))}"), err=True)
+        raise
     if follower:
         return  # one of several processes: only the first one prints
     if json_:

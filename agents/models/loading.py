@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
+from steptool_env.errors import InvalidArgument, UnknownName, did_you_mean, missing_extra
 
 try:
     import torch
@@ -116,6 +116,8 @@ def _likes_bfloat16(device: torch.device) -> bool:
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = str(TINY) if name == "tiny" else str(converted(name)) if name in PACKAGED else name
+    if source == name and "/" not in name and not Path(name).exists() and did_you_mean(name, MODELS):
+        raise UnknownName("model", name, [*MODELS, "a folder", "a hub name"])  # a slip: no need to ask the hub, which takes long where there is no network
     try:
         with no_bars():
             tokenizer = AutoTokenizer.from_pretrained(source)

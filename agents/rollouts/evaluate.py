@@ -112,8 +112,12 @@ def rollout_tasks(
 
 
 def held_out(suite: TaskSuite, episodes: int) -> list[int]:
-    """Return the indices of the tasks that an evaluation plays: spread evenly over the suite, the same for every method."""
-    return [index * len(suite) // episodes for index in range(episodes)] if episodes <= len(suite) else [index % len(suite) for index in range(episodes)]
+    """Return the indices of the tasks that an evaluation plays: spread evenly over the suite, the same for every method; each of them once.
+
+    A suite with fewer tasks gives fewer: to play one twice would tell nothing new of a policy that is greedy, and narrow the interval all the same.
+    """
+    count = min(episodes, len(suite))
+    return [index * len(suite) // count for index in range(count)]
 
 
 def summarize(trajectories: Sequence[Trajectory], oracle: Mapping[str, Sequence[str]] | None = None) -> Report:

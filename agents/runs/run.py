@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from steptool_env.env import StepToolEnv
-from steptool_env.errors import InvalidArgument, UnknownName
+from steptool_env.errors import UnknownName
 from steptool_env.rewards import load_state, set_training_progress, state_of
 from steptool_env.tasks import TaskSuite
 
@@ -60,7 +60,7 @@ from .folder import (
     write_warm_start,
 )
 from .measures import own_measure
-from .plays import what_it_plays
+from .plays import check_demonstrations, shared_tasks, what_it_plays
 from .policies import training_model, training_policy
 from .progress import progress_bars
 from .results import write_before, write_report
@@ -117,13 +117,12 @@ class Run:
         load_scheme(config.learning.credit)
         self.measure = own_measure(config.run.measure)
         """Returns the user's own metrics of an update; None: there are none."""
-        try:
-            self.suite("demonstrations")
-        except InvalidArgument as fault:
-            raise InvalidArgument(f"for the demonstrations (demo_options={config.warm_start.demo_options}): {fault}") from fault
+        check_demonstrations(self.suite, config)
         self.plays = what_it_plays(config, self.suite("train"), self.suite("test"))
         """Which tasks these are, in words."""
         self.console.print(self.plays, markup=False, highlight=False, soft_wrap=True)
+        if shared := shared_tasks(self.suite("train"), self.suite("test")):
+            self.console.print(f"warning: {shared}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         self.lm = training_model(config)
         temperature, norm = config.rollout.temperature, config.learning.max_grad_norm
         self.passes = Passes(self.lm, token_budget=config.model.token_budget, temperature=temperature, max_grad_norm=norm)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steptool_env.audit import Audit
+from steptool_env.words import counted
 
 from ..parallel.profiling import rows
 
@@ -25,10 +26,10 @@ _ROWS = (
 )
 
 
-def table(report: dict[str, Any]) -> Table:
-    """Return a run's report as a Rich table: held-out tasks, before and after reinforcement learning."""
+def table(report: dict[str, Any], title: str = "") -> Table:
+    """Return a run's report as a Rich table, before and after reinforcement learning; the title says what was played, by default held-out tasks."""
     columns, told = report_rows(report)
-    view = Table(title=f"{report['after']['episodes']} held-out tasks", title_justify="left")
+    view = Table(title=title or counted(report["after"]["episodes"], "held-out task"), title_justify="left")
     view.add_column("")
     for column in columns:
         view.add_column(column, justify="right")
@@ -46,6 +47,11 @@ def report_rows(report: dict[str, Any]) -> tuple[list[str], list[tuple[str, list
         if any(evaluation.get(key) is None for evaluation in evaluations):
             continue  # not measured on this suite
         found.append((label, _cells(key, form, before, after)))
+    for party in ("environment", "author"):
+        key = f"failed by {party}"
+        shares = [evaluation | {key: (evaluation.get("faults") or {}).get(party, 0.0)} for evaluation in evaluations]
+        if any(evaluation[key] for evaluation in shares):
+            found.append((f"calls failed by the {party}'s fault", _cells(key, "{:.1%}", shares[0] if before is not None else None, shares[-1])))
     if any(evaluation.get("masked") for evaluation in evaluations):
         found.append(("episodes cut off by a fault (masked)", _cells("masked", "{:.0f}", before, after)))
     for tag in sorted(after["by_tag"]):

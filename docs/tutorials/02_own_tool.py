@@ -50,8 +50,9 @@ class Kiosk(TaskSuite):
     name = "kiosk"
     question = "What do {} pieces of {} cost? Say 'sold out' if there are too few."
 
-    def __init__(self):
-        orders = [(product, count) for product in PRICE for count in range(1, 15)]
+    def __init__(self, split="train"):
+        counts = range(1, 15) if split == "train" else range(15, 25)  # training and evaluation have different tasks
+        orders = [(product, count) for product in PRICE for count in counts]
         self.tasks = [
             Task(f"kiosk-{product}-{count}", self.question.format(count, product), ("stock", "price", "finish"), max_steps=4, data=(product, count))
             for product, count in orders

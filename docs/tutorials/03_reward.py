@@ -130,8 +130,9 @@ plt.show()
 #     print(audit("worlds", first_time, level=2, max_steps=steps, episodes=20).faults)
 # ```
 #
-# With 12 steps it passes by a hair; with 30, a spammer that makes a new useless call in every step earns twice what the oracle earns. An audit
-# says what can be gained within the budget that it was given, so audit with the budget that you train with.
+# With 12 steps one trick still finds a way: greedy tries which call pays, and finds new ones. With 30, the spammer, which does not even look at the
+# reward, earns twice what the oracle earns. An audit says what can be gained within the budget that it was given, so audit with the budget that you
+# train with.
 # </details>
 #
 # <details markdown="1"><summary>Solution of 2</summary>

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from steptool_env import reference
 from steptool_env.errors import InvalidArgument, UnknownName
-from steptool_env.rewards.base import HindsightShaper, Past, RewardShaper, Stateful, bind, knows_later, label
+from steptool_env.rewards.base import HindsightShaper, Past, RewardShaper, Stateful, bind, knows_later, label, name_of
 from steptool_env.rewards.budget import Budget, final_and_budget
 from steptool_env.rewards.clip import Clip
 from steptool_env.rewards.combinator import Combinator, frozen, load_state, set_training_progress, state_of
@@ -58,6 +58,7 @@ __all__ = [
     "label",
     "load_state",
     "make_shaper",
+    "name_of",
     "set_training_progress",
     "shaper_factory",
     "state_of",

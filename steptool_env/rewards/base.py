@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from steptool_env.errors import InvalidArgument
 from steptool_env.types import Transition
 
-__all__ = ["HindsightShaper", "Past", "RewardShaper", "Stateful", "bind", "checked", "knows_later", "label"]
+__all__ = ["HindsightShaper", "Past", "RewardShaper", "Stateful", "bind", "checked", "knows_later", "label", "name_of"]
 
 S = TypeVar("S")
 
@@ -90,6 +90,11 @@ def bind(shaper: RewardShaper, suite: Any, max_steps: int | None = None) -> Rewa
     return shaper if wants is None else wants(suite, max_steps)
 
 
+def name_of(shaper: RewardShaper) -> str:
+    """Return what a shaper is called, for messages: the name of the function or of the class."""
+    return str(getattr(shaper, "__qualname__", type(shaper).__qualname__))
+
+
 def knows_later(shaper: RewardShaper) -> bool:
     """Return whether finished episodes have to be relabeled with this shaper."""
     return bool(getattr(shaper, "known_later", hasattr(shaper, "hindsight")))
@@ -112,7 +117,7 @@ def label(shaper: RewardShaper, episodes: Sequence[Sequence[Transition]]) -> lis
     returned = shaper.hindsight(episodes)  # type: ignore[attr-defined]
     expected, got = [len(transitions) for transitions in episodes], [len(steps) for steps in returned]
     if got != expected:
-        raise InvalidArgument(f"hindsight of shaper {shaper!r} must return the parts of {expected} steps, got those of {got}")
+        raise InvalidArgument(f"hindsight of shaper {name_of(shaper)} must return the parts of {expected} steps, got those of {got}")
     return [[None if raw is None else checked(shaper, raw, t) for t, raw in enumerate(steps)] for steps in returned]
 
 
@@ -129,8 +134,8 @@ def checked(shaper: RewardShaper, returned: Any, step: int) -> dict[str, float]:
     try:
         parts = {str(name): float(value) for name, value in returned.items()}
     except (AttributeError, TypeError, ValueError, OverflowError) as fault:
-        raise InvalidArgument(f"shaper {shaper!r} must return a mapping of part names to numbers, got {returned!r:.200} at step {step}") from fault
+        raise InvalidArgument(f"shaper {name_of(shaper)} must return a mapping of part names to numbers, got {returned!r:.200} at step {step}") from fault
     for name, value in parts.items():
         if not math.isfinite(value):
-            raise InvalidArgument(f"shaper {shaper!r} returned {value} for part {name!r} at step {step}; every part must be finite")
+            raise InvalidArgument(f"shaper {name_of(shaper)} returned {value} for part {name!r} at step {step}; every part must be finite")
     return parts

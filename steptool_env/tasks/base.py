@@ -57,14 +57,15 @@ class TaskSuite(abc.ABC):
     on the arguments. A suite around another one takes over the other's.
 
     Raises:
-        InvalidArgument: When a class is defined that has ``after_finish`` and does not say ``has_turns``: it would never be asked.
+        InvalidArgument: When a class is defined that has ``after_finish`` and does not say ``has_turns``: it would never be asked. Or one that
+            says it has what it does not define.
     """
 
     name: str
     has_solution: bool = False
-    """Whether ``solution`` works."""
+    """Whether ``solution`` works; True for a class that defines it and does not say otherwise."""
     has_progress: bool = False
-    """Whether ``progress`` measures anything."""
+    """Whether ``progress`` measures anything; True for a class that defines it and does not say otherwise."""
     can_snapshot: bool = True
     """Whether the toolkit's state can be copied, so that ``env.snapshot``, ``restore`` and ``fork`` work."""
     has_turns: bool = False
@@ -72,8 +73,14 @@ class TaskSuite(abc.ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        declared = any("has_turns" in vars(base) for base in cls.__mro__ if base is not TaskSuite)
-        if cls.after_finish is not TaskSuite.after_finish and not declared:
+        said = {flag for base in cls.__mro__ if base is not TaskSuite for flag in vars(base)}
+        for flag, method in (("has_solution", "solution"), ("has_progress", "progress")):
+            defined = getattr(cls, method) is not getattr(TaskSuite, method)
+            if flag not in said:
+                setattr(cls, flag, defined)
+            elif getattr(cls, flag) is True and not defined:
+                raise InvalidArgument(f"{cls.__qualname__} says {flag} = True and defines no {method}(self, task, episode); define it, or leave {flag} out")
+        if cls.after_finish is not TaskSuite.after_finish and "has_turns" not in said:
             raise InvalidArgument(f"{cls.__qualname__} defines after_finish and does not say has_turns; write has_turns = True into the class, or "
                                   "has_turns = False and set self.has_turns in __init__ where it depends on the arguments")  # fmt: skip
 
@@ -116,7 +123,7 @@ class TaskSuite(abc.ABC):
 
     def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
         """Return calls that solve the task from where the episode stands; ``[]`` if it can no longer be solved."""
-        raise NotSupported(f"suite {self.name!r} knows no solutions (has_solution is False)")
+        raise NotSupported(f"suite {self.name!r} knows no solutions: it defines no method solution(self, task, episode)")
 
     def progress(self, task: Task, episode: Episode) -> float:
         """Return the progress in [0, 1] where the episode stands, in constant time; it does not count the outcome."""

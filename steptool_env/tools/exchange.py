@@ -242,7 +242,7 @@ class Exchange:
             self.failures[kind] += 1
             first = self.failures[kind] == 1
         if first:
-            logger.warning("%s: %s (further ones are only counted)", self.name, kind)
+            logger.warning("%s failed: %s (the first of this kind; further ones are counted, not logged)", self.name, kind)
 
 
 def _password(proxy: str | None) -> list[str]:

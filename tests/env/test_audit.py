@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from toy import Counting
+from toy import Counter, Counting
 
-from steptool_env import SHAPERS, Audit, StepToolEnv, ToolCall, Transition, audit
-from steptool_env.errors import InvalidArgument, NotSupported, UnknownName
+from steptool_env import SHAPERS, Audit, StepToolEnv, Task, ToolCall, Toolkit, Transition, audit, tool
+from steptool_env.errors import InvalidArgument, NotSupported, ToolFailed, UnknownName
 from steptool_env.rewards import Clip, Gate, NaiveSuccess, StepTool, WeightedSum, shaper_factory
 from steptool_env.scripted import HACKS
 
@@ -24,9 +23,7 @@ LOCAL = sorted(set(SHAPERS) - {"paper-judge"})  # the judge needs an endpoint: t
 @pytest.mark.parametrize("shaper", LOCAL)
 def test_every_shipped_shaper_passes_or_says_that_it_can_be_farmed(shaper: str, level: int) -> None:
     options = {"rollouts": 4} if shaper == "monte-carlo" else {}
-    started = time.perf_counter()
     found = audit("worlds", shaper, level=level, episodes=16 if shaper != "monte-carlo" else 8, shaper_options=options)
-    assert time.perf_counter() - started < 30
     says = "It can be farmed" in (shaper_factory(shaper).__doc__ or "")
     assert found.passed == (not says and not shaper.startswith("naive-")), str(found)
     assert {row.policy for row in found.rows if row.kind == "hack"} == set(HACKS)
@@ -51,6 +48,38 @@ def test_how_the_papers_reward_is_farmed() -> None:
     found = audit("worlds", "paper-rules", level=2, episodes=20)
     farmers = {fault.split("'")[1] for fault in found.faults}
     assert {"staller", "repeater", "spammer", "no finisher"} <= farmers
+
+
+def test_a_bonus_for_one_tool_is_farmed_by_who_looks_at_the_reward() -> None:
+    """No fixed trick makes just this call, so the audit needs one that tries what pays."""
+
+    def curious(episode: Sequence[Transition]) -> Mapping[str, float]:
+        last = episode[-1]
+        looked = isinstance(last.action, ToolCall) and last.action.name == "roll" and not last.result.error
+        return {"looked": 0.4 * looked, "solved": last.outcome.solved if last.outcome else 0.0}
+
+    found = audit(Counting(), curious, episodes=10, max_steps=12)
+    assert any(fault.startswith("'greedy' earns 4.") for fault in found.faults), str(found)
+    assert found["greedy"].success == 0.0
+
+
+def test_a_broken_tool_that_the_oracle_calls_is_a_fault_of_its_own() -> None:
+    """The solution may solve its task without what a tool returns, so success does not show it."""
+
+    @tool
+    def add(state: Counter, amount: int) -> int:
+        """Add."""
+        state.value += amount
+        raise RuntimeError("no disk")
+
+    class Broken(Counting):
+        def toolkit(self, task: Task) -> Toolkit:
+            return Toolkit([add], super().toolkit(task).state)
+
+    with pytest.warns(ToolFailed):
+        found = audit(Broken(size=1), "final", episodes=1)
+    assert found.faults[-1].startswith("3 calls of the oracle failed by the fault of the tools' author (tool_failed)")
+    assert not found.passed
 
 
 def test_a_reward_that_ranks_noisy_oracles_wrongly_fails() -> None:

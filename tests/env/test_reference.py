@@ -150,7 +150,7 @@ def test_a_file_never_hides_a_module() -> None:
         ("gone.py", "", "there is no file .*gone.py; if it has moved, put it .* back there, or give its new path"),
         ("folder.py", None, "there is no file .*folder.py"),
         ("two.py", SUITE + "\nclass Other(Mine):\n    pass\n", "has several of them: Mine, Other; define a function 'make' or one class, or name the"),
-        ("none.py", "x = 1\n", "has none; define a function 'make' or one class"),
+        ("none.py", "x = 1\n", "has no function 'make' and no class that is one; define a function 'make' or one class"),
         ("none.py:Mine", "x = 1\n", "none.py has no 'Mine'"),
         ("named.py:Mime", SUITE, "has no 'Mime'; it has: Mine"),
         ("number.py:x", "x = 1\n", "must be a class or a function that makes a suite, got 1"),

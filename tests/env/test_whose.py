@@ -14,7 +14,7 @@ from toy import Counting
 from steptool_agents.policies.base import OraclePolicy
 from steptool_agents.rollouts.evaluate import evaluate
 from steptool_agents.show.episodes import line, select
-from steptool_env import ERRORS, FINISH, PARTIES, StepToolEnv, Tool, ToolCall, Toolkit, ToolResult, make_suite, whose
+from steptool_env import ERRORS, FINISH, PARTIES, StepToolEnv, Tool, ToolCall, Toolkit, ToolResult, make_suite, tool, whose
 from steptool_env.errors import ToolError, ToolFailed, Unavailable
 from steptool_env.rewards import Hindsight, StepTool, label
 from steptool_env.rewards.repetition import Repetition
@@ -147,6 +147,21 @@ def test_what_a_tool_raises_says_whose_fault_it_is(fault: BaseException, error: 
     for warning in told:
         assert issubclass(warning.category, ToolFailed)
         assert all(part in str(warning.message) for part in ("tool 'f' failed", type(fault).__name__, __file__, "raise fault"))  # with the traceback
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_the_author_reads_the_lines_of_the_tool_and_none_of_ours(timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(author, "_told", set())
+
+    @tool(timeout=timeout)
+    async def weigh() -> str:
+        """Weigh."""
+        return str(1 / 0)
+
+    with pytest.warns(ToolFailed) as told:
+        Toolkit([weigh]).execute(ToolCall("weigh", {}))
+    assert [line for line in str(told[0].message).splitlines() if line.lstrip().startswith("File")] == [f'  File "{__file__}", line {told[0].lineno}, in weigh']
+    assert told[0].filename == __file__
 
 
 def test_a_call_is_answered_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["AGENTS", "ENVIRONMENT", "FRONT"]
 
 ENVIRONMENT: list[set[str]] = [
-    {"jsontext", "errors", "foreign", "types", "sampling"},
+    {"jsontext", "errors", "foreign", "sampling"},
+    {"types"},
     {"spaces", "actions", "rendering", "files", "reference"},
     {"words"},
     {"html", "sealed"},

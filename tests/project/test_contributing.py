@@ -28,6 +28,20 @@ def test_every_make_target_and_test_file_exists() -> None:
         assert (ROOT / file).is_file(), f"CONTRIBUTING.md names {file}, which does not exist"
 
 
+def test_what_ci_runs_is_told() -> None:
+    run = re.findall(r"^make (\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    told = re.search(r"^CI runs (.+?) \(`\.ci/run`\)", TEXT, re.MULTILINE)
+    assert told is not None
+    assert re.findall(r"`make (\w+)`", told[1]) == run
+    assert run
+
+
+def test_every_check_of_the_makefile_is_told() -> None:
+    targets = dict(re.findall(r"^([a-z]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for target in targets.keys() - {"help", "demo", "clean"}:
+        assert f"make {target}" in TEXT, f"CONTRIBUTING.md does not say what make {target} is for"
+
+
 def test_the_hooks_are_those_of_make_lint() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
     linted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]

@@ -128,6 +128,15 @@ def test_a_module_in_the_current_folder(run: Run) -> None:
     assert (code, json.loads(out)["success"]) == (0, 1.0)
 
 
+def test_who_stops_a_run_is_told_how_to_go_on(run: Run, project: Path, tmp_path: Path) -> None:
+    head = "from steptool_agents import Run\n\ndef train(config, out, *, resume=False, console=None):\n"
+    stopping = f"{head}    with Run(config, out, resume=resume):\n        raise KeyboardInterrupt\n"
+    (project / "stopping.py").write_text(stopping, encoding="utf-8")
+    out = tmp_path / "a run"
+    code, _, said = run("train", "--suite", "shop.py", "--algo", "stopping.py", "--out", out, "--set", "report_to=none")
+    assert (code, said.splitlines()[-1]) == (130, f"stopped; what is complete is kept. Go on with: steptool train --resume --out '{out}'")
+
+
 def test_a_table_stores_where_the_files_are(run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

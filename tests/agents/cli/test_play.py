@@ -88,3 +88,12 @@ TOOLS = {
 )
 def test_lines_are_read(line: str, arguments: dict[str, object]) -> None:
     assert read_call(line, TOOLS) == ToolCall(line.split()[0], arguments)
+
+
+def test_the_example_of_a_call_is_one_of_this_task() -> None:
+    env = StepToolEnv(Worlds(level=3, families="lookup"))
+    _, shown = run(["quit"], env)
+    assert env.episode is not None
+    name, tool = next((name, tool) for name, tool in env.episode.toolkit.items() if name != "finish")
+    (argument,) = tool.parameters["properties"]
+    assert f"  {name} <{argument}> " in shown and f"  {name} {argument}=… " in shown

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from steptool_agents.models import loading
 from steptool_agents.models.loading import MODELS, TINY, load_model, pick_device
 from steptool_env.errors import InvalidArgument, UnknownName
 
@@ -34,6 +35,12 @@ def test_a_name_that_does_not_exist(name: str) -> None:
         load_model(name)
     assert all(known in str(caught.value) for known in (*MODELS, "a folder"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_slip_in_the_name_of_a_model_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "AutoTokenizer", None)
+    with pytest.raises(UnknownName, match="Did you mean 'smollm2'"):
+        load_model("smolm2")
 
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,14 @@ def test_an_interval_that_rounding_put_beside_its_mean(tmp_path: Path) -> None:
     after = {**measured(0.3), "success_low": 0.30000000000000004, "success_high": 0.29999999999999993}
     learning_curve(METRICS, {"before": None, "after": after, "updates": 5}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size
+
+
+def test_faults_of_others_are_shown_where_there_were_some_and_a_title_says_what_was_played() -> None:
+    after = measured(0.75) | {"faults": {"model": 0.5, "environment": 0.2, "author": 0.0, "infrastructure": 0.0}}
+    lines = text({"before": None, "after": after})
+    assert "calls failed by the environment's fault 20.0%" in lines
+    assert not any("author" in line for line in lines)
+    assert not any("fault" in line for line in text({"before": None, "after": measured(0.75)}))
+    console = Console(record=True, file=io.StringIO())
+    console.print(table({"before": None, "after": after}, "2 training tasks"))
+    assert console.export_text().startswith("2 training tasks")

@@ -234,7 +234,8 @@ def test_the_first_failure_of_each_kind_is_logged(caplog: pytest.LogCaptureFixtu
     with serving(lambda request: (500, {}, "")) as here, exchange() as asks:
         for _ in range(2):
             asks.send(Request("GET", f"http://{here}/"), number)
-    assert caplog.messages == ["the test: http 500 (further ones are only counted)", "the test: given up (further ones are only counted)"]
+    rest = "(the first of this kind; further ones are counted, not logged)"
+    assert caplog.messages == [f"the test failed: http 500 {rest}", f"the test failed: given up {rest}"]
 
 
 def test_an_exchange_that_nobody_needs_is_closed() -> None:
