@@ -14,16 +14,25 @@ from steptool_env.wrappers.catalog import NOTHING, choices_of, fit
 from steptool_env.wrappers.memory import words_of
 from steptool_env.wrappers.notes import Item, Notes
 
-__all__ = ["Asked", "Plan", "affinity", "bind_again", "bind_asked"]
+__all__ = ["FUNCTION_WORDS", "Asked", "Plan", "bind_again", "bind_asked"]
 
-_NEAR = 4
-"""Words between the name of an optional argument and what is filled in without being in focus."""
+FUNCTION_WORDS = frozenset(
+    "a an and as at be by for from have i id in is it its me need of on one only or please than that the their them this those to what which whose with".split()
+)
+"""Words of instructions and descriptions that say nothing of what is spoken of."""
+
+_FAR = 12
+"""Words between the name of an argument and a value from which on they have nothing to do with each other."""
+_NEAR = 0.4
+"""What must speak for an optional argument that is filled without being in focus."""
 _PLAIN = {"type", "description", "title"}
 
 
 class _Argument(NamedTuple):
     name: str
     words: frozenset[str]
+    described: frozenset[str]
+    """The words of its description."""
     schema: Mapping[str, Any]
     required: bool
     choices: tuple[Any, ...] | None
@@ -47,7 +56,8 @@ class Plan(NamedTuple):
         for name, given in properties.items():
             schema = given if isinstance(given, Mapping) else {}
             choices = choices_of(schema)
-            arguments.append(_Argument(name, frozenset(words_of(name)), schema, name in required, None if choices is None else tuple(choices)))
+            described = frozenset(words_of(str(schema.get("description", "")))) - FUNCTION_WORDS
+            arguments.append(_Argument(name, frozenset(words_of(name)), described, schema, name in required, None if choices is None else tuple(choices)))
         words = tuple(words_of(tool.name))
         return cls(tool, words, frozenset([*words, *words_of(tool.description)]), tuple(arguments))
 
@@ -79,26 +89,30 @@ class Asked(NamedTuple):
         return cls(plan, tuple(opened), tuple(chosen), simple)
 
 
-def affinity(argument: _Argument, places: Sequence[int], item: Item) -> float:
+def _affinity(argument: _Argument, places: Sequence[int], item: Item) -> float:
     """Return how much speaks for a value in an argument, from 0 to 1.
 
-    Its role has a word of the argument's name: 1 if the user said the value, .9 if a result shows it. Otherwise, the nearer the
-    user speaks of both, the more, up to .5.
+    Its role has a word of the argument's name: 1 if the user said the value, .9 if a result shows it; of the argument's
+    description: .8. Otherwise, the nearer the user speaks of both, the more, below .6.
     """
     if not argument.words.isdisjoint(item.words):
         return 1.0 if item.source == 0 else 0.9
+    if not argument.described.isdisjoint(item.words):
+        return 0.8
     if not places or item.place < 0:
         return 0.0
-    return 1.0 / (1 + max(1, min(abs(place - item.place) for place in places)))
+    return 0.6 * max(0.0, 1.0 - min([abs(place - item.place) for place in places]) / _FAR)
 
 
-def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], used: Set[str]) -> dict[str, Any] | None:
-    """Return the arguments of the call with the value in focus, or None if there is no such call.
+def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], used: Set[str]) -> tuple[dict[str, Any], float] | None:
+    """Return the arguments of the call with the value in focus, and how much speaks for it; None if there is no such call.
 
     - The focus goes to the open argument for which most speaks, compared with the other values.
     - Every other required argument takes the value for which most speaks; an optional one does so if that was not passed on
       yet, and is named beside it.
     - Choices are those that the user names, the last one before the focus; a required one is else the first.
+
+    What speaks for a call is what speaks for the weakest of its required arguments and the focus, from 0 to 1.
 
     Args:
         asked: The tool.
@@ -106,32 +120,34 @@ def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], u
         items: All values in reach.
         used: Contents, as text, that were passed on.
     """
+    if focus is not None and (focus.content is None or not asked.open):
+        return None
     if asked.simple:
-        if focus is None or focus.content is None or isinstance(focus.content, bool):
+        if focus is None or isinstance(focus.content, bool):
             return None
-        return {asked.simple: str(focus.content)}
+        return {asked.simple: str(focus.content)}, _affinity(*asked.open[0], focus)
     arguments: dict[str, Any] = {}
+    speaks = 1.0
     others = [item for item in items if item is not None and item.content is not None and (focus is None or item.content != focus.content)]
     if focus is not None:
-        if focus.content is None or not asked.open:
-            return None
         fitting = [
-            (affinity(argument, places, focus) - max((affinity(argument, places, other) for other in others), default=0.0), -number, argument, fitted)
+            (own - max([_affinity(argument, places, other) for other in others], default=0.0), -number, argument.name, fitted, own)
             for number, (argument, places) in enumerate(asked.open)
             if (fitted := fit(focus.content, argument.schema)) is not NOTHING
+            for own in (_affinity(argument, places, focus),)
         ]
         if not fitting:
             return None
-        _, _, argument, fitted = max(fitting, key=lambda entry: entry[:2])
-        arguments[argument.name] = fitted
+        _, _, name, fitted, speaks = max(fitting, key=lambda entry: entry[:2])
+        arguments[name] = fitted
     for argument, places in asked.open:
-        if argument.name in arguments:
-            continue
-        best = _best(argument, places, others, list(arguments.values()), used)
-        if best is not None:
-            arguments[argument.name] = best
-        elif argument.required:
-            return None
+        if argument.name not in arguments:
+            score, best = _best(argument, places, others, list(arguments.values()), used)
+            if best is not NOTHING:
+                arguments[argument.name] = best
+                speaks = min(speaks, score) if argument.required else speaks
+            elif argument.required:
+                return None
     place = focus.place if focus is not None else -1
     for argument, named in asked.chosen:
         if named:
@@ -140,7 +156,7 @@ def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], u
             arguments[argument.name] = argument.choices[0]
         else:
             return None
-    return arguments if not asked.plan.tool.check(arguments) else None
+    return (arguments, speaks) if not asked.plan.tool.check(arguments) else None
 
 
 def bind_again(asked: Asked, notes: Notes) -> dict[str, Any] | None:
@@ -154,18 +170,19 @@ def bind_again(asked: Asked, notes: Notes) -> dict[str, Any] | None:
     return None
 
 
-def _best(argument: _Argument, places: Sequence[int], items: Sequence[Item], taken: Sequence[Any], used: Set[str]) -> Any:
-    """Return what most speaks for; what was passed on before is no optional argument, and counts half where only places speak for it."""
-    best: tuple[float, Any] = (0.0, None)
+def _best(argument: _Argument, places: Sequence[int], items: Sequence[Item], taken: Sequence[Any], used: Set[str]) -> tuple[float, Any]:
+    """Return what most speaks for, and how much; what was passed on is no optional argument, and counts half where only places speak for it."""
+    best: tuple[float, Any] = (0.0, NOTHING)
     for item in items:
         fitted = fit(item.content, argument.schema)
         if fitted is NOTHING or fitted in taken:
             continue
-        score = affinity(argument, places, item)
-        if str(item.content) in used:
-            score = score if score > 0.5 else score / 2
-        if not argument.required and (score < 1 / (1 + _NEAR) or str(item.content) in used):
+        score = _affinity(argument, places, item)
+        before = str(item.content) in used
+        if before and score <= 0.6:
+            score /= 2
+        if not argument.required and (before or score < _NEAR):
             continue
-        if score > best[0] or best[1] is None:
+        if score > best[0] or best[1] is NOTHING:
             best = (score, fitted)
-    return best[1]
+    return best

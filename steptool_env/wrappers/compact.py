@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,14 +19,14 @@ from steptool_env.errors import InvalidArgument
 from steptool_env.tasks import Episode
 from steptool_env.tools.tool import Tool
 from steptool_env.types import ToolCall
-from steptool_env.wrappers.asked import Asked, Plan, affinity, bind_again, bind_asked
+from steptool_env.wrappers.asked import FUNCTION_WORDS, Asked, Plan, bind_again, bind_asked
 from steptool_env.wrappers.composed import ANSWERS, answers
 from steptool_env.wrappers.features import CODE, FAR, bits, tool_code
 from steptool_env.wrappers.notes import Item, Notes
 from steptool_env.wrappers.rows import key_of
 from steptool_env.wrappers.view import View
 
-__all__ = ["COLUMNS", "Compact", "compact_features"]
+__all__ = ["COLUMNS", "Compact", "bag", "compact_features", "prefix_code"]
 
 LATEST, SAID, EARLIER = 4, 4, 3
 COLUMNS = (
@@ -41,7 +41,7 @@ the rest in reading order; of the user's values the last one first; of earlier r
 _VALUES, _ENDS = len(COLUMNS), len(COLUMNS) + len(ANSWERS)
 _WAYS = _VALUES + 2  # of calling a tool: with each value, with none, and the next page
 _SPOKEN = LATEST + SAID  # columns whose values are compared with the names of arguments
-_PREFIX, _STATES, _WORDS = 8, 32, 48
+_PREFIX, _STATES, _WORDS = 8, 32, 64
 _ERRORS = ("malformed", "bad_arguments", "rejected", "transient", "tool_failed")
 _OF_VALUE = (
     *("exists", "empty", "passed on before", "leads on", "named", "near", "identifier", "number", "other text"),
@@ -134,19 +134,18 @@ class Compact(View):
         self.calls = [None] * len(self.calls)
         self._ends(items, composed)
         made = self._bind(items)
-        error = [float(notes.error == kind) for kind in _ERRORS]
         shared = (bool(notes.error), min(1.0, len(episode) / budget), min(1.0, notes.results / FAR), bool(notes.listing and notes.listing.more))
-        numbers = [
-            *(number for item in items for number in self._of_value(item)),
-            *(number for answer in composed for number in ((1.0, min(1.0, answer[1] / 4)) if answer else (0.0, 0.0))),
-            *self._of_tools(),
-            *made,
-            *self._match(items),
-            *_bag(notes.facts, _STATES),
-            *self._words,
-            *shared,
-            *error,
-        ]
+        numbers: list[float] = []
+        for item in items:
+            numbers += self._of_value(item)
+        for answer in composed:
+            numbers += (1.0, min(1.0, answer[1] / 4)) if answer else (0.0, 0.0)
+        numbers += self._of_tools()
+        numbers += made
+        numbers += bag(notes.facts, _STATES, marks=2)
+        numbers += self._words
+        numbers += shared
+        numbers += [float(notes.error == kind) for kind in _ERRORS]
         return np.array(numbers, np.float32)
 
     def _items(self) -> list[Item | None]:
@@ -163,24 +162,31 @@ class Compact(View):
                 self.calls[column] = (ToolCall("finish", {"answer": text}), item)
                 self.calls[_ENDS + column] = (ToolCall("finish", {"answer": text, "give_up": True}), item)
 
-    def _bind(self, items: Sequence[Item | None]) -> Iterator[float]:
-        """Set the calls of all tools, and yield what became of each."""
+    def _bind(self, items: Sequence[Item | None]) -> list[float]:
+        """Set the calls of all tools; return what became of each, and then what speaks for each tool and value."""
         notes = self._notes
-        made: list[float] = []
+        made, match = [0.0] * (self.tools * _WAYS), [0.0] * (self.tools * _SPOKEN * 2)
+        before = self._words_before(items[:_SPOKEN])
         for number, asked in enumerate(self._asked):
-            name = asked.plan.tool.name
-            bound = [None if item is None else bind_asked(asked, item, items, notes.used) for item in items]
-            bound += [None if asked.simple else bind_asked(asked, None, items, notes.used), bind_again(asked, notes) if notes.numbers else None]
-            for way, arguments in enumerate(bound):
-                if arguments is None:
-                    made.append(0.0)
+            name, first, text = asked.plan.tool.name, number * _WAYS, asked.plan.text
+            for way, item in enumerate((*items, None)):
+                bound = bind_asked(asked, item, items, notes.used) if item is not None or way == _VALUES else None
+                if bound is None:
                     continue
-                call = ToolCall(name, arguments)
-                self.calls[2 * _ENDS + number * _WAYS + way] = (call, items[way] if way < _VALUES else None)
-                good = notes.tried.get(key_of(call)) if notes.tried else None
-                made.append(1.0 if good is None else 0.5 if good else -1.0)
-        yield from made
-        yield from [0.0] * ((self.tools - len(self._asked)) * _WAYS)
+                self._set(ToolCall(name, bound[0]), first + way, item, made)
+                if way < _SPOKEN and item is not None:
+                    speaks = max(bound[1], 0.5 * _begins_like(str(item.content), asked.plan.words[-1:]))
+                    place = (number * _SPOKEN + way) * 2
+                    match[place], match[place + 1] = speaks, float(before[way] in text)
+            again = bind_again(asked, notes) if notes.numbers else None
+            if again is not None:
+                self._set(ToolCall(name, again), first + _WAYS - 1, None, made)
+        return made + match
+
+    def _set(self, call: ToolCall, number: int, item: Item | None, made: list[float]) -> None:
+        self.calls[2 * _ENDS + number] = (call, item)
+        good = self._notes.tried.get(key_of(call)) if self._notes.tried else None
+        made[number] = 1.0 if good is None else 0.5 if good else -1.0
 
     # ---------------------------------------------------------------- the tools
     def _read_offer(self, episode: Episode) -> None:
@@ -204,7 +210,7 @@ class Compact(View):
             verb, objects = plan.words[:1], plan.words[1:]
             self._tools += [1.0, float(bool(notes.spoken(verb))), float(bool(notes.spoken(objects))), 0.0, *_code(plan.tool.name)]
         self._tools += [0.0] * ((self.tools - len(plans)) * len(_OF_TOOL))
-        self._words = _bag(notes.memory.places, _WORDS)
+        self._words = bag([word for word in notes.memory.places if word.isalpha() and word not in FUNCTION_WORDS], _WORDS)
 
     def _of_tools(self) -> list[float]:
         numbers = self._tools.copy()
@@ -225,31 +231,15 @@ class Compact(View):
             *(_prefix(text) if identifier else (0.0,) * _PREFIX),
         )
 
-    def _match(self, items: Sequence[Item | None]) -> Iterator[float]:
-        before = [self._word_before(item) for item in items[:_SPOKEN]]
-        for asked in self._asked:
-            plan = asked.plan
-            for item, word in zip(items, before, strict=False):
-                if item is None or not asked.open:
-                    yield from (0.0, 0.0)
-                    continue
-                fit = max(affinity(argument, places, item) for argument, places in asked.open)
-                if fit < 0.5 and _begins_like(str(item.content), plan.words[-1:]):
-                    fit = 0.5
-                yield from (fit, float(word in plan.text))
-        yield from [0.0] * ((self.tools - len(self._asked)) * _SPOKEN * 2)
-
-    def _word_before(self, item: Item | None) -> str:
-        """Return the last word before the place of the value that the name or description of a tool has."""
-        if item is None or item.place < 0:
-            return ""
-        known = _known(tuple(asked.plan.text for asked in self._asked))
+    def _words_before(self, items: Sequence[Item | None]) -> list[str]:
+        """Return for each value the last word before its place that the name or description of a tool has."""
+        known = _known(tuple([asked.plan.text for asked in self._asked]))
         words = self._notes.memory.words
-        return next((words[place] for place in range(item.place - 1, -1, -1) if words[place] in known and words[place] not in item.words), "")
-
-
-_FUNCTION_WORDS = frozenset("a an and as at be by for from have i in is it its me need of on one or please report than that the their them this to what which whose with".split())
-
+        found = []
+        for item in items:
+            left = range(item.place - 1, -1, -1) if item is not None else ()
+            found.append(next((words[place] for place in left if words[place] in known and words[place] not in item.words), ""))  # type: ignore[union-attr]
+        return found
 
 @functools.lru_cache(maxsize=10_000)
 def _plan(tool: Tool) -> Plan:
@@ -258,7 +248,7 @@ def _plan(tool: Tool) -> Plan:
 
 @functools.lru_cache(maxsize=10_000)
 def _known(texts: tuple[frozenset[str], ...]) -> frozenset[str]:
-    return frozenset().union(*texts) - _FUNCTION_WORDS
+    return frozenset().union(*texts) - FUNCTION_WORDS
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -268,11 +258,11 @@ def _code(name: str) -> tuple[float, ...]:
 
 def _prefix(identifier: str) -> tuple[float, ...]:
     letters = identifier[: next((place for place, letter in enumerate(identifier) if not letter.isalpha()), len(identifier))]
-    return _prefix_code(letters[:8].lower())
+    return prefix_code(letters[:8].lower())
 
 
 @functools.lru_cache(maxsize=10_000)
-def _prefix_code(letters: str) -> tuple[float, ...]:
+def prefix_code(letters: str) -> tuple[float, ...]:
     return tuple(map(float, bits(letters, _PREFIX)))
 
 
@@ -289,17 +279,18 @@ def _begins_like(identifier: str, objects: tuple[str, ...]) -> bool:
     return False
 
 
-def _bag(texts: Iterable[str], size: int) -> list[float]:
-    """Return for each of ``size`` buckets whether a text falls into it."""
-    bag = [0.0] * size
+def bag(texts: Iterable[str], size: int, marks: int = 1) -> list[float]:
+    """Return ``size`` numbers, 1 in the places of any of the texts and else 0; each text has so many places, from a hash."""
+    numbers = [0.0] * size
     for text in texts:
-        bag[_bucket(text) % size] = 1.0
-    return bag
+        for place in _hashed(text)[:marks]:
+            numbers[place % size] = 1.0
+    return numbers
 
 
 @functools.lru_cache(maxsize=10_000)
-def _bucket(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big")
+def _hashed(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest()
 
 
 def _filled(items: Sequence[Item], count: int) -> list[Item | None]:

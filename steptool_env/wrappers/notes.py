@@ -174,7 +174,7 @@ class Notes:
 
     def _lead(self) -> None:
         """Note, for every anchor, the field that leads on from there."""
-        ahead = [item for item in self.latest if item.ahead]
+        ahead = [item for item in self.latest if item.ahead and str(item.content) not in self.used]
         for anchor in self.anchors:
             near = [item for item in ahead if item.place + item.distance == anchor]
             if near:
