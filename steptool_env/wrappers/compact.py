@@ -26,7 +26,7 @@ from steptool_env.wrappers.notes import Item, Notes
 from steptool_env.wrappers.rows import key_of
 from steptool_env.wrappers.view import View
 
-__all__ = ["COLUMNS", "Compact", "bag", "compact_features", "prefix_code"]
+__all__ = ["COLUMNS", "Compact", "bag", "compact_features", "prefix_code", "tools_of"]
 
 LATEST, SAID, EARLIER = 4, 4, 3
 COLUMNS = (
@@ -69,6 +69,12 @@ def compact_features(tools: int) -> tuple[str, ...]:
         *(f"the user's words: {bucket}" for bucket in range(_WORDS)),
         *_SHARED,
     )
+
+
+def tools_of(actions: int) -> int | None:
+    """Return for how many tools beside ``finish`` a compact form has so many actions; None if for none."""
+    tools, rest = divmod(actions - 2 * _ENDS, _WAYS)
+    return tools if tools >= 0 and not rest else None
 
 
 class Compact(View):

@@ -20,12 +20,12 @@ from steptool_env.tasks import TaskSuite
 from steptool_env.types import Malformed, Observation, ToolCall
 from steptool_env.wrappers.base import OtherForm
 from steptool_env.wrappers.catalog import forms_of
-from steptool_env.wrappers.compact import Compact
+from steptool_env.wrappers.compact import Compact, compact_features, tools_of
 from steptool_env.wrappers.features import FEATURES, tool_code
 from steptool_env.wrappers.rows import Rows
 from steptool_env.wrappers.view import View
 
-__all__ = ["FEATURES", "OBSERVATIONS", "StepToolDiscreteEnv", "tool_code"]
+__all__ = ["FEATURES", "OBSERVATIONS", "StepToolDiscreteEnv", "sizes_of", "tool_code"]
 
 OBSERVATIONS = ("compact", "rows")
 """Values of ``observation=``."""
@@ -183,6 +183,26 @@ class StepToolDiscreteEnv(OtherForm[NDArray[np.float32], np.int64]):
     def _fresh(self) -> Self:
         sizes: dict[str, Any] = {"forms": self.forms, "values": self.values}
         return type(self)(self.suite, self.shaper, observation=self.observation, **sizes, max_steps=self.max_steps, render_mode=self.render_mode)
+
+
+def sizes_of(action_space: spaces.Space[Any], observation_space: spaces.Space[Any], values: int = _VALUES) -> dict[str, Any]:
+    """Return the keywords of ``gym.make`` that bring environments with these spaces: ``observation`` and ``forms``.
+
+    Args:
+        action_space: Of ``StepToolDiscrete-v0``.
+        observation_space: Of the same.
+        values: Values in its catalog, for rows.
+
+    Raises:
+        InvalidArgument: They are the spaces of something else.
+    """
+    actions, shape = int(getattr(action_space, "n", 0)), observation_space.shape
+    if actions and shape == (actions * len(FEATURES),):
+        return {"observation": "rows", "forms": actions // values}
+    tools = tools_of(actions)
+    if tools is not None and shape == (len(compact_features(tools)),):
+        return {"observation": "compact", "forms": tools + 2}
+    raise InvalidArgument(f"expected the spaces of StepToolDiscrete-v0, got {observation_space} for {action_space}")
 
 
 def _integer(name: str, number: Any, least: int) -> int:

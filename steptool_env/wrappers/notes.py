@@ -132,8 +132,8 @@ class Notes:
 
     # ---------------------------------------------------------------- reading a result
     def _places_of(self, content: str) -> tuple[int, ...]:
-        text = content.lower()
-        return tuple(self.memory.places.get(text) or self.memory.places.get((words_of(text) or [""])[0], ()))
+        text, places = content.lower(), self.memory.places
+        return tuple(places.get(text, ()) or places.get((words_of(text) or [""])[0], ()))
 
     def _item(self, role: str, content: Any) -> Item:
         """Return a field with the place that fits it best: the nearest one ahead of an anchor, with no other value of the user between."""
