@@ -165,7 +165,7 @@ SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
 _MLP: dict[str, Any] = {**_PPO, "learning_rate": 1e-3, "policy_kwargs": {"net_arch": [256, 256], "activation_fn": nn.ReLU}}
 STOCK_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
     "maskable-ppo": (MaskablePPO, "MlpPolicy", _MLP),
-    "ppo": (PPO, "MlpPolicy", _MLP),
+    "ppo": (PPO, "MlpPolicy", {**_MLP, "ent_coef": 0.05}),  # without masks, less exploration ends in giving up every task at once
 }
 """The same for the compact observation: stock policies, and settings that learn ``worlds`` level 1 with 16 environments."""
 

@@ -14,7 +14,7 @@ from steptool_env.wrappers.catalog import NOTHING, choices_of, fit
 from steptool_env.wrappers.memory import words_of
 from steptool_env.wrappers.notes import Item, Notes
 
-__all__ = ["FUNCTION_WORDS", "Asked", "Plan", "bind_again", "bind_asked"]
+__all__ = ["FUNCTION_WORDS", "Asked", "Plan", "bind_again", "bind_asked", "what_speaks"]
 
 FUNCTION_WORDS = frozenset(
     "a an and as at be by for from have i id in is it its me need of on one only or please than that the their them this those to what which whose with".split()
@@ -104,8 +104,15 @@ def _affinity(argument: _Argument, places: Sequence[int], item: Item) -> float:
     return 0.6 * max(0.0, 1.0 - min([abs(place - item.place) for place in places]) / _FAR)
 
 
-def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], used: Set[str]) -> tuple[dict[str, Any], float] | None:
-    """Return the arguments of the call with the value in focus, and how much speaks for it; None if there is no such call.
+def what_speaks(asked: Asked, items: Sequence[Item | None]) -> list[list[float]]:
+    """Return for each open argument how much speaks for each of the values; 0 for those that are empty."""
+    return [[0.0 if item is None or item.content is None else _affinity(argument, places, item) for item in items] for argument, places in asked.open]
+
+
+def bind_asked(
+    asked: Asked, focus: int | None, items: Sequence[Item | None], speaks: Sequence[Sequence[float]], used: Set[str]
+) -> tuple[dict[str, Any], float] | None:
+    """Return the arguments of the call with a value in focus, and how much speaks for it; None if there is no such call.
 
     - The focus goes to the open argument for which most speaks, compared with the other values.
     - Every other required argument takes the value for which most speaks; an optional one does so if that was not passed on
@@ -116,39 +123,40 @@ def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], u
 
     Args:
         asked: The tool.
-        focus: The value; None for the call that takes none.
+        focus: Which of the values; None for the call that takes none.
         items: All values in reach.
+        speaks: What ``what_speaks`` says of them.
         used: Contents, as text, that were passed on.
     """
-    if focus is not None and (focus.content is None or not asked.open):
+    item = None if focus is None else items[focus]
+    if focus is not None and (item is None or item.content is None or not asked.open):
         return None
     if asked.simple:
-        if focus is None or isinstance(focus.content, bool):
+        if focus is None or item is None or isinstance(item.content, bool):
             return None
-        return {asked.simple: str(focus.content)}, _affinity(*asked.open[0], focus)
+        return {asked.simple: str(item.content)}, speaks[0][focus]
     arguments: dict[str, Any] = {}
-    speaks = 1.0
-    others = [item for item in items if item is not None and item.content is not None and (focus is None or item.content != focus.content)]
-    if focus is not None:
+    weakest = 1.0
+    others = [place for place, other in enumerate(items) if other and other.content is not None and not (item and other.content == item.content)]
+    if focus is not None and item is not None:
         fitting = [
-            (own - max([_affinity(argument, places, other) for other in others], default=0.0), -number, argument.name, fitted, own)
-            for number, (argument, places) in enumerate(asked.open)
-            if (fitted := fit(focus.content, argument.schema)) is not NOTHING
-            for own in (_affinity(argument, places, focus),)
+            (scores[focus] - max([scores[other] for other in others], default=0.0), -number, argument.name, fitted, scores[focus])
+            for number, ((argument, _), scores) in enumerate(zip(asked.open, speaks, strict=True))
+            if (fitted := fit(item.content, argument.schema)) is not NOTHING
         ]
         if not fitting:
             return None
-        _, _, name, fitted, speaks = max(fitting, key=lambda entry: entry[:2])
+        _, _, name, fitted, weakest = max(fitting)
         arguments[name] = fitted
-    for argument, places in asked.open:
+    for (argument, _), scores in zip(asked.open, speaks, strict=True):
         if argument.name not in arguments:
-            score, best = _best(argument, places, others, list(arguments.values()), used)
+            score, best = _best(argument, scores, [(place, items[place]) for place in others], list(arguments.values()), used)
             if best is not NOTHING:
                 arguments[argument.name] = best
-                speaks = min(speaks, score) if argument.required else speaks
+                weakest = min(weakest, score) if argument.required else weakest
             elif argument.required:
                 return None
-    place = focus.place if focus is not None else -1
+    place = item.place if item is not None else -1
     for argument, named in asked.chosen:
         if named:
             arguments[argument.name] = max(named, key=lambda entry: (entry[0] < place, entry[0] if entry[0] < place else -entry[0]))[1]
@@ -156,7 +164,7 @@ def bind_asked(asked: Asked, focus: Item | None, items: Iterable[Item | None], u
             arguments[argument.name] = argument.choices[0]
         else:
             return None
-    return (arguments, speaks) if not asked.plan.tool.check(arguments) else None
+    return (arguments, weakest) if not asked.plan.tool.check(arguments) else None
 
 
 def bind_again(asked: Asked, notes: Notes) -> dict[str, Any] | None:
@@ -170,19 +178,21 @@ def bind_again(asked: Asked, notes: Notes) -> dict[str, Any] | None:
     return None
 
 
-def _best(argument: _Argument, places: Sequence[int], items: Sequence[Item], taken: Sequence[Any], used: Set[str]) -> tuple[float, Any]:
+def _best(
+    argument: _Argument, scores: Sequence[float], items: Iterable[tuple[int, Item | None]], taken: Sequence[Any], used: Set[str]
+) -> tuple[float, Any]:
     """Return what most speaks for, and how much; what was passed on is no optional argument, and counts half where only places speak for it."""
     best: tuple[float, Any] = (0.0, NOTHING)
-    for item in items:
-        fitted = fit(item.content, argument.schema)
-        if fitted is NOTHING or fitted in taken:
+    for place, item in items:
+        score = scores[place]
+        if item is None or (not argument.required and score < _NEAR) or (score <= best[0] and best[1] is not NOTHING):
             continue
-        score = _affinity(argument, places, item)
-        before = str(item.content) in used
-        if before and score <= 0.6:
-            score /= 2
-        if not argument.required and (before or score < _NEAR):
-            continue
+        if str(item.content) in used:
+            if not argument.required:
+                continue
+            score *= 0.5 if score <= 0.6 else 0.95
         if score > best[0] or best[1] is NOTHING:
-            best = (score, fitted)
+            fitted = fit(item.content, argument.schema)
+            if fitted is not NOTHING and fitted not in taken:
+                best = (score, fitted)
     return best

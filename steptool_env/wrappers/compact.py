@@ -19,7 +19,7 @@ from steptool_env.errors import InvalidArgument
 from steptool_env.tasks import Episode
 from steptool_env.tools.tool import Tool
 from steptool_env.types import ToolCall
-from steptool_env.wrappers.asked import FUNCTION_WORDS, Asked, Plan, bind_again, bind_asked
+from steptool_env.wrappers.asked import FUNCTION_WORDS, Asked, Plan, bind_again, bind_asked, what_speaks
 from steptool_env.wrappers.composed import ANSWERS, answers
 from steptool_env.wrappers.features import CODE, FAR, bits, tool_code
 from steptool_env.wrappers.notes import Item, Notes
@@ -103,6 +103,7 @@ class Compact(View):
         self._asked: list[Asked] = []
         self._tools: list[float] = []
         self._words: list[float] = []
+        self._body: NDArray[np.float32] | None = None
 
     @property
     def state(self) -> Any:
@@ -117,12 +118,15 @@ class Compact(View):
         if made is None:
             self._notes.error = error
         else:
+            self._body = None
             self._notes.pass_on(*made, key_of(made[0]), error)
 
     def hear(self, text: str) -> None:
+        self._body = None
         self._notes.hear(text)
 
     def see(self, text: str) -> None:
+        self._body = None
         self._notes.see(text)
 
     def why_not(self, action: int) -> str:
@@ -134,25 +138,24 @@ class Compact(View):
     # ---------------------------------------------------------------- the calls
     def look(self, episode: Episode, budget: int) -> NDArray[np.float32]:
         notes = self._notes
+        if self._body is None:  # else the last action was no call: nothing has changed but what follows below
+            self._body = np.array(self._read(episode), np.float32)
+        shared = (bool(notes.error), min(1.0, len(episode) / budget), min(1.0, notes.results / FAR), bool(notes.listing and notes.listing.more))
+        return np.concatenate([self._body, np.array([*shared, *(notes.error == kind for kind in _ERRORS)], np.float32)])
+
+    def _read(self, episode: Episode) -> list[float]:
+        """Set the calls and return all numbers but the shared ones."""
         self._read_offer(episode)
-        items = self._items()
-        composed = answers(notes)
+        items, composed = self._items(), answers(self._notes)
         self.calls = [None] * len(self.calls)
         self._ends(items, composed)
         made = self._bind(items)
-        shared = (bool(notes.error), min(1.0, len(episode) / budget), min(1.0, notes.results / FAR), bool(notes.listing and notes.listing.more))
         numbers: list[float] = []
         for item in items:
             numbers += self._of_value(item)
         for answer in composed:
             numbers += (1.0, min(1.0, answer[1] / 4)) if answer else (0.0, 0.0)
-        numbers += self._of_tools()
-        numbers += made
-        numbers += bag(notes.facts, _STATES, marks=2)
-        numbers += self._words
-        numbers += shared
-        numbers += [float(notes.error == kind) for kind in _ERRORS]
-        return np.array(numbers, np.float32)
+        return numbers + self._of_tools() + made + bag(self._notes.facts, _STATES, marks=2) + self._words
 
     def _items(self) -> list[Item | None]:
         notes = self._notes
@@ -175,15 +178,18 @@ class Compact(View):
         before = self._words_before(items[:_SPOKEN])
         for number, asked in enumerate(self._asked):
             name, first, text = asked.plan.tool.name, number * _WAYS, asked.plan.text
+            speaks = what_speaks(asked, items)
             for way, item in enumerate((*items, None)):
-                bound = bind_asked(asked, item, items, notes.used) if item is not None or way == _VALUES else None
+                if item is None and (way < _VALUES or asked.simple):
+                    continue
+                bound = bind_asked(asked, None if item is None else way, items, speaks, notes.used)
                 if bound is None:
                     continue
                 self._set(ToolCall(name, bound[0]), first + way, item, made)
                 if way < _SPOKEN and item is not None:
-                    speaks = max(bound[1], 0.5 * _begins_like(str(item.content), asked.plan.words[-1:]))
                     place = (number * _SPOKEN + way) * 2
-                    match[place], match[place + 1] = speaks, float(before[way] in text)
+                    match[place] = max(bound[1], 0.5 * _begins_like(str(item.content), asked.plan.words[-1:]))
+                    match[place + 1] = float(before[way] in text)
             again = bind_again(asked, notes) if notes.numbers else None
             if again is not None:
                 self._set(ToolCall(name, again), first + _WAYS - 1, None, made)
@@ -191,7 +197,8 @@ class Compact(View):
 
     def _set(self, call: ToolCall, number: int, item: Item | None, made: list[float]) -> None:
         self.calls[2 * _ENDS + number] = (call, item)
-        good = self._notes.tried.get(key_of(call)) if self._notes.tried else None
+        tried = self._notes.tried.get(call.name)
+        good = tried.get(key_of(call)) if tried else None
         made[number] = 1.0 if good is None else 0.5 if good else -1.0
 
     # ---------------------------------------------------------------- the tools

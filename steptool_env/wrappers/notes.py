@@ -73,8 +73,8 @@ class Notes:
     """Contents, as text, that good calls have passed on."""
     tools: set[str] = field(default_factory=set)
     """Tools that were called with success."""
-    tried: dict[str, bool] = field(default_factory=dict)
-    """Call, as text -> whether it succeeded the last time."""
+    tried: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """Tool -> call, as text -> whether it succeeded the last time."""
     last: ToolCall | None = None
     """The last good call."""
     error: str = ""
@@ -97,7 +97,7 @@ class Notes:
     def pass_on(self, call: ToolCall, item: Item | None, key: str, error: str) -> None:
         """Take in that a call was made, with this value in focus, and how it ended; before ``see``."""
         self.error = error
-        self.tried[key] = not error
+        self.tried.setdefault(call.name, {})[key] = not error
         if error:
             return
         self.tools.add(call.name)

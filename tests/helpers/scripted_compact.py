@@ -60,15 +60,18 @@ class ScriptedCompact:
             return passed
         for column in ("latest result 0", *(f"user {number}" for number in range(4))):
             if see[f"{column}: identifier"] and not see[f"{column}: passed on before"] and (column != "latest result 0" or see[f"{column}: leads on"]):
-                tool = self._tool(see, column)
+                tool = self._tool(see, column, careful=says("give", "up"))
                 if tool is not None and mask[action := 2 * ENDS + tool * WAYS + COLUMNS.index(column)]:
                     return action
         reckoned = len(COLUMNS) + ANSWERS.index("reckoned")
         sums = says("differ", "much") or says("days", "date") or says("days", "between") or says("number", "report") or says("convert")
         return reckoned if mask[reckoned] and sums and not says("commas", "separated") else len(COLUMNS) + ANSWERS.index("asked")
 
-    def _tool(self, see: dict[str, float], column: str) -> int | None:
-        """Return the tool that the value goes to: one that acts if the user names it, one that lists by it, one that reads it."""
+    def _tool(self, see: dict[str, float], column: str, careful: bool) -> int | None:
+        """Return the tool that the value goes to: one that acts if the user names it, one that lists by it, one that reads it.
+
+        Careful is who reads first whether the act is possible.
+        """
         prefix = tuple(see[f"{column}: prefix {bit}"] for bit in range(8))
         best: tuple[float, int | None] = (0.0, None)
         for tool in range(self.tools):
@@ -77,10 +80,10 @@ class ScriptedCompact:
             code = tuple(see[f"tool {tool}: code {bit}"] for bit in range(16))
             role, named = see[f"tool {tool}, {column}: role"], see[f"tool {tool}: verb named"]
             score = 0.0
-            if code in LINKS and named and role >= 0.2:
+            if code in LINKS and named and role >= (0.2 if column == "latest result 0" else 0.7):
                 score = 3.0
             elif (prefix, code) in ACTS and named and code not in LINKS:
-                score = 2.5
+                score = 0.5 if careful else 2.5
             elif (prefix, code) in READS and see[f"tool {tool}, {column}: leads"] and column != "latest result 0":
                 score = 2.2  # the user names a field of it
             elif code in LISTS and see[f"tool {tool}: object named"] and role >= (0.2 if column == "latest result 0" else 0.8):
