@@ -176,30 +176,27 @@ class Compact(View):
         notes = self._notes
         made, match = [0.0] * (self.tools * _WAYS), [0.0] * (self.tools * _SPOKEN * 2)
         before = self._words_before(items[:_SPOKEN])
+        filled = [(way, item) for way, item in enumerate(items) if item is not None and item.content is not None]
         for number, asked in enumerate(self._asked):
-            name, first, text = asked.plan.tool.name, number * _WAYS, asked.plan.text
+            plan, first, tried = asked.plan, number * _WAYS, notes.tried.get(asked.plan.tool.name, {})
             speaks = what_speaks(asked, items)
-            for way, item in enumerate((*items, None)):
-                if item is None and (way < _VALUES or asked.simple):
+            bound = [(way, item, bind_asked(asked, way, items, speaks, notes.used)) for way, item in filled]
+            if not asked.simple:
+                bound.append((_VALUES, None, bind_asked(asked, None, items, speaks, notes.used)))
+                again = bind_again(asked, notes) if notes.numbers else None
+                bound.append((_VALUES + 1, None, None if again is None else (again, 0.0)))
+            for way, item, arguments in bound:
+                if arguments is None:
                     continue
-                bound = bind_asked(asked, None if item is None else way, items, speaks, notes.used)
-                if bound is None:
-                    continue
-                self._set(ToolCall(name, bound[0]), first + way, item, made)
-                if way < _SPOKEN and item is not None:
-                    place = (number * _SPOKEN + way) * 2
-                    match[place] = max(bound[1], 0.5 * _begins_like(str(item.content), asked.plan.words[-1:]))
-                    match[place + 1] = float(before[way] in text)
-            again = bind_again(asked, notes) if notes.numbers else None
-            if again is not None:
-                self._set(ToolCall(name, again), first + _WAYS - 1, None, made)
+                call = ToolCall(plan.tool.name, arguments[0])
+                self.calls[2 * _ENDS + first + way] = (call, item)
+                good = tried.get(key_of(call)) if tried else None
+                made[first + way] = 1.0 if good is None else 0.5 if good else -1.0
+                if way < _SPOKEN:
+                    place, score = (number * _SPOKEN + way) * 2, arguments[1]
+                    match[place] = 0.5 if score < 0.5 and _begins_like(str(item.content), plan.words[-1:]) else score  # type: ignore[union-attr]
+                    match[place + 1] = float(before[way] in plan.text)
         return made + match
-
-    def _set(self, call: ToolCall, number: int, item: Item | None, made: list[float]) -> None:
-        self.calls[2 * _ENDS + number] = (call, item)
-        tried = self._notes.tried.get(call.name)
-        good = tried.get(key_of(call)) if tried else None
-        made[number] = 1.0 if good is None else 0.5 if good else -1.0
 
     # ---------------------------------------------------------------- the tools
     def _read_offer(self, episode: Episode) -> None:
