@@ -37,6 +37,8 @@ RESULTS = Path(__file__).parent / "results" / "sb3_zoo.md"
 ROWS: dict[str, Any] = {"observation": "rows", "families": ("lookup", "change"), "domains": ("shop", "travel", "clinic")}
 """The tasks of ``worlds`` level 1 whose calls take one value each."""
 AGENTS = (*(f"stock-{name}" for name in STOCK_ALGORITHMS), "single-file-ppo", *(f"rows-{name}" for name in SB3_ALGORITHMS))
+SOLVABLE = 200
+"""Tasks of each level on which it is counted what the actions can solve."""
 
 
 class Deadline(BaseCallback):
@@ -82,6 +84,20 @@ def _play(agent: Any, episodes: int, options: dict[str, Any]) -> dict[str, float
     return {name: statistics.mean(values) for name, values in (("success", successes), ("return", returns), ("steps", steps))}
 
 
+def solvable(observation: str, level: int, tasks: int) -> float:
+    """Return the share of the first held-out tasks of which every step of the solution is among the actions."""
+    env: Any = gym.make("steptool_env:StepToolDiscrete-v0", observation=observation, level=level, split="test").unwrapped
+    solved = 0
+    for task in range(tasks):
+        env.reset(options={"task": task})
+        over, info = False, {"success": 0.0}
+        while not over and (action := env.index(env.solution()[0])) is not None:
+            *_, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        solved += info["success"] == 1.0
+    return solved / tasks
+
+
 def page(rows: list[dict[str, Any]], episodes: int) -> str:
     """Return the tables as Markdown."""
     lines = [
@@ -105,6 +121,10 @@ def page(rows: list[dict[str, Any]], episodes: int) -> str:
             test = row["test"]
             figures = f"{row['train']['success']:.3f} | {test['success']:.3f} | {test['return']:.3f} | {test['steps']:.2f}"
             lines.append(f"| {row['agent']} | {row['seed']} | {row['cpu_seconds']:.0f} | {row['steps']:,} | {figures} |")
+    lines += ["", f"## What the actions can solve at all: share of {SOLVABLE} held-out tasks, all families and domains", ""]
+    lines += ["| level | compact | rows |", "|---:|---:|---:|"]
+    for level in range(1, 6):
+        lines.append(f"| {level} | {solvable('compact', level, SOLVABLE):.2f} | {solvable('rows', level, SOLVABLE):.2f} |")
     return "\n".join([*lines, ""])
 
 

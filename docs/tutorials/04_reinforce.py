@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. REINFORCE in sixty lines of torch
 #
-# No library of algorithms, and no language model. With `observation="rows"`, `StepToolDiscrete-v0` describes each possible tool call by a row of numbers, so a policy is a
-# small network that scores rows. It learns in half a minute.
+# No library of algorithms, and no language model. With `observation="rows"`, `StepToolDiscrete-v0` describes each possible tool call by a row of
+# numbers, so a policy is a small network that scores rows. It learns in half a minute.
 
 # %%
 import gymnasium as gym

@@ -180,6 +180,7 @@ class Compact(View):
         for number, asked in enumerate(self._asked):
             plan, first, tried = asked.plan, number * _WAYS, notes.tried.get(asked.plan.tool.name, {})
             speaks = what_speaks(asked, items)
+            bound: list[tuple[int, Item | None, tuple[dict[str, Any], float] | None]]
             bound = [(way, item, bind_asked(asked, way, items, speaks, notes.used)) for way, item in filled]
             if not asked.simple:
                 bound.append((_VALUES, None, bind_asked(asked, None, items, speaks, notes.used)))
@@ -192,9 +193,9 @@ class Compact(View):
                 self.calls[2 * _ENDS + first + way] = (call, item)
                 good = tried.get(key_of(call)) if tried else None
                 made[first + way] = 1.0 if good is None else 0.5 if good else -1.0
-                if way < _SPOKEN:
+                if item is not None and way < _SPOKEN:
                     place, score = (number * _SPOKEN + way) * 2, arguments[1]
-                    match[place] = 0.5 if score < 0.5 and _begins_like(str(item.content), plan.words[-1:]) else score  # type: ignore[union-attr]
+                    match[place] = 0.5 if score < 0.5 and _begins_like(str(item.content), plan.words[-1:]) else score
                     match[place + 1] = float(before[way] in plan.text)
         return made + match
 

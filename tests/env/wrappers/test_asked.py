@@ -18,6 +18,9 @@ def tool(required: list[str], **properties: Any) -> Tool:
     return Tool("use_it", "", {"type": "object", "properties": properties, "required": required, "additionalProperties": False}, lambda **given: "")
 
 
+MOVE = tool(["driver_id", "new_depot"], driver_id=TEXT, new_depot=TEXT)
+
+
 def bound(used: Tool, text: str, focus: str | None, result: dict[str, Any] | None = None) -> tuple[dict[str, Any], float] | None:
     notes = Notes()
     notes.hear(text)
@@ -40,9 +43,9 @@ def bound(used: Tool, text: str, focus: str | None, result: dict[str, Any] | Non
         (tool([]), "Wait", None, None, {}),
         (tool([]), "The price of drug J4", "J4", None, None),
         # the value goes where the other one does not belong
-        (tool(["driver_id", "new_depot"], driver_id=TEXT, new_depot=TEXT), "Move driver D9 to the end of R4", "E5", {"end": "E5"}, {"driver_id": "D9", "new_depot": "E5"}),
-        (tool(["driver_id", "new_depot"], driver_id=TEXT, new_depot=TEXT), "Move driver D9 to depot E5", "D9", None, {"driver_id": "D9", "new_depot": "E5"}),
-        (tool(["driver_id", "new_depot"], driver_id=TEXT, new_depot=TEXT), "Move driver D9", "D9", None, None),
+        (MOVE, "Move driver D9 to the end of R4", "E5", {"end": "E5"}, {"driver_id": "D9", "new_depot": "E5"}),
+        (MOVE, "Move driver D9 to depot E5", "D9", None, {"driver_id": "D9", "new_depot": "E5"}),
+        (MOVE, "Move driver D9", "D9", None, None),
         # optional arguments only if the user names them
         (tool([], payer=TEXT, payee=TEXT, state=STATES), "Invoices with the firm F1 as payer and paid as state", "F1", None, {"payer": "F1", "state": "paid"}),
         (tool([], payer=TEXT, state=STATES), "Invoices that are paid, of firm F1 as payer", "F1", None, {"payer": "F1"}),
@@ -57,8 +60,7 @@ def test_bound(used: Tool, text: str, focus: str | None, result: dict[str, Any] 
 
 
 def test_what_speaks_for_a_call_is_what_speaks_for_its_weakest_argument() -> None:
-    move = tool(["driver_id", "new_depot"], driver_id=TEXT, new_depot=TEXT)
-    good, bad = bound(move, "Move driver D9 to depot E5", "E5"), bound(move, "Move driver D9 to the end of route R4", "R4")
+    good, bad = bound(MOVE, "Move driver D9 to depot E5", "E5"), bound(MOVE, "Move driver D9 to the end of route R4", "R4")
     assert good is not None
     assert bad is not None
     assert good[1] == 1.0
