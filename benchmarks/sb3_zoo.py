@@ -8,7 +8,7 @@ is, with all families and domains of level 1. single-file-ppo: ``single_file_ppo
 rows-…: policies that score every action by its row, ``observation="rows"``, on lookups and changes in the domains clinic,
 shop and travel, which are what the catalog of rows can solve.
 
-Each agent trains on the tasks of the split "train" until its success over 200 episodes, exploration included, reaches 0.97 (rows:
+Each agent trains on the tasks of the split "train" until its success over 200 episodes, exploration included, reaches 0.96 (rows:
 0.98), or until the processor time or the steps are used up; it then plays tasks of both splits, greedily, without further
 learning. Runs are kept, one line each, and not repeated.
 """
@@ -55,7 +55,7 @@ class Deadline(BaseCallback):
 def measure(agent: str, seed: int, seconds: float, steps: int, episodes: int) -> dict[str, Any]:
     """Train one agent and return its figures."""
     options: dict[str, Any] = {"suite": "worlds", "level": 1, **(ROWS if agent.startswith("rows-") else {})}
-    stop_at = 0.98 if agent.startswith("rows-") else 0.97
+    stop_at = 0.98 if agent.startswith("rows-") else 0.96
     start, used = time.monotonic(), time.process_time()
     play: Callable[[str], dict[str, float]]
     if agent == "single-file-ppo":
@@ -105,7 +105,7 @@ def page(rows: list[dict[str, Any]], episodes: int) -> str:
         "",
         f"Made by `{shlex.join(['python', 'benchmarks/sb3_zoo.py', *sys.argv[1:]])}`, torch with one thread.",
         f"Success is the share of {episodes} tasks solved by the greedy policy; tasks of the split test are never trained on. Seconds are of processor",
-        "time, that is of one core to itself: the machine was shared. Training ends at a success of 0.97 over 200 episodes, exploration included (rows: 0.98).",
+        "time, that is of one core to itself: the machine was shared. Training ends at a success of 0.96 over 200 episodes, exploration included (rows: 0.98).",
     ]
     titles = {
         False: "## Stock agents: `gym.make(\"StepToolDiscrete-v0\")`, level 1 with all its families and domains",

@@ -184,8 +184,8 @@ class Compact(View):
             bound = [(way, item, bind_asked(asked, way, items, speaks, notes.used)) for way, item in filled]
             if not asked.simple:
                 bound.append((_VALUES, None, bind_asked(asked, None, items, speaks, notes.used)))
-                again = bind_again(asked, notes) if notes.numbers else None
-                bound.append((_VALUES + 1, None, None if again is None else (again, 0.0)))
+            if notes.numbers and (again := bind_again(asked, notes)) is not None:
+                bound.append((_VALUES + 1, None, (again, 0.0)))
             for way, item, arguments in bound:
                 if arguments is None:
                     continue

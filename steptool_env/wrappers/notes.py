@@ -7,6 +7,7 @@ leads on. It knows nothing of any suite, and nothing that a policy could not rea
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from steptool_env.wrappers.memory import Memory, words_of
 
 __all__ = ["Item", "Listing", "Notes"]
 
-_MOST = 64
-"""Fields kept of one result."""
+_MOST, _ANCHORS = 64, 4
+"""Fields kept of one result, and places from which it is read."""
 
 
 class Item(NamedTuple):
@@ -82,6 +83,7 @@ class Notes:
     results: int = 0
     anchors: tuple[int, ...] = ()
     """Where the user speaks of what the last good call passed on; the end of the text before any."""
+    _said_places: list[int] = field(default_factory=list)
 
     def hear(self, text: str) -> None:
         """Take in a message of the user. What was found for an earlier one does not answer it."""
@@ -93,6 +95,7 @@ class Notes:
         places = [max(self._places_of(str(value.content)), default=-1) for value in spoken]
         items = [Item(value.content, value.role, frozenset(words_of(value.role)), 0, place, False, 0) for value, place in zip(spoken, places, strict=True)]
         self.said = sorted(items, key=lambda item: -item.place)
+        self._said_places = sorted(item.place for item in items)
 
     def pass_on(self, call: ToolCall, item: Item | None, key: str, error: str) -> None:
         """Take in that a call was made, with this value in focus, and how it ended; before ``see``."""
@@ -106,7 +109,7 @@ class Notes:
         if item is not None:
             self.passed = item
             places = (item.place,) if item.source and item.place >= 0 else self._places_of(str(item.content))
-            self.anchors = tuple(place for place in places if place >= 0) or self.anchors
+            self.anchors = tuple(place for place in places if place >= 0)[-_ANCHORS:] or self.anchors
 
     def see(self, text: str) -> None:
         """Take in a good result: every scalar of its JSON with its key, or the words with a digit of a plain text."""
@@ -141,19 +144,19 @@ class Notes:
         spoken = self.spoken(words)
         if not spoken:
             return Item(content, role, words, self.results, -1, False, 0)
-        others = [item.place for item in self.said]
-        ahead = [
-            (anchor - place, place)
-            for anchor in self.anchors
-            for place in spoken
-            if place < anchor and not any(place < other < anchor for other in others)
-        ]
+        spoken = spoken[-_MOST:]
+        ahead = [(anchor - place, place) for anchor in self.anchors for place in spoken if place < anchor and self._next_said(place) >= anchor]
         if ahead:
             distance, place = min(ahead)
             return Item(content, role, words, self.results, place, True, distance)
         anchor = self.anchors[-1] if self.anchors else 0
         place = min(spoken, key=lambda place: (place < anchor, abs(place - anchor)))
         return Item(content, role, words, self.results, place, False, abs(place - anchor))
+
+    def _next_said(self, place: int) -> int:
+        """Return where the next value of the user stands after a place; the end of the text if there is none."""
+        number = bisect.bisect_right(self._said_places, place)
+        return self._said_places[number] if number < len(self._said_places) else len(self.memory.words)
 
     def _order(self, item: Item) -> tuple[bool, int, int]:
         kind = 2 if item.place < 0 else 0 if item.ahead else 1

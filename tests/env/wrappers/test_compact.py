@@ -60,6 +60,18 @@ def test_every_step_of_the_solution_is_in_the_catalog() -> None:
     assert len(families) == 8
 
 
+@pytest.mark.parametrize("level", [1, 3])
+def test_a_field_that_the_call_has_to_name_is_chosen_as_asked(level: int) -> None:
+    env = make(level=level, split="test", replies="field", families=("lookup", "change"))
+    for task in range(30):
+        env.reset(options={"task": task})
+        for call in env.solution():
+            action = env.index(call)
+            assert action is not None, (env.task.instruction, call)
+            *_, info = env.step(action)
+        assert info["success"] == 1.0
+
+
 def test_a_policy_that_sees_only_the_numbers_solves_the_tasks() -> None:
     env = make(split="test")
     policy = ScriptedCompact(env.forms - 2)
