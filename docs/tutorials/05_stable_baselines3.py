@@ -74,5 +74,6 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# PPO without masks gets there, too, with more steps. All eight families of the level, three seeds, and policies that score every action by a row of its own
+# The curves are of training, with exploration; held-out tasks are played greedily. PPO has to find out which actions are calls at all, and explores more.
+# All eight families of the level, three seeds, and policies that score every action by a row of its own
 # (`observation="rows"`): [sb3_zoo](../../benchmarks/results/sb3_zoo.md).
