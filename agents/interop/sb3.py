@@ -1,10 +1,11 @@
-"""Agents of stable-baselines3 on ``StepToolDiscrete-v0``: policies that score every action by its row, a callback, and evaluation.
+"""Agents of stable-baselines3 on ``StepToolDiscrete-v0``: settings for the stock ones, policies over rows, a callback, and evaluation.
 
-The observation has one row of features for each action. A plain MLP must learn every action separately; the policies here
-score all rows with one small network, so what it learns for one tool and value carries over to others, and to unseen tasks.
+The compact observation is made for the stock ``MlpPolicy``. The other one has a row of features for each action
+(``observation="rows"``): the policies here score all rows with one small network, so what it learns for one tool and value
+carries over to others.
 
-    model = make_model("maskable-ppo", env, seed=0)
-    model.learn(50_000, callback=SuccessCallback())
+    model = make_model("maskable-ppo", make_envs(16, seed=0, level=1), seed=0)
+    model.learn(100_000, callback=SuccessCallback(stop_at=0.95))
     print(evaluate(model, split="test", level=1))
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steptool_env.errors import InvalidArgument, UnknownName, missing_extra
-from steptool_env.wrappers.discrete import FEATURES
+from steptool_env.wrappers.discrete import FEATURES, sizes_of
 
 try:
     import torch
@@ -36,7 +37,10 @@ try:
 except ImportError as fault:
     raise missing_extra("playing with stable-baselines3", fault, "sb3") from fault
 
-__all__ = ["SB3_ALGORITHMS", "RowDQN", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer", "SuccessCallback", "evaluate", "make_envs", "make_model"]
+__all__ = [
+    *("SB3_ALGORITHMS", "STOCK_ALGORITHMS", "RowDQN", "RowMaskablePolicy", "RowPolicy", "RowQPolicy", "RowScorer"),
+    *("SuccessCallback", "evaluate", "make_envs", "make_model"),
+]
 
 _HIDDEN = 64
 _WIDTH, _VALID = len(FEATURES), FEATURES.index("valid")
@@ -158,6 +162,13 @@ SB3_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type, dict[str, Any]]] = {
 }
 """Name -> algorithm, policy over rows, and settings that learn ``worlds`` level 1."""
 
+_MLP: dict[str, Any] = {**_PPO, "learning_rate": 1e-3, "policy_kwargs": {"net_arch": [256, 256], "activation_fn": nn.ReLU}}
+STOCK_ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
+    "maskable-ppo": (MaskablePPO, "MlpPolicy", _MLP),
+    "ppo": (PPO, "MlpPolicy", {**_MLP, "ent_coef": 0.05}),  # without masks, less exploration ends in giving up every task at once
+}
+"""The same for the compact observation: stock policies, and settings that learn ``worlds`` level 1 with 16 environments."""
+
 
 def make_envs(count: int = 8, seed: int | None = None, **options: Any) -> VecEnv:
     """Return ``count`` environments ``StepToolDiscrete-v0`` in one process, as a ``VecEnv`` of stable-baselines3.
@@ -171,13 +182,13 @@ def make_envs(count: int = 8, seed: int | None = None, **options: Any) -> VecEnv
 
 
 def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | None = None, **settings: Any) -> BaseAlgorithm:
-    """Return an algorithm of stable-baselines3 with a policy over rows.
+    """Return an algorithm of stable-baselines3: with its own ``MlpPolicy`` for the compact observation, else with a policy over rows.
 
     Args:
-        algorithm: One of ``SB3_ALGORITHMS``.
+        algorithm: One of ``STOCK_ALGORITHMS`` for compact observations, one of ``SB3_ALGORITHMS`` for rows.
         envs: Environments of ``StepToolDiscrete-v0``.
         seed: Seed of the network and the exploration.
-        settings: Keywords of the algorithm; they override those of ``SB3_ALGORITHMS``.
+        settings: Keywords of the algorithm; they override those of the table.
 
     Raises:
         UnknownName: There is no such algorithm.
@@ -185,14 +196,16 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
     """
     if algorithm not in SB3_ALGORITHMS:
         raise UnknownName("algorithm of stable-baselines3", algorithm, SB3_ALGORITHMS)
-    space, actions = envs.observation_space, getattr(envs.action_space, "n", 0)
-    if space.shape != (int(actions) * _WIDTH,):
-        raise InvalidArgument(f"the observation must have {_WIDTH} features for each action, as in StepToolDiscrete-v0; got {space} for {envs.action_space}")
-    kind, policy, defaults = SB3_ALGORITHMS[algorithm]
+    rows = sizes_of(envs.action_space, envs.observation_space)["observation"] == "rows"
+    table: dict[str, Any] = SB3_ALGORITHMS if rows else STOCK_ALGORITHMS
+    if algorithm not in table:
+        raise InvalidArgument(f"{algorithm} is for rows; pass observation='rows' to make_envs, or take one of {', '.join(table)}")
+    kind, policy, defaults = table[algorithm]
     chosen = {**defaults, **settings}
     if "n_steps" in chosen and "batch_size" in defaults and "batch_size" not in settings:  # few environments may collect less than a batch
         chosen["batch_size"] = min(chosen["batch_size"], chosen["n_steps"] * getattr(envs, "num_envs", 1))
-    return kind(policy, envs, seed=seed, device="cpu", **chosen)
+    model: BaseAlgorithm = kind(policy, envs, seed=seed, device="cpu", **chosen)
+    return model
 
 
 class SuccessCallback(BaseCallback):
@@ -245,8 +258,8 @@ def evaluate(model: BaseAlgorithm, episodes: int = 200, seed: int = 0, determini
         deterministic: Take the best action instead of sampling.
         options: Keywords of ``gym.make``; ``split="test"`` for tasks that training never draws.
     """
-    forms = int(model.action_space.n) // options.get("values", 16)  # type: ignore[attr-defined]  # Discrete; as in training
-    env = gym.make("steptool_env:StepToolDiscrete-v0", **{"forms": forms, **options})
+    sizes = sizes_of(model.action_space, model.observation_space, options.get("values", 16))  # as in training
+    env = gym.make("steptool_env:StepToolDiscrete-v0", **{**sizes, **options})
     core: Any = env.unwrapped
     successes, returns, steps = [], [], []
     for task in range(min(episodes, len(core.suite))):

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. REINFORCE in sixty lines of torch
 #
-# No library of algorithms, and no language model. `StepToolDiscrete-v0` describes each possible tool call by a row of numbers, so a policy is a
-# small network that scores rows. It learns in half a minute.
+# No library of algorithms, and no language model. With `observation="rows"`, `StepToolDiscrete-v0` describes each possible tool call by a row of
+# numbers, so a policy is a small network that scores rows. It learns in half a minute.
 
 # %%
 import gymnasium as gym
@@ -14,7 +14,7 @@ from steptool_env.wrappers.discrete import FEATURES
 
 torch.manual_seed(0)
 options = {"families": ("lookup", "change"), "domains": ("shop", "travel", "clinic")}
-env = gym.make("StepToolDiscrete-v0", suite="worlds", level=1, values=8, **options)
+env = gym.make("StepToolDiscrete-v0", suite="worlds", level=1, observation="rows", values=8, **options)
 env.reset(seed=0)
 core = env.unwrapped
 policy = nn.Sequential(nn.Linear(len(FEATURES), 64), nn.ReLU(), nn.Linear(64, 1))
@@ -65,7 +65,7 @@ for _ in range(150):
 # Held-out tasks, played greedily:
 
 # %%
-test = gym.make("StepToolDiscrete-v0", suite="worlds", level=1, values=8, split="test", **options)
+test = gym.make("StepToolDiscrete-v0", suite="worlds", level=1, observation="rows", values=8, split="test", **options)
 success = sum(play(test, task=task, greedy=True)[-1] for task in range(100)) / 100
 assert success >= 0.9
 

@@ -70,6 +70,9 @@ class TaskSuite(abc.ABC):
     """Whether the toolkit's state can be copied, so that ``env.snapshot``, ``restore`` and ``fork`` work."""
     has_turns: bool = False
     """Whether the user may go on after ``finish``: only then ``after_finish`` is called."""
+    most_tools: int | None = None
+    """Most tools that a task offers beside ``finish``, where the suite knows it: it sizes the compact form of ``StepToolDiscrete-v0``,
+    so splits that are to be played by the same network must agree."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

@@ -31,7 +31,7 @@ class WithTools(TaskSuite):
         self.inner, self.wrap = suite, wrap
         self.name = suite.name
         self.has_solution, self.has_progress = suite.has_solution, suite.has_progress
-        self.can_snapshot, self.has_turns = suite.can_snapshot, suite.has_turns
+        self.can_snapshot, self.has_turns, self.most_tools = suite.can_snapshot, suite.has_turns, suite.most_tools
 
     def __len__(self) -> int:
         return len(self.inner)

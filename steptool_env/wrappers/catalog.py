@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from steptool_env.tools.tool import Tool
 from steptool_env.wrappers.memory import Value, words_of
 
-__all__ = ["Form", "bind", "forms_of", "takes_any_text"]
+__all__ = ["NOTHING", "Form", "bind", "choices_of", "fit", "forms_of", "takes_any_text"]
 
 _PLAIN = {"type", "description", "title"}
 _MOST = 64
 """Forms of one tool."""
-_NONE: Any = object()
+NOTHING: Any = object()
+"""What no argument can be."""
 
 
 class Form(NamedTuple):
@@ -46,9 +47,9 @@ def forms_of(tool: Tool) -> tuple[Form, ...]:
     """
     properties: Mapping[str, Any] = tool.parameters.get("properties", {})
     required = [str(name) for name in tool.parameters.get("required", ())]
-    free = [name for name in required if _choices(properties.get(name, {})) is None]
+    free = [name for name in required if choices_of(properties.get(name, {})) is None]
     focus = (free or required or [""])[0]
-    choices = {name: _choices(properties.get(name, {})) for name in required if name != focus}
+    choices = {name: choices_of(properties.get(name, {})) for name in required if name != focus}
     chosen = {name: values for name, values in choices.items() if values}
     count = 1
     for values in chosen.values():
@@ -59,10 +60,10 @@ def forms_of(tool: Tool) -> tuple[Form, ...]:
     for name, schema in properties.items():
         if name in required:
             continue
-        options = _choices(schema)
+        options = choices_of(schema)
         for form in basic:
             if options is not None:
-                extended += [form._replace(fixed=(*form.fixed, (name, value))) for value in options if value != schema.get("default", _NONE)]
+                extended += [form._replace(fixed=(*form.fixed, (name, value))) for value in options if value != schema.get("default", NOTHING)]
             else:
                 extended.append(form._replace(further=name) if required else form._replace(focus=name))
     return tuple([*basic, *extended][:_MOST])
@@ -92,7 +93,7 @@ def bind(form: Form, slot: int, slots: Sequence[Value | None]) -> dict[str, Any]
     if form.focus:
         schema = properties.get(form.focus, {})
         first = _in_focus(schema, slot, slots)
-        if first is _NONE:
+        if first is NOTHING:
             return None
         arguments[form.focus] = first
     elif slot:
@@ -101,7 +102,7 @@ def bind(form: Form, slot: int, slots: Sequence[Value | None]) -> dict[str, Any]
     for name in (*tool.parameters.get("required", ()), form.further):
         if name and name not in arguments:
             filled = _fill(name, properties.get(name, {}), slots, list(arguments.values()))
-            if filled is _NONE:
+            if filled is NOTHING:
                 return None
             arguments[name] = filled
     if len(arguments) <= 1 and isinstance(schema, Mapping) and schema.keys() <= _PLAIN:
@@ -110,25 +111,25 @@ def bind(form: Form, slot: int, slots: Sequence[Value | None]) -> dict[str, Any]
 
 
 def _in_focus(schema: Any, slot: int, slots: Sequence[Value | None]) -> Any:
-    choices = _choices(schema)
+    choices = choices_of(schema)
     if choices is not None:
-        return choices[slot] if slot < len(choices) else _NONE
+        return choices[slot] if slot < len(choices) else NOTHING
     value = slots[slot]
-    return _fit(value.content, schema) if value is not None else _NONE
+    return fit(value.content, schema) if value is not None else NOTHING
 
 
 def _fill(name: str, schema: Any, slots: Sequence[Value | None], taken: list[Any]) -> Any:
-    choices = _choices(schema)
-    fitting = [(value, fitted) for value in slots if value is not None and (fitted := _fit(value.content, schema)) is not _NONE]
+    choices = choices_of(schema)
+    fitting = [(value, fitted) for value in slots if value is not None and (fitted := fit(value.content, schema)) is not NOTHING]
     if choices is not None:
-        return next((fitted for _, fitted in fitting if fitted in choices), choices[0] if choices else _NONE)
+        return next((fitted for _, fitted in fitting if fitted in choices), choices[0] if choices else NOTHING)
     asked = set(words_of(name))
     by_role = [fitted for value, fitted in fitting if asked & set(words_of(value.role))]
     fresh = [fitted for _, fitted in fitting if fitted not in taken]
-    return next(iter([*by_role, *fresh]), _NONE)
+    return next(iter([*by_role, *fresh]), NOTHING)
 
 
-def _choices(schema: Any) -> list[Any] | None:
+def choices_of(schema: Any) -> list[Any] | None:
     if not isinstance(schema, Mapping):
         return None
     if "enum" in schema:
@@ -138,30 +139,30 @@ def _choices(schema: Any) -> list[Any] | None:
     return [False, True] if schema.get("type") == "boolean" else None
 
 
-def _fit(content: Any, schema: Any) -> Any:
-    """Return the value as the schema's type, or ``_NONE``; the schema's other keywords are checked on the whole call."""
+def fit(content: Any, schema: Any) -> Any:
+    """Return the value as the schema's type, or ``NOTHING``; the schema's other keywords are checked on the whole call."""
     kind = schema.get("type", "string") if isinstance(schema, Mapping) else "string"
     if isinstance(kind, list):
         kind = kind[0] if kind else "string"
     match kind:
         case "string":
-            return content if isinstance(content, str) else _NONE if isinstance(content, bool) else str(content)
+            return content if isinstance(content, str) else NOTHING if isinstance(content, bool) else str(content)
         case "integer" | "number":
             return _number(content, kind)
         case "array":
-            inner = _fit(content, schema.get("items", {}))
-            return [inner] if inner is not _NONE else _NONE
-    return _NONE
+            inner = fit(content, schema.get("items", {}))
+            return [inner] if inner is not NOTHING else NOTHING
+    return NOTHING
 
 
 def _number(content: Any, kind: str) -> Any:
     if isinstance(content, bool):
-        return _NONE
+        return NOTHING
     if isinstance(content, str):
         try:
-            content = float(content) if kind == "number" and len(content) < 40 else int(content) if len(content) < 40 else _NONE
+            content = float(content) if kind == "number" and len(content) < 40 else int(content) if len(content) < 40 else NOTHING
         except ValueError:
-            return _NONE
+            return NOTHING
     if kind == "integer" and isinstance(content, float):
-        return int(content) if content.is_integer() else _NONE
-    return _NONE if content != content or content in (float("inf"), float("-inf")) else content
+        return int(content) if content.is_integer() else NOTHING
+    return NOTHING if content != content or content in (float("inf"), float("-inf")) else content

@@ -102,7 +102,11 @@ class Worlds(TaskSuite):
             given["families"] = _names("families", "family", families, FAMILIES)
         if domains is not None:
             given["domains"] = _names("domains", "domain", domains, DOMAINS)
-        self.dials = split_dials(split, dataclasses.replace(LEVELS[level], **given))
+        dials = dataclasses.replace(LEVELS[level], **given)
+        self.dials = split_dials(split, dials)
+        # What a task needs may be more than the dial says, and every link brings the tool that takes it back.
+        most = max(dials.tools, dials.depth[1] + 3 + dials.lookalikes) + max(len(domain.links) for domain in DOMAINS.values())
+        self.most_tools = most + bool(dials.faults)
         least = min((FAMILIES[name].least, name) for name in self.dials.families)
         if least[0] > self.dials.depth[1]:
             raise InvalidArgument(f"{least[1]} takes at least {least[0]} calls: the depth must reach {least[0]}, got {self.dials.depth}")

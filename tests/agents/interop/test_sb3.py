@@ -15,12 +15,12 @@ import torch
 from stable_baselines3.common.logger import Logger
 from toy import Counting
 
-from steptool_agents.interop.sb3 import SB3_ALGORITHMS, RowScorer, SuccessCallback, evaluate, make_envs, make_model
+from steptool_agents.interop.sb3 import SB3_ALGORITHMS, STOCK_ALGORITHMS, RowScorer, SuccessCallback, evaluate, make_envs, make_model
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.wrappers.discrete import FEATURES
 
-CHAINS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": ("lookup", "change"), "faults": 0, "lookalikes": 0}
-"""The tasks of ``worlds`` whose calls take one value each."""
+CHAINS: dict[str, Any] = {"observation": "rows", "domains": ("shop", "travel", "clinic"), "families": ("lookup", "change")}
+"""Rows, and the tasks of ``worlds`` whose calls take one value each."""
 
 # Matplotlib's and pandas' own business, on import by stable-baselines3.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib", "ignore::DeprecationWarning:pandas")
@@ -52,6 +52,29 @@ def test_every_algorithm_trains_logs_and_is_evaluated(algorithm: str) -> None:
     assert 1 <= figures["steps"] <= 6
 
 
+@pytest.mark.parametrize("algorithm", STOCK_ALGORITHMS)
+def test_stock_policies_train_on_the_environment_as_it_is(algorithm: str) -> None:
+    model = make_model(algorithm, make_envs(2, seed=0), seed=0, n_steps=32)
+    assert type(model.policy).__module__.startswith(("stable_baselines3", "sb3_contrib"))
+    model.learn(64)
+    assert 1 <= evaluate(model, episodes=5, split="test")["steps"] <= 6
+
+
+def test_what_rllib_asks_of_an_environment_for_its_default_network() -> None:
+    """Ray is not among the test dependencies: a flat Box of floats, a Discrete, and a reset and step that keep to them."""
+    env = gym.make("StepToolDiscrete-v0")
+    assert isinstance(env.observation_space, gym.spaces.Box)
+    assert env.observation_space.dtype == np.float32
+    assert len(env.observation_space.shape) == 1
+    assert isinstance(env.action_space, gym.spaces.Discrete)
+    assert env.action_space.start == 0
+
+
+def test_dqn_and_a2c_are_for_rows() -> None:
+    with pytest.raises(InvalidArgument, match="pass observation='rows'"):
+        make_model("dqn", make_envs(1))
+
+
 def test_the_same_seed_trains_the_same_model() -> None:
     def weights() -> list[float]:
         model = make_model("maskable-ppo", make_envs(2, seed=3, level=1, **CHAINS), seed=3, n_steps=32, batch_size=32)
@@ -81,7 +104,7 @@ def test_wrong_arguments_raise() -> None:
     envs = make_envs(1, level=1, **CHAINS)
     with pytest.raises(UnknownName, match="Did you mean 'maskable-ppo'"):
         make_model("maskable_ppo", envs)
-    with pytest.raises(InvalidArgument, match="features for each action"):
+    with pytest.raises(InvalidArgument, match="spaces of StepToolDiscrete-v0"):
         make_model("ppo", gym.make("CartPole-v1"))
 
 

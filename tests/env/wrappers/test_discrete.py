@@ -27,6 +27,7 @@ CHAINS: dict[str, Any] = {"domains": ("shop", "travel", "clinic"), "families": (
 def make(**options: Any) -> StepToolDiscreteEnv:
     if options.get("suite", "worlds") == "worlds":
         options = {**CHAINS, **options}
+    options = {"observation": "rows", **options}
     env = gym.make("StepToolDiscrete-v0", **options).unwrapped
     assert isinstance(env, StepToolDiscreteEnv)
     return env
@@ -102,7 +103,7 @@ def test_a_masked_action_is_answered_and_the_episode_goes_on() -> None:
 
 ACTIONS = st.integers() | st.floats() | st.none() | st.text() | st.binary() | st.lists(st.integers(), max_size=3) | st.sampled_from([10**5000, -(10**5000)])
 
-LEVEL_1 = StepToolDiscreteEnv("worlds", level=1)
+LEVEL_1 = StepToolDiscreteEnv("worlds", level=1, observation="rows")
 
 
 @given(action=ACTIONS)
