@@ -32,8 +32,8 @@ from ..rollouts.evaluate import summarize
 from ..rollouts.statistics import bootstrap, paired
 from ..runs.names import check_names
 from ..trajectory import Trajectory
-from .effects_plot import plot_effects
 from .grid import Spec, cell_folder, evaluations, read_spec, run_grid
+from .pictures import plot_effects
 from .stored import markdown, read_episodes, read_numbers, verdicts, with_interval
 
 __all__ = ["FILES", "ablate", "ablation_spec", "as_markdown", "build", "write"]

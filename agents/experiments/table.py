@@ -20,6 +20,7 @@ from ..rollouts.evaluate import held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
 from ..trajectory import Trajectory
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
+from .pictures import draw_curves
 from .stored import markdown, read_episodes, read_numbers, useful, verdicts
 
 __all__ = ["FILES", "as_csv", "as_markdown", "build", "write"]
@@ -169,34 +170,10 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
     for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
         if points:
-            _plot(points, label, out / f"{name}.png")
+            with sealing(out / f"{name}.png") as temporary:
+                draw_curves(points, label, REFERENCE_ROW).savefig(temporary, dpi=130, format="png")
             files.append(out / f"{name}.png")
     return files
-
-
-def _plot(points: Sequence[tuple[Mapping[str, Any], str]], label: str, path: Path) -> None:
-    """Draw the mean of each point over its ``"x"``, one line per method, one panel per name."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = list(dict.fromkeys(name for _, name in points))
-    methods = list(dict.fromkeys(point["method"] for point, _ in points))
-    colors = pyplot.get_cmap("tab20")
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.0 * len(panels) + 1.8, 3.8), layout="constrained", squeeze=False, sharey=True)
-    for axis, panel in zip(axes[0], panels, strict=True):
-        for index, method in enumerate(methods):
-            line = sorted((point["x"], point["mean"]) for point, name in points if (point["method"], name) == (method, panel))
-            color, width = ("black", 2.4) if method == REFERENCE_ROW else (colors(index % 20), 1.2)
-            axis.plot(*zip(*line, strict=True), marker="o", markersize=3.5, label=method, color=color, linewidth=width)
-        axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=sorted({point["x"] for point, name in points if name == panel}))
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("success")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
-    with sealing(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
-    pyplot.close(figure)
 
 
 def _by_depth(horizon: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

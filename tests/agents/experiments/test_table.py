@@ -17,6 +17,7 @@ from steptool_agents.config.presets import PRETRAINED_CHAINS
 from steptool_agents.experiments import grid, table
 from steptool_agents.experiments.cells import run_cell
 from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_grid, suite_of
+from steptool_agents.experiments.pictures import draw_curves
 from steptool_agents.experiments.table import as_csv, as_markdown, build, write
 from steptool_agents.runs.folder import read_warm_start
 from steptool_agents.trajectory import read_jsonl, write_jsonl
@@ -89,6 +90,19 @@ def test_the_curve_under_faults(tmp_path: Path) -> None:
     text = as_markdown(made)
     assert "| method | 0 % | 12.5 % | 40 % |" in text
     assert "| StepTool | 100.0 (100 to 100) | 50.0 (" in text
+
+
+def test_the_pictures_show_every_interval(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0], [0, 0, 0, 0]], "StepTool": [[1, 1, 0, 1], [0, 1, 1, 1]]})
+    horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in build(tmp_path)["horizon"]]
+    (axes,) = draw_curves(horizon, "calls that a task needs", "StepTool").axes
+    for method, container in zip(("SFT", "StepTool"), axes.containers, strict=True):
+        rows = sorted((row for row, _ in horizon if row["method"] == method), key=lambda row: row["x"])
+        line, _, (bars,) = container.lines
+        assert line.get_ydata().tolist() == [row["mean"] for row in rows]
+        assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [pytest.approx([row["low"], row["high"]]) for row in rows]
+        assert abs(line.get_xdata() - [row["x"] for row in rows]).max() < 0.5, "beside the depth that it belongs to"
+    assert any(row["low"] < row["mean"] < row["high"] for row, _ in horizon)
 
 
 def test_a_table_is_about_tasks_of_many_depths_and_deeper_ones() -> None:
