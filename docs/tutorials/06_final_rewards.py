@@ -54,8 +54,8 @@ def make_env(depth, shaper, split="train"):
 print(make_env(3, "final").suite[0].instruction)
 
 # %% [markdown]
-# It learns by policy gradient, as in [tutorial 4](04_reinforce.py). With λ = 1 the advantage of a step is everything that was earned from that step on, less
-# what is usually earned from there. This choice favors the final reward: a smaller λ would pass on less of it.
+# It learns by policy gradient, as in [tutorial 4](04_reinforce.py). With λ = 1 the advantage of a step is everything that was earned from that step on,
+# less what is usually earned from there. This choice favors the final reward: a smaller λ would pass on less of it.
 
 # %%
 TEST = 20  # held-out tasks
@@ -84,8 +84,8 @@ def train(depth, shaper, seed, updates=30, batch=16, rate=0.3, head_start=0.0):
 # %% [markdown]
 # ## The experiment
 #
-# Two rewards, six depths, six seeds, 480 episodes for each run. `steptool` pays for what a call contributed and for the verdict, `final` for the verdict
-# alone.
+# Two rewards, six depths, six seeds, 480 episodes for each run. `steptool` pays for what a call contributed and for the verdict, `final` for the
+# verdict alone.
 
 # %%
 DEPTHS, SEEDS, SHAPERS = range(1, 7), range(6), ("steptool", "final")
@@ -146,8 +146,8 @@ for depth in DEPTHS:
 # ```text
 # ```
 #
-# It does, with eight times the episodes that step rewards take. Once the first successes are found, learning is quick. What grows with depth is the time
-# spent waiting for them.
+# It does, with eight times the episodes that step rewards take. Once the first successes are found, learning is quick. What grows with depth is the
+# wait for them.
 # </details>
 #
 # <details markdown="1"><summary>Solution of 2</summary>
@@ -160,9 +160,9 @@ for depth in DEPTHS:
 # ```text
 # ```
 #
-# Nothing that could be seen. Twice the chance at every step is about a hundred times the chance of seven right steps, and then luck finds the first success soon enough. So an
-# experiment with a model shows a difference only on tasks that its warm start hardly ever solves. If a comparison of rewards finds none, look at
-# the success before training first.
+# Nothing that could be seen. Twice the chance at every step is about a hundred times the chance of seven right steps, and luck finds the first success
+# soon enough. So an experiment with a model shows a difference only on tasks that its warm start hardly ever solves. If a comparison of rewards
+# finds none, look first at the success before training.
 # </details>
 #
 # **Next:** [what a wrong credit costs](07_wrong_credit.py).

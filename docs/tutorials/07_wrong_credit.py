@@ -169,8 +169,8 @@ for scheme in list(SCHEMES)[1:]:
 #
 # ## Exercises
 #
-# 1. Somebody rewards fast servers: the first step of an episode earns 2 more or 2 less, depending on the task, whatever the policy does. Which of `step` and
-#    `whole episode` suffers?
+# 1. Somebody rewards fast servers: the first step of an episode earns 2 more or 2 less, depending on the task, whatever the policy does. Which
+#    suffers, `step` or `whole episode`?
 # 2. Book every reward one step too *early*. Predict first: is `steptool` still more forgiving than `final`?
 #
 # <details markdown="1"><summary>Solution of 1</summary>
@@ -210,9 +210,9 @@ for scheme in list(SCHEMES)[1:]:
 # ```text
 # ```
 #
-# Now a step gets what was earned after it, without its own reward. The contributions of an episode add up to the progress it ends with, so what a right call earns is
-# missing from what is left to earn, and that is what it is judged by: `steptool` pays for putting progress off. `final` loses only what the answer
-# earns at the last step; all steps before it are still paid for what they lead to.
+# Now a step gets what was earned after it, without its own reward. The contributions of an episode add up to the progress it ends with, so what a
+# right call earns is missing from what is left to earn, and that is what the call is judged by: `steptool` pays for putting progress off.
+# `final` loses only what the answer earns at the last step; all steps before it are still paid for what they lead to.
 # </details>
 #
 # **Next:** [your API](08_your_api.py).
