@@ -59,7 +59,7 @@ def execute(name: str) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(_plain(found["code"]), f"{name}, solution", "exec"), namespace)
-        output = "".join(f"# {line}\n" for line in printed.getvalue().splitlines())
+        output = "".join(f"# {line}".rstrip() + "\n" for line in printed.getvalue().strip("\n").splitlines())
         return f"# ```python\n{found['code']}# ```\n# ```text\n{output}# ```\n"
 
     before, heading, after = text.partition("## Exercises")

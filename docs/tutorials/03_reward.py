@@ -127,11 +127,12 @@ plt.show()
 #     return {"works": 0.5 if new and not last.result.error else 0.0, "solved": last.outcome.solved if last.outcome else 0.0}
 #
 # for steps in (12, 30):
-#     print(audit("worlds", first_time, level=2, max_steps=steps, episodes=20).faults)
+#     found = audit("worlds", first_time, level=2, max_steps=steps, episodes=20)
+#     print(f"{steps} steps: passed {found.passed}, spammer {found['spammer'].reward:.2f}, oracle {found['oracle'].reward:.2f}")
 # ```
 # ```text
-# ()
-# ("'spammer' earns 6.150, more than the oracle's 2.875, with a success of 0.00 (oracle: 1.00)",)
+# 12 steps: passed True, spammer 2.73, oracle 2.88
+# 30 steps: passed False, spammer 6.15, oracle 2.88
 # ```
 #
 # With 12 steps it passes by a hair; with 30, a spammer that makes a new useless call in every step earns twice what the oracle earns. An audit
