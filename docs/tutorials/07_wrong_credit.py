@@ -189,6 +189,8 @@ for scheme in list(SCHEMES)[1:]:
 #     print(f"{scheme}: {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})")
 # ```
 # ```text
+# step: 1.00 (1.00 to 1.00)
+# whole episode: 0.48 (0.15 to 0.83)
 # ```
 #
 # With `step` only the first step hears the noise, and its baseline evens it out in time. With `whole episode` every step hears it.
@@ -204,10 +206,12 @@ for scheme in list(SCHEMES)[1:]:
 #
 # SCHEMES["one step early"] = one_early
 # for shaper in SHAPERS:
-#     found = bootstrap([train("one step early", shaper, seed)[1] for seed in SEEDS])
+#     found = bootstrap([train("one step early", shaper, seed)[1] for seed in range(12)])
 #     print(f"{shaper}: {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})")
 # ```
 # ```text
+# steptool: 0.17 (0.03 to 0.33)
+# final: 0.38 (0.22 to 0.54)
 # ```
 #
 # Now a step gets what was earned after it, without its own reward. The contributions of an episode add up to the progress it ends with, so what a
