@@ -214,9 +214,9 @@ for scheme in list(SCHEMES)[1:]:
 # final: 0.36 (0.24 to 0.49)
 # ```
 #
-# Now a step gets what was earned after it, without its own reward. The contributions of an episode add up to the progress it ends with, so what a
-# right call earns is missing from what is left to earn, and that is what the call is judged by: `steptool` pays for putting progress off.
-# `final` loses only what the answer earns at the last step; all steps before it are still paid for what they lead to.
+# It is not. Now a step gets what was earned after it, without its own reward. The contributions of an episode add up to the progress it ends with, so
+# what a right call earns is missing from what is left to earn, and that is what the call is judged by: `steptool` pays for putting progress
+# off. `final` loses only what the answer earns at the last step; all steps before it are still paid for what they lead to.
 # </details>
 #
 # **Next:** [your API](08_your_api.py).
