@@ -20,12 +20,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from steptool_agents.experiments.found import read_settings, tuned
 from steptool_agents.experiments.grid import Spec, rows, run_grid
 from steptool_agents.experiments.table import as_markdown, build, write
-from steptool_agents.experiments.tuning import TRIALS, read_settings, search_settings, tuned
 from steptool_env import StepToolError
 
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
+
+
+def _search(given: argparse.Namespace, methods: dict[str, dict[str, Any]], budget: dict[str, Any]) -> None:
+    from steptool_agents.experiments.tuning import Search, search_settings  # needs Optuna
+
+    def show(method: str, seed: int, number: int, state: str) -> None:
+        print(f"{method}, seed {seed}, trial {number}: {state}\n", end="", flush=True)
+
+    search = Search(methods, budget, tasks=given.validation, worth=given.worth)
+    for name, one in search_settings(search, given.out, processes=given.processes, on_trial=show).items():
+        print(f"{name}: {one['knobs']}, success {one['success']:.3f} in {len(one['trials'])} trials")
 
 
 def main() -> None:
@@ -34,7 +45,8 @@ def main() -> None:
     parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--settings", type=Path, help="settings.json of a search")
     parser.add_argument("--search", action="store_true")
-    parser.add_argument("--trials", type=int, default=TRIALS, help="of each method in the search")
+    parser.add_argument("--worth", type=int, default=16, help="what a method may use in the search: so many times --steps")
+    parser.add_argument("--validation", type=int, default=300, help="tasks of the search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--method", action="append", help="a row, or an algorithm by its name; may be repeated; all rows by default")
@@ -55,9 +67,7 @@ def main() -> None:
     except StepToolError as fault:
         parser.error(str(fault))
     if given.search:
-        found = search_settings(given.out, methods=methods, settings=budget, trials=given.trials, processes=given.processes, on_cell=show)
-        for name, one in found.items():
-            print(f"{name}: {one['knobs']}, success {one['success']:.2f}")
+        _search(given, methods, budget)
         return
     out = given.source or given.out
     if given.source is None:

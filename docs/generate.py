@@ -27,6 +27,7 @@ _KINDS = {
     "Count": "integer, 1 or more",
     "Amount": "integer, 0 or more",
     "Share": "number, 0 to 1",
+    "Shares": "number, 0 to 1, or two of them",
     "Positive": "number above 0",
     "NotNegative": "number, 0 or more",
     "Options": "object",

@@ -49,6 +49,7 @@ EXTRAS = {
     "llguidance": "constrained",
     "mcp": "mcp",
     "openenv": "openenv",
+    "optuna": "table",
     "skyrl_gym": "skyrl",
     "trl": "trl",
     "verifiers": "verifiers",

@@ -44,7 +44,7 @@ def table(
         importlib.import_module("..experiments.cells", __package__)  # a missing package fails here, not in the log of every cell
         chosen = absolute_paths(rows(method or ()))  # cells, and later the same grid, may start from other folders
         if settings is not None:
-            from ..experiments.tuning import read_settings, tuned
+            from ..experiments.found import read_settings, tuned
 
             chosen = tuned(read_settings(settings), chosen)
         overrides = absolute_paths(pairs(set_, "--set"))

@@ -24,6 +24,7 @@ Count = Annotated[int, Field(ge=1, le=_MOST)]
 Amount = Annotated[int, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Shares = Share | Annotated[list[Share], Field(min_length=2, max_length=2)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -65,6 +66,11 @@ class TaskConfig(Part):
     """Keywords of the shaper. A shaper that takes ``gamma`` gets ``learning.gamma`` unless it is given here."""
     max_steps: Count | None = None
     """Overrides the step budget of the tasks."""
+    fault_rate: Shares = 0.0
+    """Share of the calls in training episodes that fail; ``[0, 0.3]``: every task draws its own share between these. Held-out tasks are played
+    without."""
+    fault_options: Options = Field(default_factory=dict)
+    """Further keywords of ``Faulty`` for these failures, such as ``{"lasting": 0.5}``: after half of them, the tool stays down."""
 
 
 class ModelConfig(Part):
@@ -102,6 +108,8 @@ class WarmStartConfig(Part):
     """Keywords of the suite for demonstrations only: by default they show only tasks of two calls, none of three or four."""
     demo_mistakes: Share = 0.2
     """Share of demonstrated steps with a mistake. The mistakes carry no loss; they teach recovery. See ``policies/mistakes.py``."""
+    demo_fault_rate: Shares = 0.0
+    """Share of the demonstrated calls that fail, as ``fault_rate``; they show that to try again helps."""
     demo_epochs: Amount = 1
     """Passes over the demonstrations; 0 skips the warm start."""
     demo_batch: Count = 16

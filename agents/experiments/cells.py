@@ -1,15 +1,8 @@
-"""One cell of a grid, in a process of its own: ``python -m steptool_agents.experiments.cells GRID METHOD SEED``.
-
-The grid gives its cells a pipe as their input. It ends when the grid does, also by a kill, and the cell ends then: nobody waits for it, and
-the next grid, which goes on with it, must not find it at work.
-"""
+"""One cell of a grid, in a process of its own: ``python -m steptool_agents.experiments.cells GRID METHOD SEED``."""
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,13 +19,10 @@ from ..runs.folder import copy_warm_start, has_warm_start
 from ..runs.lock import WriterLock
 from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import write_jsonl
+from .children import DYING, end_with_parent
 from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of
 
 __all__ = ["run_cell"]
-
-DYING = 60.0
-"""Seconds to wait for the same cell of a grid that was killed a moment ago."""
-
 
 def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
     """Train one cell, or go on with it, and play what has not been played."""
@@ -83,15 +73,8 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
         write_json(temporary, {**cost, "seconds": time.perf_counter() - started})
 
 
-def _end_with_parent() -> None:
-    """End this process when the pipe that it was given as its input ends."""
-    os.read(0, 1)  # nobody writes
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
     import torch
 

@@ -9,13 +9,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +27,7 @@ from steptool_env.tasks import TaskSuite, make_suite
 from ..algorithms import ALGORITHMS, algorithm_settings
 from ..config import CHAINS, Config, Layer, configure
 from ..runs.lock import WriterLock
+from .children import pipe, run_child
 
 __all__ = [
     "METHODS",
@@ -57,10 +54,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "ETO": {"algo": "eto"},
     "trajectory DPO": {"algo": "trajectory-dpo"},
     "ArCHer lite": {"algo": "archer-lite"},
-    "REINFORCE": {"algo": "step-reinforce"},
-    "RLOO": {"algo": "rloo"},
-    "GRPO": {"algo": "grpo"},
-    "GiGPO": {"algo": "gigpo"},
+    "REINFORCE (final)": {"algo": "step-reinforce", "shaper": "final"},
+    "REINFORCE (step)": {"algo": "step-reinforce"},
+    "RLOO (final)": {"algo": "rloo", "shaper": "final"},
+    "RLOO (step)": {"algo": "rloo"},
+    "GRPO (final)": {"algo": "grpo", "shaper": "final"},
+    "GRPO (step)": {"algo": "grpo"},
+    "GiGPO (final)": {"algo": "gigpo", "shaper": "final"},
+    "GiGPO (step)": {"algo": "gigpo"},
+    "process GRPO": {"algo": "process-grpo"},
+    "MT-GRPO": {"algo": "mt-grpo"},
+    "turn-PPO": {"algo": "turn-ppo"},
     "StepTool": {"algo": "step-ppo"},
     "w/o step credit": {"algo": "step-ppo", "credit": "trajectory"},
     "token credit": {"algo": "step-ppo", "credit": "token", "lam": 0.95},
@@ -69,7 +73,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "Con only": {"algo": "step-ppo", "shaper_options": {"alpha": 0.0}},
     "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0},
 }
-"""Row of the table -> settings. The ablation without step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
+"""Row of the table -> settings. A row is named by what it learns from: the final reward alone, or that of every step. The ablation without
+step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
 
 TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
 """The default tasks of a table. They include deep ones: if all tasks are shallow, most methods solve nearly all of them."""
@@ -216,19 +221,8 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
         spec.config(method, 0)
         if (other := named.setdefault(cell_folder(out, method, 0), method)) != method:
             raise InvalidArgument(f"the methods {other!r} and {method!r} would write into the same folder; name one of them otherwise")
-    with WriterLock(out), _pipe() as alive:
+    with WriterLock(out), pipe() as alive:
         return _run_cells(spec, out, processes, on_cell or (lambda *_: None), alive)
-
-
-@contextmanager
-def _pipe() -> Iterator[int]:
-    """Give the end of a pipe that reaches its end of file when this process ends, however it does."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(write)
-        os.close(read)
 
 
 def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, int, str], None], alive: int) -> list[Path]:
@@ -243,11 +237,7 @@ def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, in
         folder = cell_folder(out, *cell)
         state = "was done"
         if not finished(spec, folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / "log.txt", "ab") as log:
-                command = [sys.executable, "-m", "steptool_agents.experiments.cells", str(out), cell[0], str(cell[1])]
-                threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-                code = subprocess.run(command, stdin=alive, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+            code = run_child("cells", str(out), cell[0], str(cell[1]), log=folder / "log.txt", alive=alive)
             state = "failed" if code else "done"
         on_cell(*cell, state)
         return folder if state == "failed" else None

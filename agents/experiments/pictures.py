@@ -55,12 +55,12 @@ def draw_effects(table: Mapping[str, Any], text: Callable[[Any], str]) -> Figure
     return figure
 
 
-def draw_curves(points: Sequence[tuple[Mapping[str, Any], str]], label: str, emphasized: str) -> Figure:
+def draw_curves(points: Sequence[tuple[Mapping[str, Any], str]], labels: tuple[str, str], emphasized: str) -> Figure:
     """Return the picture of a table's curves: one line per method, one panel per name.
 
     Args:
         points: ``"method"``, ``"x"``, ``"mean"``, ``"low"`` and ``"high"`` of each point, and the name of its panel.
-        label: What x is.
+        labels: What x is, and what the points are.
         emphasized: The method whose line is black and wide.
     """
     panels = list(dict.fromkeys(name for _, name in points))
@@ -75,9 +75,9 @@ def draw_curves(points: Sequence[tuple[Mapping[str, Any], str]], label: str, emp
             line = [(point["x"], point["mean"], point["low"], point["high"]) for point, name in points if (point["method"], name) == (method, panel)]
             color, width = ("black", 2.4) if method == emphasized else (colors(index % 20), 1.2)
             _line(axis, line, method, color, shift=room * (index - (len(methods) - 1) / 2), width=width)
-        axis.set(xlabel=label, ylim=(0, 1.03), title=panel, xticks=xs)
+        axis.set(xlabel=labels[0], ylim=(0, 1.03), title=panel, xticks=xs)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("success")
+    axes[0].set_ylabel(labels[1])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
     return figure
 

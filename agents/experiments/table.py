@@ -19,6 +19,7 @@ from steptool_env.sealed import sealing
 from ..rollouts.evaluate import held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
 from ..trajectory import Trajectory
+from .aggregates import THRESHOLDS, aggregated
 from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
 from .pictures import draw_curves
 from .stored import markdown, read_episodes, read_numbers, useful, verdicts
@@ -26,7 +27,7 @@ from .stored import markdown, read_episodes, read_numbers, useful, verdicts
 __all__ = ["FILES", "as_csv", "as_markdown", "build", "write"]
 
 TABLES = ("table.md", "table.csv", "table.json")
-FILES = (*TABLES, "horizon.png", "robustness.png")
+FILES = (*TABLES, "horizon.png", "robustness.png", "profiles.png")
 """What ``write`` writes."""
 REFERENCE_ROW = "StepTool"
 """The method that all others are compared with."""
@@ -34,8 +35,9 @@ MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_or
 
 
 def build(out: Path) -> dict[str, Any]:
-    """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``horizon`` (success by
-    depth), ``robustness`` (success by the share of calls that fail).
+    """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``aggregates`` (interquartile mean,
+    probability of improvement, profile of each method; of several seeds), ``horizon`` (success by depth), ``robustness`` (success by the
+    share of calls that fail).
 
     Only methods whose cells are all finished are in it; ``missing`` names the others.
 
@@ -63,7 +65,8 @@ def build(out: Path) -> dict[str, Any]:
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
     curves = {"horizon": _horizon(played), "robustness": _robustness(failing) if spec.faults else []}
-    return {"seeds": spec.seeds, "rows": rows, "differences": _differences(played), **curves, "missing": missing, "spec": asdict(spec)}
+    compared = {"differences": _differences(played), "aggregates": _aggregates(spec, played)}
+    return {"seeds": spec.seeds, "rows": rows, **compared, **curves, "missing": missing, "spec": asdict(spec)}
 
 
 def _row(
@@ -90,6 +93,8 @@ def _row(
 
 def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
     rows = []
+    others = {method for method, *_ in played} - {REFERENCE_ROW}
+    all_hold = 1 - 0.05 / max(1, len(others))
     for (method, split, name), episodes in played.items():
         reference = played.get((REFERENCE_ROW, split, name))
         if reference is None or method == REFERENCE_ROW:
@@ -99,15 +104,32 @@ def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Traject
             if solved.size:
                 accuracy = paired_shares(useful(reference, depths), useful(episodes, depths))
                 row = {"against": method, "split": split, "search": name, "tasks": tasks, **asdict(paired(solved, baseline))}
+                corrected = paired(solved, baseline, level=all_hold, resamples=20_000)  # more, for quantiles farther out
+                row |= {"corrected_low": corrected.low, "corrected_high": corrected.high, "comparisons": len(others)}
                 rows.append(row | {f"accuracy_{end}": value for end, value in asdict(accuracy).items()})
     return rows
+
+
+def _aggregates(spec: Spec, played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    """Return the measures of ``aggregates.py`` for the first split, played greedily; none of a single seed."""
+    first = next(iter(spec.splits))
+    shown = {method: episodes for (method, split, name), episodes in played.items() if (split, name) == (first, "greedy")}
+    if len(spec.seeds) < 2 or not shown:
+        return []
+    depths = _depths(next(iter(shown.values()))[0])
+    groups: list[list[int] | None] = [[depth] for depth in depths] if depths else [None]
+    scores = {method: np.stack([verdicts(episodes, group).mean(axis=1) for group in groups], axis=1) for method, episodes in shown.items()}
+    return aggregated(scores, REFERENCE_ROW)
+
+
+def _depths(trajectories: Sequence[Trajectory]) -> list[int]:
+    return sorted({depth for trajectory in trajectories if isinstance(depth := trajectory.task.tags.get("depth"), int)})
 
 
 def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
     rows = []
     for (method, split, name), episodes in played.items():
-        depths = sorted({depth for trajectory in episodes[0] if isinstance(depth := trajectory.task.tags.get("depth"), int)})
-        for depth in depths:
+        for depth in _depths(episodes[0]):
             solved = verdicts(episodes, [depth])
             rows.append({"method": method, "split": split, "search": name, "depth": depth, "tasks": solved.shape[1], **asdict(bootstrap(solved))})
     return rows
@@ -139,9 +161,15 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         rows = []
         for row in table["differences"]:
             points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[f"{prefix}{end}"] for end in ("mean", "low", "high"))) for prefix in ("", "accuracy_")]
-            rows.append([row["against"], f"{row['search']}, {row['split']}", row["tasks"], *points])
-        lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds:", ""]
-        lines += markdown(["method", "", "tasks", "success", "call accuracy"], rows)
+            corrected = "{:+.1f} to {:+.1f}".format(*(100 * row[f"corrected_{end}"] for end in ("low", "high")))
+            rows.append([row["against"], f"{row['search']}, {row['split']}", row["tasks"], points[0], corrected, points[1]])
+        lines += ["", f"{REFERENCE_ROW} less each method, in points, with 95 % intervals, paired on tasks and seeds; corrected: all of a column together", ""]
+        lines[-2] += f" (Bonferroni, {table['differences'][0]['comparisons']} comparisons):"
+        lines += markdown(["method", "", "tasks", "success", "corrected", "call accuracy"], rows)
+    if table["aggregates"]:
+        lines += ["", "Scores of seeds at each depth: interquartile mean, and the chance that a seed of", ""]
+        lines[-2] += f" {REFERENCE_ROW} has the higher score, per cent with 95 % intervals (stratified bootstrap over seeds):"
+        lines += markdown(["method", "interquartile mean", f"{REFERENCE_ROW} is better"], [_aggregate(row) for row in table["aggregates"]])
     if table["horizon"]:
         lines += ["", "Success by depth, per cent:", "", *markdown(*_by_depth(table["horizon"]))]
     if table["robustness"]:
@@ -161,17 +189,27 @@ def as_csv(table: Mapping[str, Any]) -> str:
 
 
 def write(table: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write ``table.md``, ``table.csv``, ``table.json``, ``horizon.png`` and ``robustness.png``; return their paths."""
+    """Write ``FILES``, as far as there is something to draw; return their paths."""
     files = [out / name for name in TABLES]
     for path, text in zip(files, (as_markdown(table), as_csv(table), json.dumps(table, indent=2)), strict=True):
         with sealing(path) as temporary:
             write_text(temporary, text)
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in table["horizon"]]
     robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
-    for name, points, label in (("horizon", horizon, "calls that a task needs"), ("robustness", robustness, "calls that fail, per cent")):
+    profiles = [
+        ({"method": row["method"], "x": 100 * threshold, **dict(zip(("mean", "low", "high"), share, strict=True))}, "greedy")
+        for row in table["aggregates"]
+        for threshold, share in zip(THRESHOLDS, row["profile"], strict=True)
+    ]
+    pictures = [
+        ("horizon", horizon, ("calls that a task needs", "success")),
+        ("robustness", robustness, ("calls that fail, per cent", "success")),
+        ("profiles", profiles, ("success, per cent", "share of seeds and depths above it")),
+    ]
+    for name, points, labels in pictures:
         if points:
             with sealing(out / f"{name}.png") as temporary:
-                draw_curves(points, label, REFERENCE_ROW).savefig(temporary, dpi=130, format="png")
+                draw_curves(points, labels, REFERENCE_ROW).savefig(temporary, dpi=130, format="png")
             files.append(out / f"{name}.png")
     return files
 
@@ -189,6 +227,11 @@ def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
     cells = {(row["method"], row["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * row[end] for end in ("mean", "low", "high"))) for row in robustness}
     methods = dict.fromkeys(row["method"] for row in robustness)
     return ["method", *(f"{100 * rate:g} %" for rate in rates)], [[method, *(cells.get((method, rate), "-") for rate in rates)] for method in methods]
+
+
+def _aggregate(row: Mapping[str, Any]) -> list[str]:
+    cells = [[100 * row[f"{name}{end}"] for end in ("", "_low", "_high")] if row[name] is not None else None for name in ("iqm", "improvement")]
+    return [row["method"], *("-" if cell is None else "{:.1f} ({:.0f} to {:.0f})".format(*cell) for cell in cells)]
 
 
 def _success(row: Mapping[str, Any]) -> str:

@@ -1,211 +1,260 @@
-"""The search for the settings of every method of a table: the same number of trials for each, on tasks that are neither trained nor tested on.
+"""The search for the settings of every row of a table: the same environment steps for each, on tasks that are neither trained nor tested on.
 
-A trial is a cell of a grid (see ``grid.py``): it has a seed that the table does not use, a small budget, and is scored by the success of greedy
-play on a slice of the train split that training never draws from. Its knobs are the learning rate and two settings that matter
-to the method. The first trial of a method has the first value of each knob, the default; the others are drawn from all
-combinations without replacement. If trials tie, the earliest one wins.
+What a row may choose is in ``spaces.py``. A trial is a training run with the table's own budget; it has a seed that the table does not use, and
+is scored by the success of greedy play on validation tasks. Every row has one study for each of ``SEEDS``: its first trials are the presets, Optuna
+draws the others, and trials that are worse than half of the others after a quarter or half of their training end there (successive
+halving, Jamieson & Talwalkar 2016, as Optuna has it). Where the best value lies at the edge of its range, the range grows.
 
-Supervised methods are searched first, and what is found for the first of them is the warm start of all others: no method has
-better demonstrations than another.
+The best trials of each seed are then trained to the end with the other seeds, too, and the settings with the highest mean win: the best of
+many trials of one seed is partly the best of many coincidences.
 
-    <out>/supervised/…  <out>/others/…    the two grids
-    <out>/settings.json                   method -> the best knobs, their success, and all trials; ``steptool table --settings`` reads it
+Supervised rows are searched first, by number of trials, since they take no environment steps; what is found for the first of them is the warm
+start of all others: no method has better demonstrations than another.
+
+    <out>/search.json     what is searched
+    <out>/journal.log     the studies, see studies.py
+    <out>/settings.json   row -> the best knobs, their success, and all trials; ``steptool table --settings`` reads it
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from threading import Condition
+from typing import Any, NamedTuple
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_env.errors import CheckpointError
 from steptool_env.files import parse_json, write_json
 from steptool_env.sealed import sealing, verified
 
+from ..config import Config
 from ..runs.lock import WriterLock
-from ..trajectory import read_jsonl
-from .grid import METHODS, Spec, cell_folder, evaluations, run_grid
+from .children import pipe, run_child
+from .found import warm_start_of
+from .grid import METHODS, Spec
+from .spaces import ANY_SPACE, SPACES, Space, presets
+from .studies import Studies, TrialState, reached, success_of, trial_folder
 
-__all__ = ["ABLATED", "KNOBS", "SEED", "TRIALS", "VALIDATION", "draw_trials", "read_settings", "search_settings", "tuned"]
+__all__ = ["FINALISTS", "SEEDS", "VALIDATION", "Search", "read_search", "search_settings"]
 
-TRIALS = 6
-SEED = 1000
-"""The seed of all trials; a table counts its seeds from 0."""
+SEEDS = (1000, 1001)
+"""The seeds of the trials; a table counts its seeds from 0."""
 VALIDATION: dict[str, Any] = {"split": "train", "size": 11_000, "slice": [10_000, 11_000]}
 """Keywords of ``worlds``: a thousand tasks of the train split; training draws from its first ten thousand."""
-
-Knobs = Mapping[str, Sequence[Any]]
-"""Setting -> values, the default first. ``algo_options.beta`` is the entry ``"beta"`` of ``algo_options``."""
-
-_RATES = [3e-4, 1.5e-4, 6e-4]
-_PLAIN_RATES = [8e-4, 4e-4, 2e-4]
-_GROUPS: Knobs = {"lr": _PLAIN_RATES, "group": [8, 4], "negative": [1.0, 0.3]}
-_DENSE: Knobs = {"lr": _RATES, "lam": [0.5, 0.9], "negative": [0.3, 1.0]}
-_FINE: Knobs = {"lr": _RATES, "lam": [0.95, 1.0], "negative": [0.3, 1.0]}  # λ acts once per token here
-
-KNOBS: dict[str, Knobs] = {
-    "SFT": {"demo_lr": [2e-3, 1e-3, 4e-3], "demo_epochs": [1, 2], "demo_batch": [16, 8]},
-    "RFT": {"lr": [4e-4, 2e-4, 8e-4], "epochs": [2, 1], "group": [1, 4]},
-    "PPO (final)": {"lr": _RATES, "lam": [0.9, 1.0], "negative": [0.3, 1.0]},
-    "ETO": {"lr": [4e-4, 2e-4, 1e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [0.0, 1.0]},
-    "trajectory DPO": {"lr": [4e-4, 2e-4, 1e-4], "algo_options.beta": [0.1, 0.5], "algo_options.imitation": [1.0, 0.2]},
-    "ArCHer lite": {"lr": [2e-4, 1e-4, 4e-4], "algo_options.critic_lr": [1e-3, 3e-3], "negative": [1.0, 0.3]},
-    "REINFORCE": {"lr": _PLAIN_RATES, "kl": [0.01, 0.0], "negative": [1.0, 0.3]},
-    "RLOO": _GROUPS,
-    "GRPO": _GROUPS,
-    "GiGPO": _GROUPS,
-    "StepTool": _DENSE,
-    "w/o step credit": {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]},
-    "token credit": _FINE,
-    "bilevel credit": _FINE,
-    "SC only": _DENSE,
-    "Con only": _DENSE,
-    "reference credit": {"lr": _RATES, "epochs": [2, 1], "negative": [1.0, 0.3]},
-}
-"""Row of the table -> its knobs: three learning rates, and two values of two knobs that act in this method."""
-
-ANY_KNOBS: Knobs = {"lr": _RATES, "epochs": [2, 1], "negative": [0.3, 1.0]}
-"""The knobs of a row that ``KNOBS`` does not name."""
-
-ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "SC only", "Con only", "reference credit"), "StepTool")
-"""Row -> the method it leaves something out of, whose settings it takes where none were searched for it."""
+FINALISTS = 2
+"""Trials of each seed that are trained with the other seeds, too."""
 
 
-def search_settings(
-    out: Path,
-    *,
-    methods: Mapping[str, Mapping[str, Any]] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    trials: int = TRIALS,
-    tasks: int = 100,
-    validation: Mapping[str, Any] | None = None,
-    knobs: Mapping[str, Knobs] | None = None,
-    processes: int = 2,
-    on_cell: Callable[[str, int, str], None] | None = None,
-) -> dict[str, Any]:
-    """Run every trial that is not done, write ``settings.json``, and return what it holds.
+@dataclass(frozen=True)
+class Search:
+    """What is searched; JSON in, JSON out."""
+
+    methods: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(METHODS))
+    """Row -> settings."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of all trials, among them their budget."""
+    validation: dict[str, Any] = field(default_factory=lambda: dict(VALIDATION))
+    """Keywords of the suite that make the validation tasks."""
+    tasks: int = 300
+    """Validation tasks that are played."""
+    seeds: list[int] = field(default_factory=lambda: list(SEEDS))
+    """Each is a study of its own."""
+    worth: int = 16
+    """What each row may use, finals included: this many times the environment steps of one run; of a supervised row, this many trials."""
+    warm_start: dict[str, Any] = field(default_factory=dict)
+    """What was found for the first supervised row."""
+
+    @property
+    def spec(self) -> Spec:
+        """A grid with the same rows and settings."""
+        return Spec(self.methods, list(self.seeds), self.settings, {"validation": self.validation}, ["greedy"], [], tasks=self.tasks)
+
+    def config(self, row: str, seed: int, knobs: Mapping[str, Any]) -> Config:
+        """Return the settings of a trial."""
+        methods = {row: {**self.warm_start, **self.methods[row], **knobs}}
+        return replace(self.spec, methods=methods).config(row, seed)
+
+    def space(self, row: str) -> Space:
+        """Return what a row may choose."""
+        return SPACES.get(row, ANY_SPACE)
+
+    @property
+    def share(self) -> float:
+        """What one study may use before the finals, in runs."""
+        return max(1.0, self.worth / len(self.seeds) - FINALISTS * (len(self.seeds) - 1))
+
+
+def read_search(out: Path) -> Search:
+    """Return what a folder searches; raises ``CheckpointError`` if it holds no search."""
+    try:
+        return TypeAdapter(Search).validate_python(parse_json(verified(out / "search.json", "put the original back, or use another folder")))
+    except (OSError, ValueError, TypeError, ValidationError) as fault:
+        raise CheckpointError(f"{out} holds no search: search.json cannot be read ({fault})") from fault
+
+
+def search_settings(search: Search, out: Path, *, processes: int = 2, on_trial: Callable[[str, int, int, str], None] | None = None) -> dict[str, Any]:
+    """Run the search, or go on with it; write ``settings.json`` and return what it holds.
 
     Args:
-        out: The search's folder; an interrupted search continues there.
-        methods: Row -> settings, ``METHODS`` by default.
-        settings: Settings of all trials, including the budget.
-        trials: Number of trials of each method.
-        tasks: Number of validation tasks.
-        validation: Keywords of the suite that make the validation tasks, ``VALIDATION`` by default.
-        knobs: Row -> knobs, ``KNOBS`` by default; a row that has none gets ``ANY_KNOBS``.
-        processes: Trials that run at the same time.
-        on_cell: As for ``run_grid``.
+        search: What is searched; it must match what the folder already holds, if anything.
+        out: The search's folder.
+        processes: Trials that run at the same time. More of them know less of each other.
+        on_trial: Called with row, seed, number and ``"done"``, ``"pruned"`` or ``"failed"``.
 
     Raises:
         CheckpointError: A trial failed, or ``out`` holds another search, or another process is writing it.
+        MissingExtra: Optuna is not installed.
     """
-    chosen = {name: dict(options) for name, options in (METHODS if methods is None else methods).items()}
-    searched = {**dict.fromkeys(chosen, ANY_KNOBS), **(KNOBS if knobs is None else knobs)}
-    base = Spec(
-        seeds=[SEED],
-        settings=dict(settings or {}),
-        splits={"validation": dict(VALIDATION if validation is None else validation)},
-        searches=["greedy"],
-        faults=[],
-        tasks=tasks,
-    )
-    run = {"processes": processes, "on_cell": on_cell}
-    supervised, others = ({name: options for name, options in chosen.items() if (options.get("algo") == "sft") is is_sft} for is_sft in (True, False))
-    with WriterLock(out):
-        found = _stage(replace(base, methods=_cells(supervised, searched, trials)), supervised, searched, trials, out / "supervised", **run)
-        cells = tuned(found, supervised)  # so that the grid fits the warm start once
-        base = replace(base, settings={**base.settings, **_warm_start(found)})
-        found |= _stage(replace(base, methods=cells | _cells(others, searched, trials)), others, searched, trials, out / "others", **run)
+    for row in search.methods:  # mistakes show before anything is written
+        search.config(row, 0, {})
+    supervised = [row for row, options in search.methods.items() if options.get("algo") == "sft"]
+    with WriterLock(out), pipe() as alive:
+        if (out / "search.json").exists():
+            stored = read_search(out)
+            if asdict(replace(stored, warm_start={})) != json.loads(json.dumps(asdict(search))):
+                raise CheckpointError(f"{out} holds another search; use another folder")
+        else:
+            _store(search, out)
+        studies = Studies(out)
+        found: dict[str, Any] = {}
+        for rows in (supervised, [row for row in search.methods if row not in supervised]):
+            _Stage(search, out, studies, rows, alive, on_trial or (lambda *_: None)).run(processes)
+            found |= {row: _result(search, studies, row) for row in rows}
+            search = replace(search, warm_start=warm_start_of(found))
+            _store(search, out)  # for the trials
         with sealing(out / "settings.json") as temporary:
             write_json(temporary, found)
     return found
 
 
-def draw_trials(knobs: Knobs, count: int) -> list[dict[str, Any]]:
-    """Return settings of the trials of a method: the defaults first, then different combinations, the same ones every time.
-
-    Args:
-        knobs: Setting -> values.
-        count: How many; fewer if there are not so many combinations.
-    """
-    if count < 1:
-        raise InvalidArgument(f"a search needs at least 1 trial, got {count!r}")
-    everything = [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
-    order = 1 + np.random.default_rng(SEED).permutation(len(everything) - 1)
-    return [everything[index] for index in (0, *order[: count - 1])]
+class _Job(NamedTuple):
+    row: str
+    seed: int
+    number: int
 
 
-def tuned(found: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the settings of every method with what a search has found for it; all begin with the warm start of the first supervised
-    method of the search, also where that is not among them.
+class _Stage:
+    """The search of some rows: several threads take the next trial, wait for its process, and take another one."""
 
-    An ablation that was not searched takes what was found for the whole method, except what it sets itself.
+    def __init__(
+        self, search: Search, out: Path, studies: Studies, rows: list[str], alive: int, on_trial: Callable[[str, int, int, str], None]
+    ) -> None:
+        self.search, self.out, self.studies, self.rows, self.alive, self.on_trial = search, out, studies, rows, alive, on_trial
+        self.running: set[_Job] = set()
+        self.failed: list[_Job] = []
+        self.changed = Condition()
 
-    Args:
-        found: What ``search_settings`` returned.
-        methods: Row -> settings.
+    def run(self, processes: int) -> None:
+        with ThreadPoolExecutor(processes) as pool:
+            for done in [pool.submit(self._work) for _ in range(processes)]:
+                done.result()
+        if self.failed:
+            log = trial_folder(self.out, *self.failed[0]) / "log.txt"
+            raise CheckpointError(f"{len(self.failed)} trials failed; {log} says why. The search goes on from there when it is started again")
 
-    Raises:
-        UnknownName: Nothing was found for one of them.
-    """
-    knobs: dict[str, dict[str, Any]] = {}
-    for name, options in methods.items():
-        if name in found:
-            knobs[name] = found[name]["knobs"]
-        elif ABLATED.get(name) in found:
-            knobs[name] = {knob: value for knob, value in found[ABLATED[name]]["knobs"].items() if knob not in options}
-        else:
-            raise UnknownName("method of this search", name, found)
-    warm = _warm_start(found)
-    return {name: {**warm, **options, **knobs[name]} for name, options in methods.items()}
+    def _work(self) -> None:
+        while True:
+            with self.changed:
+                while (job := self._next()) is None:
+                    if not self.running or self.failed:
+                        return
+                    self.changed.wait()
+                self.running.add(job)
+            try:
+                log = trial_folder(self.out, *job) / "log.txt"
+                code = run_child("trials", str(self.out), job.row, str(job.seed), str(job.number), log=log, alive=self.alive)
+                pruned = self.studies.trials(job.row, job.seed)[job.number].state is TrialState.PRUNED
+            finally:
+                with self.changed:
+                    self.running.discard(job)
+                    if code:
+                        self.failed.append(job)
+                    self.changed.notify_all()
+            self.on_trial(*job, "failed" if code else "pruned" if pruned else "done")
+
+    def _next(self) -> _Job | None:
+        """Return a trial to run: one that was interrupted, else one of the study that has used the least, else a final. None: there is none now."""
+        if self.failed:
+            return None
+        for row in self.rows:
+            for seed in self.search.seeds:
+                for trial in self.studies.trials(row, seed):
+                    if trial.state is TrialState.RUNNING and (job := _Job(row, seed, trial.number)) not in self.running:
+                        return job
+        used = {(row, seed): self._used(row, seed) for row in self.rows for seed in self.search.seeds}
+        row, seed = min(used, key=lambda study: used[study]) if used else ("", 0)
+        if used and used[row, seed] < self.search.share:
+            return self._ask(row, seed)
+        for row in self.rows:
+            if any(job.row == row for job in self.running):
+                continue
+            if not self.studies.of(row, self.search.seeds[0]).user_attrs.get("finals"):
+                self._call_finalists(row)
+            for seed in self.search.seeds:
+                if any(trial.state is TrialState.WAITING for trial in self.studies.trials(row, seed)):
+                    return _Job(row, seed, self.studies.ask(row, seed, self.search.space(row)))
+        return None
+
+    def _ask(self, row: str, seed: int) -> _Job:
+        space = self.search.space(row)
+        if not self.studies.trials(row, seed):
+            settings = {name.partition(".")[2]: value for name, value in self.search.config(row, seed, {}).flat().items()}
+            for preset in presets(space, settings):
+                self.studies.enqueue(row, seed, preset)
+        return _Job(row, seed, self.studies.ask(row, seed, space))
+
+    def _used(self, row: str, seed: int) -> float:
+        """Return what a study has used, in runs; a trial that is running may become a whole one."""
+        limit = self.search.config(row, seed, {}).run.budget_steps
+        used = 0.0
+        for trial in self.studies.trials(row, seed):
+            if trial.state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED) and not trial.user_attrs.get("finalist"):
+                steps = trial.user_attrs.get("env_steps")
+                used += steps / limit if steps and limit is not None else 1.0
+        return used
+
+    def _call_finalists(self, row: str) -> None:
+        """Have the best trials of each seed trained with the others."""
+        seeds = self.search.seeds
+        for seed in seeds:
+            ranking = [trial for trial in self.studies.ranking(row, seed) if not trial.user_attrs.get("finalist")]
+            for best in ranking[:FINALISTS]:
+                for other in seeds:
+                    known = [trial.params for trial in self.studies.trials(row, other) if trial.state is TrialState.COMPLETE]
+                    known += [trial.system_attrs["fixed_params"] for trial in self.studies.trials(row, other) if trial.state is TrialState.WAITING]
+                    if best.params not in known:
+                        self.studies.enqueue(row, other, best.params, finalist=True)
+        self.studies.of(row, seeds[0]).set_user_attr("finals", True)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return what a search has written; raises ``CheckpointError`` if it cannot be read."""
-    try:
-        found = parse_json(verified(path, "run the search again: it only reads what its trials have left"))
-        if not (isinstance(found, dict) and all(isinstance(entry["knobs"], dict) for entry in found.values())):
-            raise TypeError("it must be an object of methods, each with its knobs")
-    except (OSError, ValueError, TypeError, LookupError) as fault:
-        raise CheckpointError(f"{path} holds no settings: it cannot be read ({fault})") from fault
-    return found
+def _store(search: Search, out: Path) -> None:
+    with sealing(out / "search.json") as temporary:
+        write_json(temporary, asdict(search))
 
 
-def _warm_start(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was found for the first supervised method; its knobs are all about demonstrations."""
-    supervised = [entry["knobs"] for entry in found.values() if entry["knobs"] and all(knob.startswith("demo_") for knob in entry["knobs"])]
-    return dict(supervised[0]) if supervised else {}
+def _cost(trial: Any) -> dict[str, Any]:
+    return {"env_steps": trial.user_attrs.get("env_steps", 0), "finalist": trial.user_attrs.get("finalist", False)}
 
 
-def _cells(methods: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, Knobs], trials: int) -> dict[str, dict[str, Any]]:
-    return {_cell(name, k): {**options, **values} for name, options in methods.items() for k, values in enumerate(draw_trials(knobs[name], trials))}
-
-
-def _stage(spec: Spec, methods: Mapping[str, Any], knobs: Mapping[str, Knobs], trials: int, out: Path, **run: Any) -> dict[str, Any]:
-    """Run the trials of some methods, cells of this grid, and return what is best."""
-    if not methods:
-        return {}
-    failed = run_grid(spec, out, **run)
-    if failed:
-        raise CheckpointError(f"{len(failed)} trials failed, {failed[0]} first; its log.txt says why")
-    found = {}
-    for name in methods:
-        drawn = draw_trials(knobs[name], trials)
-        success = [_success(spec, out, _cell(name, k)) for k in range(len(drawn))]
-        best = int(np.argmax(success))  # the first one wins a tie
-        tried = [{"knobs": values, "success": value} for values, value in zip(drawn, success, strict=True)]
-        found[name] = {**tried[best], "trials": tried}
-    return found
-
-
-def _cell(method: str, trial: int) -> str:
-    return f"{method} trial {trial}"
-
-
-def _success(spec: Spec, out: Path, cell: str) -> float:
-    (evaluation,) = evaluations(spec, cell_folder(out, cell, SEED))
-    return float(np.mean([episode.success for episode in read_jsonl(evaluation.episodes)]))
+def _result(search: Search, studies: Studies, row: str) -> dict[str, Any]:
+    """Return the settings with the highest mean over all seeds, and all trials; the first ones win a tie."""
+    trials, values, settings = [], dict[str, dict[str, float]](), dict[str, dict[str, Any]]()
+    for seed in search.seeds:
+        for trial in studies.trials(row, seed):
+            done = trial.state is TrialState.COMPLETE
+            # What was measured last, also of a trial that ended early.
+            last = success_of(trial) if done else trial.intermediate_values.get(max(trial.intermediate_values, default=0))
+            trials.append({"seed": seed, "number": trial.number, "knobs": trial.params, "success": last, "reached": reached(trial), **_cost(trial)})
+            if done:
+                key = json.dumps(trial.params, sort_keys=True)
+                settings.setdefault(key, trial.params)
+                values.setdefault(key, {})[str(seed)] = success_of(trial)
+    means = {key: sum(by_seed.values()) / len(by_seed) for key, by_seed in values.items() if len(by_seed) == len(search.seeds)}
+    best = max(means, key=lambda key: means[key])
+    grown = {str(seed): wider for seed in search.seeds if (wider := studies.grown(row, seed))}
+    return {"knobs": settings[best], "success": means[best], "by_seed": values[best], "widened": grown, "trials": trials}

@@ -17,14 +17,14 @@ __all__ = ["Interval", "bootstrap", "paired", "paired_shares", "pass_all", "pass
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its 95 % interval."""
+    """A mean with its interval, 95 % unless another level was asked for."""
 
     mean: float
     low: float
     high: float
 
 
-def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Return the mean over seeds and tasks with its percentile-bootstrap interval.
 
     Tasks are drawn with replacement, and so are seeds, if there are several: a method that was lucky with one seed has a wide
@@ -32,6 +32,7 @@ def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Int
 
     Args:
         values: (tasks,) one number per task, or (seeds, tasks) with the same tasks for every seed.
+        level: Coverage of the interval; ``1 - 0.05 / m`` where m comparisons are made and all are to hold together (Bonferroni).
         resamples: Bootstrap samples.
         seed: The interval is the same for the same values and seed.
 
@@ -46,11 +47,11 @@ def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Int
         per_task = x[rng.integers(len(x), size=(count, len(x)))].mean(axis=1) if len(x) > 1 else np.broadcast_to(x[0], (count, x.shape[1]))
         tasks = rng.integers(x.shape[1], size=(count, x.shape[1]))
         means[first : first + count] = np.take_along_axis(per_task, tasks, axis=1).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(x.mean()), float(low), float(high))
 
 
-def paired(values: ArrayLike, baseline: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+def paired(values: ArrayLike, baseline: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Return the mean difference ``values - baseline`` with its interval, paired on the same tasks and seeds.
 
     What makes a task hard for both cancels out, so that the interval is narrower than two separate ones would suggest.
@@ -58,6 +59,7 @@ def paired(values: ArrayLike, baseline: ArrayLike, *, resamples: int = 2000, see
     Args:
         values: (tasks,) or (seeds, tasks).
         baseline: The same shape, the same tasks and seeds in the same order.
+        level: As for ``bootstrap``.
         resamples: As for ``bootstrap``.
         seed: As for ``bootstrap``.
 
@@ -67,7 +69,7 @@ def paired(values: ArrayLike, baseline: ArrayLike, *, resamples: int = 2000, see
     a, b = _table(values), _table(baseline)
     if a.shape != b.shape:
         raise InvalidArgument(f"paired values must have the same shape (seeds, tasks), got {a.shape} and {b.shape}")
-    return bootstrap(a - b, resamples=resamples, seed=seed)
+    return bootstrap(a - b, level=level, resamples=resamples, seed=seed)
 
 
 def paired_shares(counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:

@@ -26,6 +26,7 @@ from ..rollouts.evaluate import Report, measure
 from ..trajectory import Trajectory
 from .player import Player
 from .run import Run
+from .watching import tell_watchers
 
 __all__ = ["Loop", "Stateful"]
 
@@ -118,6 +119,7 @@ class Loop:
             run.save(optimizer, measured, None if self.stateful is None else self.stateful.state_dict())
             note = ("success {success:.2f}  " + self.note).format_map(_Measured(measured))
             run.progress.update(self._bar, completed=run.update, note=f"{note}  {measured['tokens_per_second']:,.0f} tokens/s")
+            tell_watchers(run)
 
     def log(self, measured: Mapping[str, float]) -> None:
         """Add the algorithm's metrics of this update; they are logged together with those of the episodes."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from steptool_env.env import StepToolEnv
 from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.rewards import load_state, set_training_progress, state_of
-from steptool_env.tasks import TaskSuite, make_suite
+from steptool_env.tasks import TaskSuite
 
 from ..config import Config
 from ..credit.loading import load_scheme
@@ -66,6 +66,7 @@ from .progress import progress_bars
 from .results import write_before, write_report
 from .resuming import check_resumed, identity
 from .rewards import training_shaper
+from .tasks import suite_of
 from .trackers import Metrics, tracker_names
 from .warm_start import imitate_oracle
 
@@ -117,7 +118,7 @@ class Run:
         self.measure = own_measure(config.run.measure)
         """Returns the user's own metrics of an update; None: there are none."""
         try:
-            self.suite("train", **config.warm_start.demo_options)
+            self.suite("demonstrations")
         except InvalidArgument as fault:
             raise InvalidArgument(f"for the demonstrations (demo_options={config.warm_start.demo_options}): {fault}") from fault
         self.plays = what_it_plays(config, self.suite("train"), self.suite("test"))
@@ -171,10 +172,9 @@ class Run:
         return {**defaults, **chosen}
 
     # ---------------------------------------------------------------- tasks and episodes
-    def suite(self, split: str, **options: Any) -> TaskSuite:
-        """Return the run's suite with this split."""
-        task = self.config.task
-        return make_suite(task.suite, **{**task.suite_options, **options, "split": split})
+    def suite(self, part: str) -> TaskSuite:
+        """Return the run's suite with its part ``"train"``, ``"demonstrations"`` or ``"test"``."""
+        return suite_of(self.config, part)
 
     def environments(self, suite: TaskSuite, count: int) -> list[StepToolEnv]:
         """Return environments of the suite with the run's shaper."""
@@ -263,8 +263,7 @@ class Run:
         else:
             loss = None
             if self.config.warm_start.demos and self.config.warm_start.demo_epochs:
-                suite = self.suite("train", **self.config.warm_start.demo_options)
-                loss = imitate_oracle(self.passes, self.policy, suite, self.config, self.progress)
+                loss = imitate_oracle(self.passes, self.policy, self.suite("demonstrations"), self.config, self.progress)
                 self.passes.tokens = 0  # the budget counts from the end of the warm start
             weights = sharding.joined(self.lm.trainable())
             if processes.is_main():

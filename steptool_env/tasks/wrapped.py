@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from steptool_env.errors import InvalidArgument
 from steptool_env.tasks.base import Episode, TaskSuite
 from steptool_env.tools.faults import FaultyToolkit
 from steptool_env.tools.toolkit import Toolkit
@@ -68,20 +71,28 @@ class Faulty(WithTools):
 
     Args:
         suite: Any suite.
-        rate: Share of calls that fail, in [0, 1]. ``finish`` never fails.
+        rate: Share of calls that fail, in [0, 1]; two numbers: each task draws its own between them. ``finish`` never fails.
         seed: The same seed fails the same calls.
+        options: Further keywords of ``FaultyToolkit``: ``lasting``, ``stale``, ``error``, ``latency``.
     """
 
-    def __init__(self, suite: TaskSuite, rate: float, seed: int = 0) -> None:
-        FaultyToolkit.check(rate)
+    def __init__(self, suite: TaskSuite, rate: float | Sequence[float], seed: int = 0, **options: Any) -> None:
+        low, high = rate if isinstance(rate, Sequence) else (rate, rate)
+        for share in (low, high):
+            FaultyToolkit.check(share, *(options.get(name, 0.0) for name in ("latency", "lasting", "stale")))
+        if low > high:
+            raise InvalidArgument(f"rate must be a share or two in ascending order, got {rate!r}")
         super().__init__(suite, self._failing)
-        self.rate, self.seed = rate, seed
+        self.low, self.high, self.seed, self.options = low, high, seed, options
 
     def about(self) -> str:
-        return ", ".join(filter(None, [self.inner.about(), f"{100 * self.rate:g} % of calls fail"]))
+        shares = f"{100 * self.low:g}" if self.low == self.high else f"{100 * self.low:g} to {100 * self.high:g}"
+        rest = [f"{name} {value}" for name, value in self.options.items()]
+        return ", ".join(filter(None, [self.inner.about(), f"{shares} % of calls fail", *rest]))
 
     def _failing(self, task: Task, toolkit: Toolkit) -> FaultyToolkit:
-        return FaultyToolkit(toolkit, rate=self.rate, seed=f"{self.seed}/{task.id}")
+        rate = self.low if self.low == self.high else random.Random(f"{self.seed}/{task.id}").uniform(self.low, self.high)
+        return FaultyToolkit(toolkit, rate=rate, seed=f"{self.seed}/{task.id}", **self.options)
 
 
 def _unwrapped(episode: Episode) -> Episode:

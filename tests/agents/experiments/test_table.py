@@ -14,7 +14,7 @@ from lms import TINY  # noqa: F401  # sets one thread
 
 from steptool_agents import cli
 from steptool_agents.config.presets import PRETRAINED_CHAINS
-from steptool_agents.experiments import grid, table
+from steptool_agents.experiments import children, table
 from steptool_agents.experiments.cells import run_cell
 from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_grid, suite_of
 from steptool_agents.experiments.pictures import draw_curves
@@ -71,7 +71,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
 def test_what_is_written(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
     made = build(tmp_path)
-    assert {path.name for path in write(made, tmp_path)} == {"table.md", "table.csv", "table.json", "horizon.png"}
+    assert {path.name for path in write(made, tmp_path)} == {"table.md", "table.csv", "table.json", "horizon.png", "profiles.png"}
     text = as_markdown(made)
     assert "| method | greedy, held-out |" in text
     assert "| StepTool | 100.0 (100 to 100) / 0.0 |" in text
@@ -95,7 +95,7 @@ def test_the_curve_under_faults(tmp_path: Path) -> None:
 def test_the_pictures_show_every_interval(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0], [0, 0, 0, 0]], "StepTool": [[1, 1, 0, 1], [0, 1, 1, 1]]})
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in build(tmp_path)["horizon"]]
-    (axes,) = draw_curves(horizon, "calls that a task needs", "StepTool").axes
+    (axes,) = draw_curves(horizon, ("calls that a task needs", "success"), "StepTool").axes
     for method, container in zip(("SFT", "StepTool"), axes.containers, strict=True):
         rows = sorted((row for row, _ in horizon if row["method"] == method), key=lambda row: row["x"])
         line, _, (bars,) = container.lines
@@ -194,7 +194,7 @@ def test_finished_cells_start_no_process_and_failed_ones_are_named(tmp_path: Pat
     class Died:
         returncode = 1
 
-    monkeypatch.setattr(grid.subprocess, "run", lambda command, **_: started.append(command) or Died())
+    monkeypatch.setattr(children.subprocess, "run", lambda command, **_: started.append(command) or Died())
     seen: list[tuple[str, int, str]] = []
     failed = run_grid(made, tmp_path, processes=1, on_cell=lambda *what: seen.append(what))
     assert [command[-2:] for command in started] == [["StepTool", "1"]]

@@ -1,9 +1,7 @@
-"""The search for settings: the same trials for every method, on tasks of its own, kept as JSON."""
+"""The search for settings: equal budgets, halving, finals over all seeds, on tasks of its own; an interrupted one goes on."""
 
 from __future__ import annotations
 
-import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +9,16 @@ import pytest
 from grids import SMALL
 from lms import TINY  # noqa: F401  # sets one thread
 
-from steptool_agents.experiments.grid import METHODS, Spec, rows, suite_of
-from steptool_agents.experiments.tuning import ANY_KNOBS, KNOBS, SEED, TRIALS, VALIDATION, draw_trials, read_settings, search_settings, tuned
-from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
+from steptool_agents.experiments import tuning
+from steptool_agents.experiments.found import read_settings
+from steptool_agents.experiments.grid import METHODS, Spec, suite_of
+from steptool_agents.experiments.studies import Studies, TrialState, trial_folder
+from steptool_agents.experiments.trials import run_trial
+from steptool_agents.experiments.tuning import SEEDS, VALIDATION, Search, read_search, search_settings
+from steptool_env.errors import CheckpointError
 
-
-def test_every_method_has_a_search_of_the_same_size() -> None:
-    assert set(KNOBS) == set(METHODS)
-    for name, knobs in KNOBS.items():
-        assert [len(values) for values in knobs.values()] == [3, 2, 2], name
-        assert len(draw_trials(knobs, TRIALS)) == TRIALS
-        spec = Spec(methods={str(k): {**METHODS[name], **trial} for k, trial in enumerate(draw_trials(knobs, 12))})
-        configs = [spec.config(cell, SEED) for cell in spec.methods]  # every value is one that the setting takes
-        assert len({json.dumps(config.as_dict(), sort_keys=True) for config in configs}) == 12, "every knob turns something"
-
-
-def test_the_first_trial_is_the_defaults_and_none_comes_twice() -> None:
-    knobs = {"lr": [1, 2, 3], "a": [4, 5], "b": [6, 7]}
-    drawn = draw_trials(knobs, 6)
-    assert drawn[0] == {"lr": 1, "a": 4, "b": 6}
-    assert len({tuple(one.values()) for one in drawn}) == 6
-    assert drawn == draw_trials(knobs, 12)[:6], "more trials begin with the same ones"
-    assert {tuple(one.values()) for one in draw_trials(knobs, 99)} == set(itertools.product(*knobs.values()))
-    with pytest.raises(InvalidArgument, match="at least 1 trial"):
-        draw_trials(knobs, 0)
-
-
-def test_knobs_within_the_options_of_an_algorithm() -> None:
-    methods = tuned({"SFT": {"knobs": {}}, "mine": {"knobs": {"lr": 1.0, "algo_options.beta": 0.5}}}, {"mine": {"algo": "eto", "algo_options": {"pairs": 2}}})
-    config = Spec(methods=methods).config("mine", 0)
-    assert (config.learning.lr, config.learning.algo_options) == (1.0, {"pairs": 2, "beta": 0.5})
-
-
-def test_an_algorithm_that_is_no_row_gets_knobs_too(tmp_path: Path) -> None:
-    assert rows(["StepTool", "rloo"]) == {"StepTool": METHODS["StepTool"], "rloo": {"algo": "rloo"}}
-    assert rows() == METHODS
-    with pytest.raises(UnknownName, match="Did you mean 'GRPO'"):
-        rows(["GRPPO"])
-    found = search_settings(tmp_path, methods=rows(["rft"]), settings=SMALL, trials=1, tasks=2, validation={"split": "train", "slice": [5, 9]})
-    assert found["rft"]["knobs"] == {name: values[0] for name, values in ANY_KNOBS.items()}
+PLAYED = {"split": "train", "slice": [5, 9]}
+BUDGET = 100
 
 
 def test_validation_tasks_are_neither_trained_nor_tested_on() -> None:
@@ -65,45 +34,125 @@ def test_validation_tasks_are_neither_trained_nor_tested_on() -> None:
         held_out.index(validation[0].id)
 
 
-def test_all_begin_with_the_same_warm_start() -> None:
-    found: dict[str, Any] = {"SFT": {"knobs": {"demo_lr": 1.0}}, "RFT": {"knobs": {"lr": 2.0}}}
-    made = tuned(found, {name: METHODS[name] for name in found})
-    assert made == {"SFT": {"demo_lr": 1.0, "algo": "sft"}, "RFT": {"demo_lr": 1.0, "algo": "rft", "lr": 2.0}}
-    assert tuned(found, {"RFT": METHODS["RFT"]}) == {"RFT": made["RFT"]}, "also where the supervised row is left out"
-    with pytest.raises(UnknownName, match="unknown method of this search 'ETO'"):
-        tuned(found, {"ETO": METHODS["ETO"]})
+class _Played:
+    """Stands in for the processes of trials: nothing is trained, a trial's success follows from its settings."""
+
+    def __init__(self, out: Path, broken: int = -1) -> None:
+        self.out, self.broken = out, broken
+        self.log: list[tuple[str, int, int]] = []
+
+    def __call__(self, module: str, out: str, row: str, seed: str, number: str, **_: Any) -> int:
+        assert (module, out) == ("trials", str(self.out))
+        studies, self.log = Studies(self.out), [*self.log, (row, int(seed), int(number))]
+        if len(self.log) == self.broken:
+            return 1
+        study, trial = studies.of(row, int(seed)), studies.trial(row, int(seed), int(number))
+        known = studies.trials(row, int(seed))[int(number)]
+        success = 1 - abs(known.params.get("lr", 1.1e-4) - 1.1e-4) * 100
+        for rung in (1, 2):
+            if not known.user_attrs.get("finalist"):
+                trial.report(success, rung)
+                if trial.should_prune():
+                    trial.set_user_attr("env_steps", BUDGET * rung // 4)
+                    study.tell(int(number), state=TrialState.PRUNED)
+                    return 0
+        trial.set_user_attr("env_steps", BUDGET if row != "SFT" else 0)
+        study.tell(int(number), success)
+        return 0
 
 
-def test_an_ablation_takes_what_was_found_for_the_whole_method_except_what_it_sets_itself() -> None:
-    found: dict[str, Any] = {"StepTool": {"knobs": {"lr": 2.0, "lam": 0.5, "negative": 0.3}}}
-    made = tuned(found, {name: METHODS[name] for name in ("SC only", "reference credit")})
-    assert made["SC only"] == {"algo": "step-ppo", "shaper_options": {"beta": 0.0}, "lr": 2.0, "lam": 0.5, "negative": 0.3}
-    assert made["reference credit"] == {**METHODS["reference credit"], "lr": 2.0}
-    with pytest.raises(UnknownName, match="'Con only'"):
-        tuned({"SFT": {"knobs": {}}}, {"Con only": METHODS["Con only"]})
-    own = {**found, "SC only": {"knobs": {"lr": 3.0}}}
-    assert tuned(own, {"SC only": METHODS["SC only"]})["SC only"]["lr"] == 3.0
+def _search(**changed: Any) -> Search:
+    methods = {row: METHODS[row] for row in ("SFT", "StepTool", "GRPO (final)")}
+    return Search(**{"methods": methods, "settings": {"budget_steps": BUDGET}, "validation": PLAYED, "worth": 12, **changed})
 
 
-def test_a_search(tmp_path: Path) -> None:
-    methods = {name: METHODS[name] for name in ("SFT", "RFT")}
-    knobs = {"SFT": {"demo_lr": [1e-3, 2e-3]}, "RFT": {"lr": [1e-3]}}
-    seen: list[str] = []
-    validation = {"split": "train", "slice": [5, 9]}
-    options: dict[str, Any] = {"methods": methods, "knobs": knobs, "settings": SMALL, "trials": 2, "tasks": 2, "validation": validation}
-    found = search_settings(tmp_path, **options, on_cell=lambda name, seed, state: seen.append(f"{name} {seed} {state}"))
-    assert sorted(seen[:2]) == ["SFT trial 0 1000 done", "SFT trial 1 1000 done"], "side by side"
-    assert seen[2:] == ["SFT 1000 done", "RFT trial 0 1000 done"]
+def test_every_row_has_the_same_budget_and_the_best_are_trained_with_all_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = _Played(tmp_path)
+    monkeypatch.setattr(tuning, "run_child", played)
+    seen: list[tuple[str, int, int, str]] = []
+    found = search_settings(_search(), tmp_path, processes=1, on_trial=lambda *trial: seen.append(trial))
+    assert {row for row, *_ in played.log[:8]} == {"SFT"}, "the supervised row comes first: 12 trials, 4 of them for finals"
     assert found == read_settings(tmp_path / "settings.json")
-    assert found["SFT"]["success"] == max(one["success"] for one in found["SFT"]["trials"])
-    assert found["SFT"]["knobs"] in [one["knobs"] for one in found["SFT"]["trials"]]
-    seen.clear()
-    assert search_settings(tmp_path, **options, on_cell=lambda name, seed, state: seen.append(state)) == found
-    assert set(seen) == {"was done"}
+    for row in ("StepTool", "GRPO (final)"):
+        for seed in SEEDS:
+            own = [trial for trial in found[row]["trials"] if trial["seed"] == seed and not trial["finalist"]]
+            # 12 runs: 2 × 4 before the finals; the last trial may begin with little left.
+            assert 4 * BUDGET <= sum(trial["env_steps"] for trial in own) < 5 * BUDGET
+            assert {trial["reached"] for trial in own} >= {0.25, 1.0}, "halving"
+            assert [(trial["knobs"]["lr"], trial["knobs"]["epochs"]) for trial in own[:2]] == [(3e-4, 2), (8e-4, 1)], "the presets come first"
+            finalists = [trial for trial in found[row]["trials"] if trial["seed"] == seed and trial["finalist"]]
+            assert len(finalists) <= tuning.FINALISTS
+            assert all(trial["reached"] == 1.0 for trial in finalists)
+        assert set(found[row]["by_seed"]) == set(map(str, SEEDS))
+        best = max(trial["success"] for trial in found[row]["trials"])
+        assert found[row]["success"] == pytest.approx(best), "here the seeds say the same"
+    assert any("lr" in grown for grown in found["StepTool"]["widened"].values()) or found["StepTool"]["knobs"]["lr"] > 1.3e-4
+    assert len(found["SFT"]["trials"]) == 12 - 2 * tuning.FINALISTS + sum(trial["finalist"] for trial in found["SFT"]["trials"])
+    assert {state for *_, state in seen} == {"done", "pruned"}
+    before = len(played.log)
+    again = search_settings(_search(), tmp_path, processes=1)
+    assert len(played.log) == before, "nothing is trained twice"
+    assert again["StepTool"]["knobs"] == found["StepTool"]["knobs"]
+
+
+def test_a_search_that_was_stopped_goes_on_and_draws_what_it_would_have_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = {"StepTool": METHODS["StepTool"]}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    monkeypatch.setattr(tuning, "run_child", _Played(whole))
+    expected = search_settings(_search(methods=methods), whole, processes=1)
+    monkeypatch.setattr(tuning, "run_child", _Played(parts, broken=5))
+    with pytest.raises(CheckpointError, match=r"1 trials failed; .*log\.txt says why"):
+        search_settings(_search(methods=methods), parts, processes=1)
+    monkeypatch.setattr(tuning, "run_child", _Played(parts))
+    assert search_settings(_search(methods=methods), parts, processes=1) == expected
+    with pytest.raises(CheckpointError, match="another search"):
+        search_settings(_search(methods=methods, tasks=5), parts, processes=1)
+
+
+def test_two_processes_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "run_child", played := _Played(tmp_path))
+    found = search_settings(_search(worth=6), tmp_path, processes=2)
+    assert len(set(played.log)) == len(played.log) == sum(len(one["trials"]) for one in found.values())
+
+
+def test_one_seed_needs_no_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "run_child", _Played(tmp_path))
+    found = search_settings(_search(seeds=[7], worth=3), tmp_path, processes=1)
+    assert not any(trial["finalist"] for one in found.values() for trial in one["trials"])
+
+
+def test_a_real_trial_is_compared_and_measured(tmp_path: Path) -> None:
+    search = Search({"StepTool": METHODS["StepTool"]}, {**SMALL, "updates": 9, "budget_steps": 60}, PLAYED, tasks=2, seeds=[3])
+    studies = Studies(tmp_path)
+    number = studies.ask("StepTool", 3, search.space("StepTool"))
+    run_trial(search, tmp_path, "StepTool", 3, number)
+    (trial,) = Studies(tmp_path).trials("StepTool", 3)
+    assert trial.state is TrialState.COMPLETE
+    assert trial.value in (0.0, 0.5, 1.0)
+    assert trial.user_attrs["env_steps"] >= 60
+    assert trial.intermediate_values
+    assert (trial_folder(tmp_path, "StepTool", 3, number) / "run" / "report.json").exists()
+
+
+def test_a_trial_that_half_of_the_others_are_better_than_ends(tmp_path: Path) -> None:
+    search = Search({"StepTool": METHODS["StepTool"]}, {**SMALL, "updates": 9, "budget_steps": 60}, PLAYED, tasks=2, seeds=[3])
+    studies = Studies(tmp_path)
+    for _ in range(2):
+        better = studies.trial("StepTool", 3, studies.ask("StepTool", 3, search.space("StepTool")))
+        better.report(2.0, 1)
+        better.should_prune()
+    number = studies.ask("StepTool", 3, search.space("StepTool"))
+    run_trial(search, tmp_path, "StepTool", 3, number)
+    trial = Studies(tmp_path).trials("StepTool", 3)[number]
+    assert trial.state is TrialState.PRUNED
+    assert set(trial.intermediate_values) == {1}
+    assert 0 < trial.user_attrs["env_steps"] < 60
+    assert not (trial_folder(tmp_path, "StepTool", 3, number) / "run" / "report.json").exists()
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    for text in ("{", "[]", '{"SFT": {}}', '{"SFT": {"knobs": 1}}'):
-        (tmp_path / "settings.json").write_text(text)
-        with pytest.raises(CheckpointError, match="holds no settings"):
-            read_settings(tmp_path / "settings.json")
+    with pytest.raises(CheckpointError, match="holds no search"):
+        read_search(tmp_path)
+    (tmp_path / "search.json").write_text('{"tasks": "many"}')
+    with pytest.raises(CheckpointError, match="holds no search"):
+        read_search(tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 from toy import Counting
 
@@ -10,7 +13,10 @@ from steptool_agents.rollouts.evaluate import evaluate
 from steptool_env import StepToolEnv, TaskSuite, make_suite
 from steptool_env.errors import InvalidArgument, MissingExtra
 from steptool_env.tasks.wrapped import Faulty, WithTools
+from steptool_env.tools.faults import FaultyToolkit
+from steptool_env.tools.toolkit import Toolkit
 from steptool_env.tools.wrapped import WrappedToolkit
+from steptool_env.types import ToolCall
 from steptool_env.wrappers.discrete import StepToolDiscreteEnv
 
 
@@ -55,8 +61,61 @@ def test_snapshots_hold_the_faults_to_come() -> None:
 
 
 def test_a_rate_out_of_range() -> None:
-    with pytest.raises(InvalidArgument, match=r"rate must lie in \[0, 1\] .* got 1.5"):
+    with pytest.raises(InvalidArgument, match=r"rate must lie in \[0, 1\], got 1.5"):
         Faulty(Counting(), 1.5)
+    with pytest.raises(InvalidArgument, match=r"ascending order, got \(0.5, 0.1\)"):
+        Faulty(Counting(), (0.5, 0.1))
+    with pytest.raises(InvalidArgument, match=r"lasting must lie in \[0, 1\], got -1"):
+        Faulty(Counting(), 0.1, lasting=-1)
+
+
+def test_each_task_draws_its_own_rate() -> None:
+    suite = Faulty(Counting(size=40), (0.0, 0.6), seed=3)
+    rates = [suite.toolkit(suite[index]).rate for index in range(40)]
+    assert rates == [suite.toolkit(suite[index]).rate for index in range(40)]
+    assert min(rates) < 0.15
+    assert max(rates) > 0.45
+    assert max(rates) <= 0.6
+    assert suite.about().endswith("0 to 60 % of calls fail")
+    assert Faulty(Counting(), 0.25, lasting=0.5).about().endswith("25 % of calls fail, lasting 0.5")
+
+
+def test_a_tool_that_went_down_stays_down_and_snapshots_know() -> None:
+    env = StepToolEnv(Faulty(Counting(size=40, max_steps=50), 0.3, lasting=1.0))
+    env.reset(options={"task": 20})
+    before = env.snapshot()
+
+    def errors() -> list[str]:
+        return [env.step({"name": "add", "arguments": {"amount": 1 + k}})[4]["tool_error"] for k in range(20)]
+
+    seen = errors()
+    first = seen.index("transient")
+    assert set(seen[:first]) <= {""}
+    assert set(seen[first:]) == {"transient"}, "for the rest of the episode"
+    env.restore(before)
+    assert errors() == seen
+
+
+def test_a_stale_answer_is_the_one_before() -> None:
+    toolkit = FaultyToolkit(Toolkit([_ticking()], Counter()), stale=0.5, seed=0)
+    answers = [int(toolkit.execute(ToolCall("read", {})).content) for _ in range(40)]
+    fresh = [answer for index, answer in enumerate(answers) if answer not in answers[:index]]
+    assert fresh == list(range(len(fresh))), "what is fresh comes in order"
+    stale = [index for index in range(1, 40) if answers[index] == answers[index - 1]]
+    assert 8 < len(stale) < 32
+    assert len(fresh) + len(stale) == 40, "a stale one is the last fresh one, never an older one"
+    again = FaultyToolkit(Toolkit([_ticking()], Counter()), stale=1.0)
+    assert {again.execute(ToolCall("read", {})).content for _ in range(5)} == {"0"}
+
+
+def _ticking() -> Callable[[], int]:
+    count = iter(range(100))
+
+    def read() -> int:
+        """Read a counter that has gone on."""
+        return next(count)
+
+    return read
 
 
 @pytest.mark.parametrize(("suite", "options"), [("jsonl", {}), ("bfcl", {"category": "base"}), ("bfcl", {"category": "simple"}), ("agentdojo", {})])
