@@ -107,9 +107,15 @@ plt.show()
 #         print(f"{returns_of.__name__:9}", *(f"{sum(learning[first : first + 30]) / 30:.2f}" for first in range(0, 150, 30)))
 # ```
 # ```text
+# mean success of 30 updates each
+# to_go     0.00 0.01 0.10 0.74 0.93
+# to_go     0.00 0.03 0.41 0.88 0.94
+# all_of_it 0.00 0.01 0.16 0.72 0.92
+# all_of_it 0.00 0.02 0.36 0.89 0.96
 # ```
 #
-# TODO
+# Nothing that could be seen. An action is now also praised for what came before it, which it cannot have caused. That is noise in the gradient, but
+# in episodes of two or three steps it is little. [Tutorial 7](07_wrong_credit.py) has a reward for which this mistake is dear.
 # </details>
 #
 # <details markdown="1"><summary>Solution of 2</summary>
@@ -124,9 +130,13 @@ plt.show()
 #     print(f"{name}: variance {(returns - returns.mean()).var():.3f} around the mean, {(returns - by_step[steps]).var():.3f} around that of the step")
 # ```
 # ```text
+# untrained: variance 0.032 around the mean, 0.032 around that of the step
+# trained: variance 0.104 around the mean, 0.066 around that of the step
 # ```
 #
-# TODO
+# Only later in training. Returns of an untrained policy are small at every step. A trained one earns most of its return with the last step, so what is
+# left to earn depends on the step, whatever is done there: a third of the variance is gone with a baseline that knows it. A critic goes further: it
+# looks at the state.
 # </details>
 #
 # **Next:** [stable-baselines3](05_stable_baselines3.py).
