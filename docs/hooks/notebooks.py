@@ -10,9 +10,12 @@ the build.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +54,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
+def executed_together(chosen: Sequence[str], processes: int = 2) -> list[Tutorial]:
+    """Return tutorials like ``executed``, several at a time: most of them use one core."""
+    with ThreadPoolExecutor(processes) as pool:
+        return list(pool.map(executed, chosen))
+
+
 def executed(name: str) -> Tutorial:
     """Return a tutorial with what its cells print and draw, from the cache if it is there.
 
@@ -63,7 +72,7 @@ def executed(name: str) -> Tutorial:
         notebook: Any = jupytext.reads(text, fmt="py:percent")
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+            NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute(env=_environment())
         notebook.metadata["seconds"] = time.monotonic() - started
         CACHE.mkdir(parents=True, exist_ok=True)
         for old in CACHE.glob(f"{name}-*.ipynb"):
@@ -72,6 +81,12 @@ def executed(name: str) -> Tutorial:
     notebook = nbformat.read(kept, as_version=4)
     title = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
     return Tutorial(name, title, notebook, float(notebook.metadata["seconds"]))
+
+
+def _environment() -> dict[str, str]:
+    """Return that of an environment that was activated: its commands are found. One thread each, since several kernels run at a time."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def _sources(text: str) -> str:
@@ -84,5 +99,5 @@ def _sources(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or names():
-        print(f"{chosen}: {executed(chosen).seconds:.0f} s", flush=True)
+    for tutorial in executed_together(sys.argv[1:] or names()):
+        print(f"{tutorial.name}: {tutorial.seconds:.0f} s", flush=True)

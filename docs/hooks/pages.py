@@ -91,14 +91,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _tutorials(files: Files, config: MkDocsConfig) -> Iterator[tuple[str, str]]:
     """Add the tutorials and yield their titles and places."""
-    for name in notebooks.names():
-        tutorial = notebooks.executed(name)
+    for tutorial in notebooks.executed_together(notebooks.names()):
         text, pictures = tutorial.page()
-        files.append(_page(config, f"tutorials/{name}.md", text))
-        files.append(File.generated(config, f"tutorials/{name}.ipynb", content=tutorial.download()))
+        files.append(_page(config, f"tutorials/{tutorial.name}.md", text))
+        files.append(File.generated(config, f"tutorials/{tutorial.name}.ipynb", content=tutorial.download()))
         for picture, data in pictures.items():
             files.append(File.generated(config, f"tutorials/{picture}", content=data))
-        yield tutorial.title, f"tutorials/{name}.md"
+        yield tutorial.title, f"tutorials/{tutorial.name}.md"
 
 
 def _filled(entry: Any, tables: Iterable[tuple[str, str]], reference: dict[str, list[dict[str, str]]], tutorials: Iterable[tuple[str, str]]) -> Any:

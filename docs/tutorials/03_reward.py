@@ -127,7 +127,12 @@ plt.show()
 #     return {"works": 0.5 if new and not last.result.error else 0.0, "solved": last.outcome.solved if last.outcome else 0.0}
 #
 # for steps in (12, 30):
-#     print(audit("worlds", first_time, level=2, max_steps=steps, episodes=20).faults)
+#     found = audit("worlds", first_time, level=2, max_steps=steps, episodes=20)
+#     print(f"{steps} steps: passed {found.passed}, spammer {found['spammer'].reward:.2f}, oracle {found['oracle'].reward:.2f}")
+# ```
+# ```text
+# 12 steps: passed True, spammer 2.73, oracle 2.88
+# 30 steps: passed False, spammer 6.15, oracle 2.88
 # ```
 #
 # With 12 steps one trick still finds a way: greedy tries which call pays, and finds new ones. With 30, the spammer, which does not even look at the
@@ -143,6 +148,23 @@ plt.show()
 #     return {"price": -1.0 if last.result.error else 0.0, "solved": last.outcome.solved if last.outcome else 0.0}
 #
 # print(audit("worlds", priced, level=2, max_steps=12, episodes=20))
+# ```
+# ```text
+# function on worlds: passed
+# policy             return  success  steps    price  solved
+# oracle             +1.000     1.00    3.8   +0.000  +1.000
+# staller            +1.000     1.00   12.0   +0.000  +1.000
+# noisy oracle 10%   +0.500     0.95    4.0   -0.450  +0.950
+# repeater           +0.000     0.00   12.0   +0.000  +0.000
+# spammer            +0.000     0.00   12.0   +0.000  +0.000
+# early finisher     +0.000     0.00    1.0   +0.000  +0.000
+# no finisher        +0.000     0.00   12.0   +0.000  +0.000
+# noisy oracle 25%   -0.050     0.85    4.4   -0.900  +0.850
+# noisy oracle 50%   -1.700     0.70    5.8   -2.400  +0.700
+# random             -2.850     0.00    3.9   -2.850  +0.000
+# noisy oracle 75%   -3.450     0.15    5.7   -3.600  +0.150
+# echo               -4.650     0.00    6.0   -4.650  +0.000
+# format only       -11.000     0.00   12.0  -11.000  +0.000
 # ```
 #
 # It passes: no trick earns more than the oracle. But look at the noisy oracle that errs in a quarter of its steps: it solves most tasks, and earns
