@@ -155,7 +155,10 @@ def main() -> None:
             with arguments.kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
-    text = page([kept()[one] for one in wanted if one in kept()], arguments.episodes)
+    found = kept()
+    text = page([found[one] for one in wanted if one in found], arguments.episodes)
+    if missing := [f"{agent} {seed}" for agent, seed in wanted if (agent, seed) not in found]:
+        text += f"\nNot run yet (agent and seed): {', '.join(missing)}.\n"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
