@@ -60,7 +60,7 @@ def settings(way: str, servers: Path, folder: Path, given: argparse.Namespace) -
     # All weights learn at a lower rate than adapters, which begin at 0.
     chosen |= {"demo_lr": 1e-3, "lr": 3e-4} if WAYS[way] else {"demo_lr": 1e-4, "lr": 2e-5}
     chosen |= {"demos": given.demos, "demo_epochs": 2, "updates": given.updates, "episodes": given.episodes}
-    chosen |= {"eval_episodes": given.tasks, "eval_width": given.tasks, "device": given.device}
+    chosen |= {"eval_episodes": given.tasks, "eval_width": given.tasks, "device": given.device, "max_steps": 4}
     chosen |= {"servers": str(servers), "server_model": given.model, "server_folder": str(folder)}
     return Config.of(**{"model.name": given.model, "suite": "worlds", **chosen})
 
@@ -255,10 +255,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--tasks", type=int, default=20, help="held-out tasks (default: 20)")
-    parser.add_argument("--demos", type=int, default=48, help="demonstrations of the warm start, shown twice (default: 48)")
+    parser.add_argument("--tasks", type=int, default=10, help="held-out tasks (default: 10)")
+    parser.add_argument("--demos", type=int, default=24, help="demonstrations of the warm start, shown twice (default: 24)")
     parser.add_argument("--updates", type=int, default=5)
-    parser.add_argument("--episodes", type=int, default=16, help="of an update (default: 16)")
+    parser.add_argument("--episodes", type=int, default=8, help="of an update (default: 8)")
     parser.add_argument("--servers", type=int, default=2, help="to start (default: 2)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the servers that are started (default: float32)")
     parser.add_argument("--device", default="cpu", help="of the learner (default: cpu)")

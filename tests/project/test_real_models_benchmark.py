@@ -22,7 +22,7 @@ from steptool_env import make_suite
 real_models = load("real_models")
 Answer, Question, Tally = real_models.Answer, real_models.Question, real_models.Tally
 
-GIVEN = argparse.Namespace(demos=48, updates=3, episodes=16, tasks=20)
+GIVEN = argparse.Namespace(demos=32, updates=3, episodes=8, tasks=20)
 ASKED = [Question(0, [1], [5, 6, 7], [-0.1, -0.2, -0.3]), Question(0, [1, 2], [8], [-0.4]), Question(1, [3], [9, 4], [-0.5, -0.6])]
 
 
@@ -106,7 +106,7 @@ def test_a_server_is_asked_for_exactly_these_tokens() -> None:
 @pytest.mark.parametrize("suite", ["worlds", "bfcl"])
 def test_the_settings_of_a_cell(model: str, suite: str) -> None:
     config = real_models.settings(model, suite, GIVEN)
-    assert (config.model.name, config.task.suite, config.model.lora_rank, config.rollout.episodes, config.run.eval_episodes) == (model, suite, 8, 16, 20)
+    assert (config.model.name, config.task.suite, config.model.lora_rank, config.rollout.episodes, config.task.max_steps) == (model, suite, 8, 8, 4)
     assert config.task.suite_options["level" if suite == "worlds" else "category"] == (1 if suite == "worlds" else "simple")
     assert "depth" not in config.task.suite_options and not config.warm_start.demo_options  # those of the level
 
@@ -120,10 +120,9 @@ def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
 
 def test_the_page_has_a_row_for_each_program_also_for_one_that_failed() -> None:
     one = {"tally": Tally((1, 3), (0, 2), (4, 6), 0.05, [(0, 1, 2e-4), (2, 2, None)]), "seconds": 3.0, "start": 1.0}
-    report = {"before": {"success": 0.1}, "after": {"success": 0.2}, "seconds": 60.0}
     ways = {"transformers float32": one, "vLLM float32": {"failed": "vLLM did not start", "seconds": 2.0}}
-    cell = {"model": "smollm2", "suite": "worlds", "report": report, "played": {"success": 0.2, "seconds": 5.0}, "ways": ways}
+    cell = {"model": "smollm2", "suite": "worlds", "seconds": 60.0, "learnt": [0.1, 0.25], "played": {"success": 0.2, "seconds": 5.0}, "ways": ways}
     text = real_models.page([cell], "python benchmarks/real_models.py", GIVEN)
     assert "| `smollm2`, worlds, level 1 | transformers float32 | 1 of 3 | 0 of 2 | 4 of 6 | 0.05 | 2 | 1 | 0.0002 |" in text
     assert "| `smollm2`, worlds, level 1 | vLLM float32 | vLLM did not start |" in text
-    assert "| `smollm2`, worlds, level 1 | 0.10 | 0.20 | 0.20 | 6 | 60 | 5 | 3 | float32 2 (0) |" in text
+    assert "| `smollm2`, worlds, level 1 | 0.10, 0.25 | 0.20 | 6 | 60 | 5 | 3 | float32 2 (0) |" in text
