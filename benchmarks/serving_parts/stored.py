@@ -16,6 +16,7 @@ __all__ = ["once"]
 def once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what a file holds, which is made if there is none; ``seconds``, what it took, is added."""
     if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         made = make()
         write_json(file, {**made, "seconds": time.perf_counter() - started})
