@@ -6,8 +6,9 @@
 
 In each cell, a model and a suite: ``step-ppo`` with adapters after a warm start, ``steptool export``, then the trained policy plays held-out
 tasks greedily in float32, from the run itself. Every one of its actions is asked again, with exactly the tokens before it, of the exported folder:
-of ``generate`` of transformers in float32, and of vLLM's ``/v1/completions`` in float32 and bfloat16. Where an answer differs, the page says how much
-likelier our token is than theirs (both by transformers in float32): near 0 it is a tie, which rounding decides.
+of transformers in float32 (which token is the likeliest at every place, in one pass an episode; and ``generate``, for the first episodes), and of
+vLLM's ``/v1/completions`` in float32 and bfloat16. Where an answer differs, the page says how much likelier our token is than theirs (both by
+transformers in float32): near 0 it is a tie, which rounding decides.
 
 What is done is kept in ``--out``; a second start goes on where the first one stopped. vLLM is installed in an environment of its own
 (``serving_parts/vllm_process.py``). Needs the packages of smollm2, gemma3-270m and bfcl (see README). With ``--url`` no server is started: the one
@@ -26,7 +27,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from serving_parts.greedy import TIE, Answer, Question, Tally, ask_server, ask_transformers, gaps, questions, tally
+from serving_parts.greedy import TIE, Answer, Question, Tally, ask_server, ask_transformers, gaps, questions, read_with_transformers, tally
 from serving_parts.stored import once
 from serving_parts.vllm_process import VLLM, Server, StartFailed, environment
 
@@ -39,7 +40,9 @@ from steptool_env import make_suite
 RESULTS = Path(__file__).parent / "results" / "real_models.md"
 NAME = "exported"
 TITLES = {"worlds": "worlds, level 1", "bfcl": "BFCL, simple"}
-PLAIN = "transformers float32"
+PLAIN, GENERATE = "transformers float32", "generate float32"
+GENERATED = 2
+"""Episodes that ``generate`` is asked about: it reads the whole prompt again for every action."""
 
 Say = Callable[[str], None]
 
@@ -49,7 +52,7 @@ def settings(model: str, suite: str, given: argparse.Namespace) -> Config:
     options: dict[str, Any] = {"level": 1} if suite == "worlds" else {"category": "simple"}
     chosen = preset(model, suite, level=1) if suite == "worlds" else preset(model, suite)
     chosen["suite_options"] = {**chosen.get("suite_options", {}), **options}
-    chosen |= {"demo_options": {}, "lora_rank": 8, "demo_lr": 1e-3, "lr": 3e-4, "kl": 0.0, "minibatches": 4, "demo_epochs": 2, "report_to": "none"}
+    chosen |= {"demo_options": {}, "lora_rank": 8, "demo_lr": 1e-3, "lr": 3e-4, "kl": 0.0, "minibatches": 2, "demo_batch": 2, "report_to": "none"}
     # The script plays its own held-out tasks. A model that has not learnt to end calls to the last step, and pays with time.
     chosen |= {"demos": given.demos, "updates": given.updates, "episodes": given.episodes, "eval_episodes": 1, "max_steps": 4}
     return Config.of(**{"model.name": model, "suite": suite, **chosen})
@@ -88,6 +91,9 @@ def ask(cell: Path, way: str, asked: list[Question], ending: dict[str, Any], url
 
     started = 0.0
     if program == "transformers":
+        answers, nats = read_with_transformers(folder, asked, progress=progress)
+        return {"answers": [answer._asdict() for answer in answers], "gaps": nats}
+    if program == "generate":
         answers = ask_transformers(folder, asked, **limits, progress=progress)
     elif url:
         answers = ask_server(url, NAME, asked, **limits, vocabulary=ending["vocabulary"], progress=progress)
@@ -122,14 +128,15 @@ def measure(model: str, suite: str, given: argparse.Namespace, console: Console)
     asked = questions(read_jsonl(cell / "played.jsonl"))
     learnt = [line["success"] for line in read_metrics(cell / "run")]
     found: dict[str, Any] = {"model": model, "suite": suite, "seconds": report["seconds"], "learnt": learnt, "played": ending, "ways": {}}
-    for way in [PLAIN, *(f"vLLM {dtype}" for dtype in given.dtypes)]:
+    for way in [PLAIN, GENERATE, *(f"vLLM {dtype}" for dtype in given.dtypes)]:
+        some = [one for one in asked if way != GENERATE or one.episode < GENERATED]
 
-        def make(way: str = way) -> dict[str, Any]:
-            return ask(cell, way, asked, ending, given.url, given.threads, say)
+        def make(way: str = way, some: list[Question] = some) -> dict[str, Any]:
+            return ask(cell, way, some, ending, given.url, given.threads, say)
 
         told = once(cell / f"{way.replace(' ', '-')}.json", make)
         if "failed" not in told:
-            told["tally"] = tally(asked, [Answer(**answer) for answer in told["answers"]], told["gaps"])
+            told["tally"] = tally(some, [Answer(**answer) for answer in told["answers"]], told["gaps"])
         found["ways"][way] = told
     return found
 
@@ -148,9 +155,10 @@ def row(title: str, way: str, told: dict[str, Any]) -> str:
 
 def page(cells: list[dict[str, Any]], command: str, given: argparse.Namespace) -> str:
     lines = ["# Real models, exported", "", f"`{command}`: `step-ppo` with adapters (rank 8) after a warm start on"]
-    lines += [f"{given.demos} demonstrations, shown twice; {given.updates} updates of {given.episodes} episodes; exported with adapters and weights in one."]
+    lines += [f"{given.demos} demonstrations; {given.updates} updates of {given.episodes} episodes; exported with adapters and weights in one."]
     lines += [f"The trained policy plays {given.tasks} held-out tasks greedily in float32. Every action is asked again of the exported folder, with exactly"]
-    lines += ["the tokens before it. One seed, one core.", ""]
+    lines += ["the tokens before it: of transformers by one pass an episode, which says what is likeliest at every place; of `generate` those of the first"]
+    lines += [f"{GENERATED} episodes; of vLLM's server all. One seed, one core.", ""]
     lines += ["| | asked | same actions | same episodes | same tokens | largest difference, nats | differ | of them ties | median gap, nats |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     lines += [row(f"`{cell['model']}`, {TITLES[cell['suite']]}", way, told) for cell in cells for way, told in cell["ways"].items()]
@@ -161,7 +169,7 @@ def page(cells: list[dict[str, Any]], command: str, given: argparse.Namespace) -
     for cell in cells:
         ways, played = cell["ways"], cell["played"]
         tokens = max((told["tally"].tokens[1] for told in ways.values() if "tally" in told), default=0)
-        vllm = ", ".join(f"{way.split()[1]} {told['seconds']:.0f} ({told.get('start', 0.0):.0f})" for way, told in ways.items() if way != PLAIN)
+        vllm = ", ".join(f"{way.split()[1]} {told['seconds']:.0f} ({told.get('start', 0.0):.0f})" for way, told in ways.items() if way.startswith("vLLM"))
         spent = f"{cell['seconds']:.0f} | {played['seconds']:.0f} | {ways[PLAIN]['seconds']:.0f} | {vllm}"
         success = f"{', '.join(f'{one:.2f}' for one in cell['learnt'])} | {played['success']:.2f}"
         lines.append(f"| `{cell['model']}`, {TITLES[cell['suite']]} | {success} | {tokens} | {spent} |")
@@ -175,9 +183,9 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", default=["worlds", "bfcl"], choices=list(TITLES))
     parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"], choices=["float32", "bfloat16"], help="of vLLM")
     parser.add_argument("--tasks", type=int, default=20, help="held-out tasks (default: 20)")
-    parser.add_argument("--demos", type=int, default=32, help="demonstrations of the warm start, shown twice (default: 32)")
+    parser.add_argument("--demos", type=int, default=20, help="demonstrations of the warm start (default: 20)")
     parser.add_argument("--updates", type=int, default=3)
-    parser.add_argument("--episodes", type=int, default=8, help="of an update (default: 8)")
+    parser.add_argument("--episodes", type=int, default=4, help="of an update (default: 4)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/real_models"), help="folder of runs, exports and answers (default: runs/real_models)")
     parser.add_argument("--url", default="", help="a server that serves the export of the one cell as 'exported', instead of starting one")

@@ -4,9 +4,10 @@
     python benchmarks/vllm_server.py --ways adapters --updates 2 --episodes 4 --demos 8 --tasks 4   # a trial; writes no page
     python benchmarks/vllm_server.py --device cuda --url http://127.0.0.1:8000/v1 --folder /shared/weights   # servers that run; none is killed
 
-Each way is an ordinary run whose ``servers`` are two vLLMs (``serving_parts/vllm_process.py``). When it has made two updates, the learner is killed
-and resumed; after the third, while episodes are played, one of the servers is killed and started again. After the run its weights are handed over
-once more: the servers and this process play the same tasks, and every greedy action of this process is asked again of a server, token for token.
+Adapters begin with a warm start on demonstrations, all weights with an export of the same. Each way is an ordinary run whose ``servers`` are two
+vLLMs (``serving_parts/vllm_process.py``). When it has made two updates, the learner is killed and resumed; after the third, while episodes are
+played, one of the servers is killed and started again. After the run its weights are handed over once more: a server and this process play the same
+tasks, and every greedy action of this process is asked again of the server, token for token.
 
 With ``--url`` (endpoints, separated by commas) the servers must hold the model under the name of ``--model``, load adapters at run time
 (``--enable-lora``, ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True``), reload weights (``VLLM_SERVER_DEV_MODE=1``) and see ``--folder`` under the same path.
@@ -52,17 +53,25 @@ MISMATCH = ("importance", "importance_truncated", "sampling_kl", "approx_kl", "c
 Say = Callable[[str], None]
 
 
-def settings(way: str, servers: Path, folder: Path, given: argparse.Namespace) -> Config:
-    """Return the settings of a way's run: the preset, with a short training on top. ``servers`` is the file that lists them."""
+def settings(way: str, model: str, servers: Path, folder: Path, given: argparse.Namespace) -> Config:
+    """Return the settings of a way's run: the preset, with a short training on top.
+
+    Args:
+        way: Of ``WAYS``.
+        model: A name, which gets a warm start; or the folder of a model that has had one.
+        servers: The file that lists them.
+        folder: Through which weights go.
+        given: The options.
+    """
     chosen = preset(given.model, "worlds", level=1)
     chosen["suite_options"] = {**chosen["suite_options"], "level": 1}
     chosen |= {"demo_options": {}, "lora_rank": WAYS[way], "report_to": "none", "minibatches": 2, "kl": 0.0}
     # All weights learn at a lower rate than adapters, which begin at 0.
     chosen |= {"demo_lr": 1e-3, "lr": 3e-4} if WAYS[way] else {"demo_lr": 1e-4, "lr": 2e-5}
-    chosen |= {"demos": given.demos, "demo_epochs": 2, "updates": given.updates, "episodes": given.episodes}
+    chosen |= {"demos": given.demos if model == given.model else 0, "demo_epochs": 2, "updates": given.updates, "episodes": given.episodes}
     chosen |= {"eval_episodes": given.tasks, "eval_width": given.tasks, "device": given.device, "max_steps": 4}
     chosen |= {"servers": str(servers), "server_model": given.model, "server_folder": str(folder)}
-    return Config.of(**{"model.name": given.model, "suite": "worlds", **chosen})
+    return Config.of(**{"model.name": model, "suite": "worlds", **chosen})
 
 
 # ---------------------------------------------------------------- the learner, a process that is killed
@@ -144,7 +153,7 @@ def train(place: Path, command: Sequence[str], servers: Sequence[Server], thread
 def compare(place: Path, chosen: Config, server: str, folder: Path, given: argparse.Namespace, say: Say) -> dict[str, Any]:
     """Play the same tasks with the trained weights here and on a server."""
     run, way = place / "run", place.name
-    lm = load_model(given.model, seed=chosen.run.seed, lora_rank=chosen.model.lora_rank, bfloat16=False, device=given.device)
+    lm = load_model(chosen.model.name, seed=chosen.run.seed, lora_rank=chosen.model.lora_rank, bfloat16=False, device=given.device)
     load_weights(lm, trained_weights(run), run)
     client = ChatClient(server, timeout=600.0, concurrency=256)
     common: dict[str, Any] = {"max_new_tokens": chosen.rollout.max_new_tokens}
@@ -180,12 +189,12 @@ def compare(place: Path, chosen: Config, server: str, folder: Path, given: argpa
 
 
 @contextmanager
-def serving(given: argparse.Namespace, rank: int, place: Path, say: Say) -> Iterator[tuple[list[str], list[Server]]]:
-    """Yield endpoints, and the servers that this script has started, for adapters of this rank."""
+def serving(given: argparse.Namespace, model: str, rank: int, place: Path, say: Say) -> Iterator[tuple[list[str], list[Server]]]:
+    """Yield endpoints, and the servers of a model that this script has started, for adapters of this rank."""
     if given.url:
         yield given.url.split(","), []
         return
-    folder = converted(given.model) if given.model in PACKAGED else Path(given.model)
+    folder = converted(model) if model in PACKAGED else Path(model)
     with ExitStack() as stack:
         python, servers = environment(say), []
         for index in range(given.servers):
@@ -198,13 +207,16 @@ def serving(given: argparse.Namespace, rank: int, place: Path, say: Say) -> Iter
 def measure(way: str, given: argparse.Namespace, say: Say) -> dict[str, Any]:
     """Return all of a way."""
     place = given.out / way.replace(" ", "-")
-    folder = given.folder or place / "weights"
+    folder, model = given.folder or place / "weights", given.model
+    if way != "adapters" and "adapters" in given.ways and not given.url:  # begins where the adapters began
+        begin = given.out / "begin"
+        model = str(begin if begin.is_dir() else export_run(given.out / "adapters" / "run", begin, warm_start=True))
 
     def make() -> dict[str, Any]:
-        with serving(given, WAYS[way], place, say) as (endpoints, servers):
+        with serving(given, model, WAYS[way], place, say) as (endpoints, servers):
             listed = place / "servers.txt"  # a second start has other ports
             listed.write_text("\n".join(endpoints) + "\n", encoding="utf-8")
-            chosen = settings(way, listed, folder, given)
+            chosen = settings(way, model, listed, folder, given)
             happened = once(place / "train.json", lambda: train(place, learner_of(place / "run", chosen, given.threads), servers, given.threads, say))
             compared = once(place / "compare.json", lambda: compare(place, chosen, endpoints[0], folder, given, say))
         report = json.loads((place / "run" / "report.json").read_text(encoding="utf-8"))

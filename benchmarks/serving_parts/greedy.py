@@ -18,7 +18,7 @@ from steptool_agents import ChatClient, Trajectory
 from steptool_agents.servers.client import Failure
 from steptool_agents.servers.sampled import sampled
 
-__all__ = ["Answer", "Question", "Tally", "ask_server", "ask_transformers", "first_difference", "gaps", "plain", "questions", "tally"]
+__all__ = ["Answer", "Question", "Tally", "ask_server", "ask_transformers", "first_difference", "gaps", "plain", "questions", "read_with_transformers", "tally"]
 
 Progress = Callable[[int, int], None]
 """Told after an answer: how many there are, and how many questions."""
@@ -150,6 +150,31 @@ def plain(folder: Path, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+@torch.inference_mode()
+def read_with_transformers(folder: Path, asked: Sequence[Question], *, progress: Progress) -> tuple[list[Answer], list[float | None]]:
+    """Ask plain transformers, in float32, which token is the likeliest at every place of every action: one pass an episode.
+
+    As long as it is ours, that is what ``generate`` writes greedily; an answer ends with the first token that is not.
+
+    Returns:
+        The answers, and the gaps, see ``gaps``.
+    """
+    model, _ = plain(folder, "float32")
+    answers, nats = list[Answer](), list[float | None]()
+    for index, question in enumerate(asked):
+        if not index or question.episode != asked[index - 1].episode:
+            last = [one for one in asked if one.episode == question.episode][-1]
+            logits = model(torch.tensor([last.prompt + last.ids])).logits[0]
+        rows = torch.log_softmax(logits[len(question.prompt) - 1 : len(question.prompt) + len(question.ids) - 1].float(), -1)
+        likeliest = rows.argmax(-1).tolist()
+        place = first_difference(question.ids, likeliest)
+        ids = likeliest if place is None else likeliest[: place + 1]
+        answers.append(Answer(ids, [float(row[token]) for row, token in zip(rows, ids, strict=False)]))
+        nats.append(None if place is None else float(rows[place, question.ids[place]] - rows[place, ids[place]]))
+        progress(len(answers), len(asked))
+    return answers, nats
 
 
 @torch.inference_mode()

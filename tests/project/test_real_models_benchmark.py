@@ -22,7 +22,7 @@ from steptool_env import make_suite
 real_models = load("real_models")
 Answer, Question, Tally = real_models.Answer, real_models.Question, real_models.Tally
 
-GIVEN = argparse.Namespace(demos=32, updates=3, episodes=8, tasks=20)
+GIVEN = argparse.Namespace(demos=20, updates=3, episodes=4, tasks=20)
 ASKED = [Question(0, [1], [5, 6, 7], [-0.1, -0.2, -0.3]), Question(0, [1, 2], [8], [-0.4]), Question(1, [3], [9, 4], [-0.5, -0.6])]
 
 
@@ -69,6 +69,18 @@ def test_transformers_gives_the_same_answers_and_log_probabilities(played: tuple
     assert found.actions == (len(asked), len(asked)) and found.parted == [] and 0 < found.furthest < 1e-4
 
 
+def test_one_pass_an_episode_says_the_same_and_ends_with_what_is_not_ours(played: tuple[list[Any], dict[str, Any]]) -> None:
+    asked, _ = played
+    answers, nats = real_models.read_with_transformers(TINY, asked, progress=silent)
+    found = real_models.tally(asked, answers, nats)
+    assert found.actions == (len(asked), len(asked)) and found.parted == [] and 0 < found.furthest < 1e-4
+    one = asked[0]
+    other = one._replace(ids=[one.ids[0], (one.ids[1] + 1) % 1000, *one.ids[2:]])
+    (answer,), (gap,) = real_models.read_with_transformers(TINY, [other], progress=silent)
+    assert answer.ids == one.ids[:2] and gap < 0  # what it would have written there is likelier than what is said to be ours
+    assert real_models.gaps(TINY, [other], [answer]) == [pytest.approx(gap, abs=1e-4)]
+
+
 def test_gaps_are_those_of_the_two_tokens(played: tuple[list[Any], dict[str, Any]]) -> None:
     asked, _ = played
     one = asked[0]
@@ -106,7 +118,7 @@ def test_a_server_is_asked_for_exactly_these_tokens() -> None:
 @pytest.mark.parametrize("suite", ["worlds", "bfcl"])
 def test_the_settings_of_a_cell(model: str, suite: str) -> None:
     config = real_models.settings(model, suite, GIVEN)
-    assert (config.model.name, config.task.suite, config.model.lora_rank, config.rollout.episodes, config.task.max_steps) == (model, suite, 8, 8, 4)
+    assert (config.model.name, config.task.suite, config.model.lora_rank, config.rollout.episodes, config.task.max_steps) == (model, suite, 8, 4, 4)
     assert config.task.suite_options["level" if suite == "worlds" else "category"] == (1 if suite == "worlds" else "simple")
     assert "depth" not in config.task.suite_options and not config.warm_start.demo_options  # those of the level
 

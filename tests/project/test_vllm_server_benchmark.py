@@ -18,8 +18,8 @@ GIVEN = argparse.Namespace(model="tiny", demos=4, updates=3, episodes=2, tasks=2
 
 @pytest.mark.parametrize("way", ["adapters", "all weights"])
 def test_the_settings_of_a_way(way: str, tmp_path: Path) -> None:
-    config = vllm_server.settings(way, tmp_path / "servers.txt", tmp_path / "weights", argparse.Namespace(**{**vars(GIVEN), "model": "smollm2"}))
-    assert bool(config.model.lora_rank) == (way == "adapters")
+    config = vllm_server.settings(way, "smollm2", tmp_path / "servers.txt", tmp_path / "weights", argparse.Namespace(**{**vars(GIVEN), "model": "smollm2"}))
+    assert bool(config.model.lora_rank) == (way == "adapters") and config.warm_start.demos == 4
     assert (config.rollout.servers, config.rollout.server_model) == (str(tmp_path / "servers.txt"), "smollm2")
     assert (config.rollout.episodes, config.run.updates, config.task.suite_options["level"]) == (2, 3, 1)
 
