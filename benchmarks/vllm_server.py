@@ -45,6 +45,8 @@ from steptool_env import make_suite
 RESULTS = Path(__file__).parent / "results" / "vllm_server.md"
 WAYS = {"adapters": 8, "all weights": 0}
 """Way -> rank of the adapters."""
+EPISODES = {"adapters": 8, "all weights": 4}
+"""Of an update: all weights take longer to learn."""
 KILL_LEARNER, KILL_SERVER = 2, 3
 """After so many updates."""
 METRICS = "metrics.jsonl"
@@ -68,7 +70,7 @@ def settings(way: str, model: str, servers: Path, folder: Path, given: argparse.
     chosen |= {"demo_options": {}, "lora_rank": WAYS[way], "report_to": "none", "minibatches": 2, "kl": 0.0}
     # All weights learn at a lower rate than adapters, which begin at 0.
     chosen |= {"demo_lr": 1e-3, "lr": 3e-4} if WAYS[way] else {"demo_lr": 1e-4, "lr": 2e-5}
-    chosen |= {"demos": given.demos if model == given.model else 0, "demo_epochs": 2, "updates": given.updates, "episodes": given.episodes}
+    chosen |= {"demos": given.demos if model == given.model else 0, "demo_epochs": 2, "updates": given.updates, "episodes": given.episodes or EPISODES[way]}
     chosen |= {"eval_episodes": given.tasks, "eval_width": given.tasks, "device": given.device, "max_steps": 4}
     chosen |= {"servers": str(servers), "server_model": given.model, "server_folder": str(folder)}
     return Config.of(**{"model.name": model, "suite": "worlds", **chosen})
@@ -232,7 +234,7 @@ def measure(way: str, given: argparse.Namespace, say: Say) -> dict[str, Any]:
 def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) -> str:
     who = given.url or f"{given.servers} servers ({VLLM}, {given.dtype})"
     lines = ["# A real vLLM plays", "", f"`{command}`: `step-ppo` with {given.model} on `worlds`, level 1;"]
-    lines += [f"{given.demos} demonstrations, twice, then {given.updates} updates of {given.episodes} episodes that {who} played; learner in float32"]
+    lines += [f"{given.demos} demonstrations, twice, then {given.updates} updates that {who} played; learner in float32"]
     lines += [f"with {given.threads} thread(s). Held-out tasks: {given.tasks}. One seed."]
     lines += ["", "| | finite | success before | after | greedy actions the same | episodes | differ, of them ties | reads and writes, tokens/s here | there |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
@@ -247,7 +249,7 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
     lines += ["", "In brackets: tokens written. Here and there the same tasks are played side by side at temperature 1, here in float32; there by one server."]
     lines += [f"Ties: equally likely to {TIE:g} nats. Importance: mean of the truncated weights. KL: of server and learner, nats a token."]
     for one in ways:
-        lines += ["", f"## {one['way'].capitalize()}", ""]
+        lines += ["", f"## {one['way'].capitalize()}", "", f"{given.episodes or EPISODES[one['way']]} episodes an update.", ""]
         lines += ["| update | success | importance | truncated | KL | approx. KL | clip fraction | playing, s | learning, s | servers | failed | moved |"]
         lines += ["|---:|" + "---:|" * 11]
         for line in one["metrics"]:
@@ -270,7 +272,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10, help="held-out tasks (default: 10)")
     parser.add_argument("--demos", type=int, default=24, help="demonstrations of the warm start, shown twice (default: 24)")
     parser.add_argument("--updates", type=int, default=5)
-    parser.add_argument("--episodes", type=int, default=8, help="of an update (default: 8)")
+    parser.add_argument("--episodes", type=int, help=f"of an update (default: {', '.join(f'{count} of {way}' for way, count in EPISODES.items())})")
     parser.add_argument("--servers", type=int, default=2, help="to start (default: 2)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the servers that are started (default: float32)")
     parser.add_argument("--device", default="cpu", help="of the learner (default: cpu)")

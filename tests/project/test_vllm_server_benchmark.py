@@ -13,7 +13,7 @@ from benchmark_files import load
 
 vllm_server = load("vllm_server")
 
-GIVEN = argparse.Namespace(model="tiny", demos=4, updates=3, episodes=2, tasks=2, servers=2, dtype="float32", device="cpu", threads=1, url="")
+GIVEN = argparse.Namespace(model="tiny", demos=4, updates=3, episodes=None, tasks=2, servers=2, dtype="float32", device="cpu", threads=1, url="")
 
 
 @pytest.mark.parametrize("way", ["adapters", "all weights"])
@@ -21,7 +21,7 @@ def test_the_settings_of_a_way(way: str, tmp_path: Path) -> None:
     config = vllm_server.settings(way, "smollm2", tmp_path / "servers.txt", tmp_path / "weights", argparse.Namespace(**{**vars(GIVEN), "model": "smollm2"}))
     assert bool(config.model.lora_rank) == (way == "adapters") and config.warm_start.demos == 4
     assert (config.rollout.servers, config.rollout.server_model) == (str(tmp_path / "servers.txt"), "smollm2")
-    assert (config.rollout.episodes, config.run.updates, config.task.suite_options["level"]) == (2, 3, 1)
+    assert (config.rollout.episodes, config.run.updates, config.task.suite_options["level"]) == (8 if way == "adapters" else 4, 3, 1)
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
