@@ -49,6 +49,8 @@ EPISODES = {"adapters": 8, "all weights": 4}
 """Of an update: all weights take longer to learn."""
 KILL_LEARNER, KILL_SERVER = 2, 3
 """After so many updates."""
+COMPARED = 5
+"""Held-out tasks that are played here and there."""
 METRICS = "metrics.jsonl"
 MISMATCH = ("importance", "importance_truncated", "sampling_kl", "approx_kl", "clip_fraction")
 
@@ -109,13 +111,17 @@ def learner_of(run: Path, chosen: Config, threads: int) -> list[str]:
 
 def train(place: Path, command: Sequence[str], servers: Sequence[Server], threads: int, say: Say) -> dict[str, Any]:
     """Let a process learn, kill it once and a server once; return what happened."""
-    run, handed = place / "run", place / "handovers.jsonl"
-    events: list[str] = []
-    killed_learner = killed_server = False
+    run, handed, events = place / "run", place / "handovers.jsonl", place / "events.jsonl"
 
-    def note(event: str) -> None:
-        events.append(event)
+    def note(kind: str, event: str) -> None:
+        with events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "event": event}) + "\n")
         say(f"{place.name}: {event}")
+
+    before = {line["kind"] for line in lines_of(events)}
+    killed_learner, killed_server = "learner" in before, "server" in before
+    if begun := lines_of(run / METRICS):
+        note("script", f"This script was ended after {len(begun)} updates, and went on.")
 
     def start() -> subprocess.Popen[bytes]:
         with (place / "learner.log").open("ab") as log:
@@ -134,21 +140,21 @@ def train(place: Path, command: Sequence[str], servers: Sequence[Server], thread
                 killed_learner = True
                 learner.kill()
                 learner.wait()
-                note(f"The learner was killed after {len(done)} updates, while the next episodes were played, and resumed.")
+                note("learner", f"The learner was killed after {len(done)} updates, while the next episodes were played, and resumed.")
                 learner = start()
             elif playing and killed_learner and not killed_server and len(done) >= KILL_SERVER and len(servers) > 1:
                 killed_server = True
                 time.sleep(1.0)
                 servers[1].kill()
-                note(f"A server was killed after {len(done)} updates, while the next episodes were played, and started again.")
+                note("server", f"A server was killed after {len(done)} updates, while the next episodes were played, and started again.")
                 servers[1].start()
-                note(f"It answered again after {servers[1].seconds:.0f} s; by then there were {len(lines_of(run / METRICS))} updates.")
+                note("answer", f"It answered again after {servers[1].seconds:.0f} s; by then there were {len(lines_of(run / METRICS))} updates.")
     finally:
         learner.kill()
         learner.wait()
     if not (run / "report.json").is_file():
         sys.exit(f"the learner failed, see {place / 'learner.log'}")
-    return {"events": events}
+    return {"events": [line["event"] for line in lines_of(events)]}
 
 
 # ---------------------------------------------------------------- afterwards: here and there
@@ -162,7 +168,7 @@ def compare(place: Path, chosen: Config, server: str, folder: Path, given: argpa
     served = ServedPolicy(lm, HandOver([client], folder / "after", given.model), chosen.model.call_format, **common, update=10_000)
     here = evaluated_policy(lm, chosen, temperature=1.0)
     suite = make_suite("worlds", **chosen.task.suite_options, split="test")
-    tasks = held_out(suite, given.tasks)
+    tasks = held_out(suite, min(COMPARED, given.tasks))
     found: dict[str, Any] = {}
     for name, policy in (("here", here), ("there", served)):
         policy.forget()  # hands the weights over
@@ -179,7 +185,7 @@ def compare(place: Path, chosen: Config, server: str, folder: Path, given: argpa
     ending = {"limit": chosen.rollout.max_new_tokens, "ends": sorted(greedy.reading.ends), "stops": list(greedy.call_format.stop)}
 
     def progress(done: int, of: int) -> None:
-        if done % 20 == 0:
+        if done % 5 == 0:
             say(f"{way}: {done} of {of} actions asked again")
 
     answers = ask_server(server, served._model, asked, **ending, vocabulary=lm.vocabulary, progress=progress)
@@ -246,7 +252,10 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
         success = f"{report['before']['success']:.2f} | {report['after']['success']:.2f}"
         finite = "yes" if one["finite"] else "**no**"
         lines.append(f"| {one['way']} | {finite} | {success} | {same} | {len(greedy['parted'])}, {compared['ties']} | {' | '.join(rates)} |")
-    lines += ["", "In brackets: tokens written. Here and there the same tasks are played side by side at temperature 1, here in float32; there by one server."]
+    lines += [
+        "",
+        f"In brackets: tokens written. Here and there the same {COMPARED} tasks are played side by side at temperature 1, here in float32; there by one server.",
+    ]
     lines += [f"Ties: equally likely to {TIE:g} nats. Importance: mean of the truncated weights. KL: of server and learner, nats a token."]
     for one in ways:
         lines += ["", f"## {one['way'].capitalize()}", "", f"{given.episodes or EPISODES[one['way']]} episodes an update.", ""]
@@ -297,7 +306,7 @@ def main() -> None:
     for way in given.ways:
         found.append(measure(way, given, say))
         text = page(found, command, given)
-        if all(getattr(given, name) == parser.get_default(name) for name in ("ways", "model", "updates")):
+        if all(getattr(given, name) == parser.get_default(name) for name in ("model", "updates")):
             RESULTS.write_text(text, encoding="utf-8")
     print(text)
 
