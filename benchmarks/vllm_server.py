@@ -252,11 +252,8 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
         success = f"{report['before']['success']:.2f} | {report['after']['success']:.2f}"
         finite = "yes" if one["finite"] else "**no**"
         lines.append(f"| {one['way']} | {finite} | {success} | {same} | {len(greedy['parted'])}, {compared['ties']} | {' | '.join(rates)} |")
-    lines += [
-        "",
-        f"In brackets: tokens written. Here and there the same {COMPARED} tasks are played side by side at temperature 1, here in float32; there by one server.",
-    ]
-    lines += [f"Ties: equally likely to {TIE:g} nats. Importance: mean of the truncated weights. KL: of server and learner, nats a token."]
+    lines += ["", f"In brackets: tokens written. Here and there the same {COMPARED} tasks are played side by side at temperature 1, here in float32; there by"]
+    lines += [f"one server. Ties: equally likely to {TIE:g} nats. Importance: mean of the truncated weights. KL: of server and learner, nats a token."]
     for one in ways:
         lines += ["", f"## {one['way'].capitalize()}", "", f"{given.episodes or EPISODES[one['way']]} episodes an update.", ""]
         lines += ["| update | success | importance | truncated | KL | approx. KL | clip fraction | playing, s | learning, s | servers | failed | moved |"]
