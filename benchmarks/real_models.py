@@ -146,7 +146,7 @@ def measure(model: str, suite: str, given: argparse.Namespace, console: Console)
 def row(title: str, way: str, told: dict[str, Any]) -> str:
     """Return a row of the table."""
     if "failed" in told:
-        return f"| {title} | {way} | {told['failed']} | | | | | |"
+        return f"| {title} | {way} | {told['failed']} | | | | | | |"
     one: Tally = told["tally"]
     shares = [f"{same} of {of}" for same, of in (one.actions, one.episodes, one.tokens)]
     median = "" if one.median_gap is None else f"{one.median_gap:.2g}"
@@ -174,7 +174,8 @@ def page(cells: list[dict[str, Any]], command: str, given: argparse.Namespace) -
         spent = f"{cell['seconds']:.0f} | {played['seconds']:.0f} | {ways[PLAIN]['seconds']:.0f} | {vllm}"
         success = f"{', '.join(f'{one:.2f}' for one in cell['learnt'])} | {played['success']:.2f}"
         lines.append(f"| `{cell['model']}`, {TITLES[cell['suite']]} | {success} | {tokens} | {spent} |")
-    lines += ["", f"At most four calls an episode. {VLLM} with `--enforce-eager`; its seconds are those of all questions, eight at a time, its start included."]
+    lines += ["", f"At most four calls an episode. {VLLM} with `--enforce-eager`; its seconds are those of all questions, eight at a time,"]
+    lines += ["its start included. All seconds are of the wall clock, with whatever else the machine did."]
     return "\n".join(lines) + "\n"
 
 
@@ -202,7 +203,7 @@ def main() -> None:
     for model, suite in cells:
         found.append(measure(model, suite, given, console))
         text = page(found, command, given)
-        if given.models == parser.get_default("models") and not given.url:
+        if "tiny" not in given.models and given.tasks == parser.get_default("tasks"):
             RESULTS.write_text(text, encoding="utf-8")
     print(text)
 
