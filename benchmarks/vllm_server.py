@@ -17,6 +17,7 @@ What is done is kept in ``--out``; a second start goes on where the first one st
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -220,20 +221,27 @@ def measure(way: str, given: argparse.Namespace, say: Say) -> dict[str, Any]:
         begin = given.out / "begin"
         model = str(begin if begin.is_dir() else export_run(given.out / "adapters" / "run", begin, warm_start=True))
 
-    def make() -> dict[str, Any]:
-        with serving(given, model, WAYS[way], place, say) as (endpoints, servers):
-            listed = place / "servers.txt"  # a second start has other ports
-            listed.write_text("\n".join(endpoints) + "\n", encoding="utf-8")
-            chosen = settings(way, model, listed, folder, given)
-            happened = once(place / "train.json", lambda: train(place, learner_of(place / "run", chosen, given.threads), servers, given.threads, say))
-            compared = once(place / "compare.json", lambda: compare(place, chosen, endpoints[0], folder, given, say))
-        report = json.loads((place / "run" / "report.json").read_text(encoding="utf-8"))
-        metrics = read_metrics(place / "run")
-        numbers = [value for line in metrics for name, value in line.items() if name in MISMATCH or name.startswith(("loss", "success", "reward", "grad"))]
-        return {"train": happened, "compare": compared, "report": report, "finite": all(map(math.isfinite, numbers)), "metrics": metrics}
-
     place.mkdir(parents=True, exist_ok=True)
-    return {"way": way, **once(place / "found.json", make), "handed": lines_of(place / "handovers.jsonl")}
+    listed = place / "servers.txt"  # a second start has other ports
+    chosen = settings(way, model, listed, folder, given)
+    with ExitStack() as stack:
+
+        @functools.cache
+        def started() -> tuple[list[str], list[Server]]:
+            endpoints, servers = stack.enter_context(serving(given, model, WAYS[way], place, say))
+            listed.write_text("\n".join(endpoints) + "\n", encoding="utf-8")
+            return endpoints, servers
+
+        command = learner_of(place / "run", chosen, given.threads)
+        happened = once(place / "train.json", lambda: train(place, command, started()[1], given.threads, say))
+        compared = None
+        if not given.no_compare:
+            compared = once(place / "compare.json", lambda: compare(place, chosen, started()[0][0], folder, given, say))
+    report = json.loads((place / "run" / "report.json").read_text(encoding="utf-8"))
+    metrics = read_metrics(place / "run")
+    numbers = [value for line in metrics for name, value in line.items() if name in MISMATCH or name.startswith(("loss", "success", "reward", "grad"))]
+    found = {"way": way, "train": happened, "compare": compared, "report": report, "finite": all(map(math.isfinite, numbers)), "metrics": metrics}
+    return {**found, "handed": lines_of(place / "handovers.jsonl")}
 
 
 # ---------------------------------------------------------------- the page
@@ -246,12 +254,17 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
     lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for one in ways:
         report, compared = one["report"], one["compare"]
-        greedy = compared["greedy"]
-        rates = [f"{(at['read'] + at['written']) / at['seconds']:.0f} ({at['written'] / at['seconds']:.1f})" for at in (compared["here"], compared["there"])]
-        same = " | ".join(f"{same} of {of}" for same, of in (greedy["actions"], greedy["episodes"]))
+        same, parted, rates = "not asked | ", "", [""] * 2
+        if compared is not None:
+            greedy = compared["greedy"]
+            rates = [
+                f"{(at['read'] + at['written']) / at['seconds']:.0f} ({at['written'] / at['seconds']:.1f})" for at in (compared["here"], compared["there"])
+            ]
+            same = " | ".join(f"{same} of {of}" for same, of in (greedy["actions"], greedy["episodes"]))
+            parted = f"{len(greedy['parted'])}, {compared['ties']}"
         success = f"{report['before']['success']:.2f} | {report['after']['success']:.2f}"
         finite = "yes" if one["finite"] else "**no**"
-        lines.append(f"| {one['way']} | {finite} | {success} | {same} | {len(greedy['parted'])}, {compared['ties']} | {' | '.join(rates)} |")
+        lines.append(f"| {one['way']} | {finite} | {success} | {same} | {parted} | {' | '.join(rates)} |")
     lines += ["", f"In brackets: tokens written. Here and there the same {COMPARED} tasks are played side by side at temperature 1, here in float32; there by"]
     lines += [f"one server. Ties: equally likely to {TIE:g} nats. Importance: mean of the truncated weights. KL: of server and learner, nats a token."]
     for one in ways:
@@ -285,6 +298,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the learner, and of each server (default: 1)")
     parser.add_argument("--url", default="", help="endpoints of servers that run, separated by commas, instead of starting some")
     parser.add_argument("--folder", type=Path, help="through which weights go (default: within --out)")
+    parser.add_argument("--no-compare", action="store_true", help="leave out what is played here and there afterwards")
     parser.add_argument("--out", type=Path, default=Path("runs/vllm_server"), help="folder of runs and results (default: runs/vllm_server)")
     parser.add_argument("--learn", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--settings", default="{}", help=argparse.SUPPRESS)

@@ -93,4 +93,5 @@ def test_the_page() -> None:
     text = vllm_server.page([way], "python benchmarks/vllm_server.py", GIVEN)
     assert "| adapters | yes | 0.10 | 0.20 | 3 of 4 | 1 of 2 | 1, 1 | 50 (5.0) | 25 (2.5) |" in text
     assert "| 0 | 0.50 | 0.5000 | 0.5000 | 5.0e-01 | 5.0e-01 | 0.500 | 0 | 0 | 2 | 1 | 3 |" in text
+    assert "| adapters | yes | 0.10 | 0.20 | not asked |  |  |  |  |" in vllm_server.page([{**way, "compare": None}], "x", GIVEN)
     assert "- The learner was killed." in text and "| 0 | smollm2-0-ab | a.safetensors | 2.0 | 2 | 0.5 |" in text
