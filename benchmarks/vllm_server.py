@@ -41,6 +41,7 @@ from steptool_agents.models.packaged import PACKAGED, converted
 from steptool_agents.rollouts.evaluate import held_out, rollout_tasks
 from steptool_agents.runs.folder import load_weights, trained_weights
 from steptool_agents.runs.policies import evaluated_policy
+from steptool_agents.runs.results import read_episodes
 from steptool_env import make_suite
 
 RESULTS = Path(__file__).parent / "results" / "vllm_server.md"
@@ -111,7 +112,7 @@ def learner_of(run: Path, chosen: Config, threads: int) -> list[str]:
 
 
 def train(place: Path, command: Sequence[str], servers: Sequence[Server], threads: int, say: Say) -> dict[str, Any]:
-    """Let a process learn, kill it once and a server once; return what happened."""
+    """Let a process learn, kill it once and a server once; what happened is written down in ``events.jsonl``."""
     run, handed, events = place / "run", place / "handovers.jsonl", place / "events.jsonl"
 
     def note(kind: str, event: str) -> None:
@@ -155,7 +156,7 @@ def train(place: Path, command: Sequence[str], servers: Sequence[Server], thread
         learner.wait()
     if not (run / "report.json").is_file():
         sys.exit(f"the learner failed, see {place / 'learner.log'}")
-    return {"events": [line["event"] for line in lines_of(events)]}
+    return {"ended": True}
 
 
 # ---------------------------------------------------------------- afterwards: here and there
@@ -216,6 +217,7 @@ def serving(given: argparse.Namespace, model: str, rank: int, place: Path, say: 
 def measure(way: str, given: argparse.Namespace, say: Say) -> dict[str, Any]:
     """Return all of a way."""
     place = given.out / way.replace(" ", "-")
+    run = place / "run"
     folder, model = given.folder or place / "weights", given.model
     if way != "adapters" and "adapters" in given.ways and not given.url:  # begins where the adapters began
         begin = given.out / "begin"
@@ -232,15 +234,22 @@ def measure(way: str, given: argparse.Namespace, say: Say) -> dict[str, Any]:
             listed.write_text("\n".join(endpoints) + "\n", encoding="utf-8")
             return endpoints, servers
 
-        command = learner_of(place / "run", chosen, given.threads)
-        happened = once(place / "train.json", lambda: train(place, command, started()[1], given.threads, say))
-        compared = None
-        if not given.no_compare:
-            compared = once(place / "compare.json", lambda: compare(place, chosen, started()[0][0], folder, given, say))
-    report = json.loads((place / "run" / "report.json").read_text(encoding="utf-8"))
-    metrics = read_metrics(place / "run")
+        command = learner_of(run, chosen, given.threads)
+        if not given.so_far:
+            once(place / "train.json", lambda: train(place, command, started()[1], given.threads, say))
+            once(place / "compare.json", lambda: compare(place, chosen, started()[0][0], folder, given, say))
+    compared = json.loads((place / "compare.json").read_text(encoding="utf-8")) if (place / "compare.json").is_file() else None
+    success = [sum(one.success for one in played) / len(played) if played else math.nan for played in (read_episodes(run, before=True), read_episodes(run))]
+    metrics = read_metrics(run)
     numbers = [value for line in metrics for name, value in line.items() if name in MISMATCH or name.startswith(("loss", "success", "reward", "grad"))]
-    found = {"way": way, "train": happened, "compare": compared, "report": report, "finite": all(map(math.isfinite, numbers)), "metrics": metrics}
+    found = {
+        "way": way,
+        "events": [line["event"] for line in lines_of(place / "events.jsonl")],
+        "compare": compared,
+        "success": success,
+        "finite": all(map(math.isfinite, numbers)),
+        "metrics": metrics,
+    }
     return {**found, "handed": lines_of(place / "handovers.jsonl")}
 
 
@@ -253,7 +262,7 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
     lines += ["", "| | finite | success before | after | greedy actions the same | episodes | differ, of them ties | reads and writes, tokens/s here | there |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for one in ways:
-        report, compared = one["report"], one["compare"]
+        compared = one["compare"]
         same, parted, rates = "not asked | ", "", [""] * 2
         if compared is not None:
             greedy = compared["greedy"]
@@ -262,7 +271,7 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
             ]
             same = " | ".join(f"{same} of {of}" for same, of in (greedy["actions"], greedy["episodes"]))
             parted = f"{len(greedy['parted'])}, {compared['ties']}"
-        success = f"{report['before']['success']:.2f} | {report['after']['success']:.2f}"
+        success = " | ".join("" if math.isnan(share) else f"{share:.2f}" for share in one["success"])
         finite = "yes" if one["finite"] else "**no**"
         lines.append(f"| {one['way']} | {finite} | {success} | {same} | {parted} | {' | '.join(rates)} |")
     lines += ["", f"In brackets: tokens written. Here and there the same {COMPARED} tasks are played side by side at temperature 1, here in float32; there by"]
@@ -276,7 +285,7 @@ def page(ways: list[dict[str, Any]], command: str, given: argparse.Namespace) ->
             numbers += [f"{line['approx_kl']:.1e}", f"{line['clip_fraction']:.3f}", f"{line['seconds_rollout']:.0f}", f"{line['seconds_update']:.0f}"]
             numbers += [f"{line[f'servers/{name}']:.0f}" for name in ("playing", "failed", "moved")]
             lines.append(f"| {line['update']:.0f} | {' | '.join(numbers)} |")
-        lines += ["", *(f"- {event}" for event in one["train"]["events"]), "", "Handed over:", ""]
+        lines += ["", *(f"- {event}" for event in one["events"]), "", "Handed over:", ""]
         lines += ["| | name | files | MB | servers that took it | s |", "|---:|---|---|---:|---:|---:|"]
         for told in one["handed"]:
             size = sum(told["files"].values()) / 1e6
@@ -298,7 +307,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the learner, and of each server (default: 1)")
     parser.add_argument("--url", default="", help="endpoints of servers that run, separated by commas, instead of starting some")
     parser.add_argument("--folder", type=Path, help="through which weights go (default: within --out)")
-    parser.add_argument("--no-compare", action="store_true", help="leave out what is played here and there afterwards")
+    parser.add_argument("--so-far", action="store_true", help="run nothing: write the page of what there is")
     parser.add_argument("--out", type=Path, default=Path("runs/vllm_server"), help="folder of runs and results (default: runs/vllm_server)")
     parser.add_argument("--learn", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--settings", default="{}", help=argparse.SUPPRESS)

@@ -67,10 +67,11 @@ class Fake:
 def test_a_learner_is_killed_and_goes_on_and_so_is_a_server(tmp_path: Path) -> None:
     said: list[str] = []
     servers = [Fake(), Fake()]
-    happened = vllm_server.train(tmp_path, [sys.executable, "-c", LEARNER, str(tmp_path), "well"], servers, 1, said.append)
+    vllm_server.train(tmp_path, [sys.executable, "-c", LEARNER, str(tmp_path), "well"], servers, 1, said.append)
     assert [line["update"] for line in vllm_server.lines_of(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2, 3]
     assert (tmp_path / "starts").read_text() == "xx" and [server.told for server in servers] == [[], ["kill", "start"]]
-    assert "The learner was killed after 2 updates" in happened["events"][0] and "A server was killed after 3 updates" in happened["events"][1]
+    events = [line["event"] for line in vllm_server.lines_of(tmp_path / "events.jsonl")]
+    assert "The learner was killed after 2 updates" in events[0] and "A server was killed after 3 updates" in events[1]
     assert sum("update 3: success 0.50" in line for line in said) == 1
 
 
@@ -87,11 +88,11 @@ def test_the_page() -> None:
     at = {"read": 90, "written": 10, "seconds": 2.0, "success": 0.5}
     greedy = {"actions": [3, 4], "episodes": [1, 2], "tokens": [7, 9], "furthest": 1e-4, "parted": [[0, 1, 1e-5]]}
     handed = {"update": 0, "name": "smollm2-0-ab", "files": {"a.safetensors": 2_000_000}, "servers": ["x", "y"], "seconds": 0.5}
-    way: dict[str, Any] = {"way": "adapters", "finite": True, "report": {"before": {"success": 0.1}, "after": {"success": 0.2}}, "metrics": [line]}
-    way |= {"train": {"events": ["The learner was killed."]}, "handed": [handed]}
+    way: dict[str, Any] = {"way": "adapters", "finite": True, "success": [0.1, 0.2], "metrics": [line]}
+    way |= {"events": ["The learner was killed."], "handed": [handed]}
     way |= {"compare": json.loads(json.dumps({"here": at, "there": {**at, "seconds": 4.0}, "success": 0.2, "greedy": greedy, "ties": 1}))}
     text = vllm_server.page([way], "python benchmarks/vllm_server.py", GIVEN)
     assert "| adapters | yes | 0.10 | 0.20 | 3 of 4 | 1 of 2 | 1, 1 | 50 (5.0) | 25 (2.5) |" in text
     assert "| 0 | 0.50 | 0.5000 | 0.5000 | 5.0e-01 | 5.0e-01 | 0.500 | 0 | 0 | 2 | 1 | 3 |" in text
-    assert "| adapters | yes | 0.10 | 0.20 | not asked |  |  |  |  |" in vllm_server.page([{**way, "compare": None}], "x", GIVEN)
+    assert "| adapters | yes | 0.10 |  | not asked |  |  |  |  |" in vllm_server.page([{**way, "compare": None, "success": [0.1, float("nan")]}], "x", GIVEN)
     assert "- The learner was killed." in text and "| 0 | smollm2-0-ab | a.safetensors | 2.0 | 2 | 0.5 |" in text
