@@ -1,6 +1,6 @@
 """What a search may choose for every row of a table: ranges of numbers and lists of values, with the trials that every row begins with.
 
-All rows that follow a policy gradient choose from the same list, ``COMMON``, so that no optimiser is one method's privilege; beside it, each
+All rows that follow a policy gradient choose from the same list, ``COMMON``, so that no optimizer is one method's privilege; beside it, each
 has what is its own: λ where there is a critic, the size of groups where episodes are compared. Rewards are no choice: a row is named by its reward.
 """
 
@@ -42,7 +42,7 @@ COMMON: Space = {
     "entropy": (0.0, 0.003, 0.01),
     "clip": (0.1, 0.2, 0.4),
 }
-"""The optimiser's settings: learning rate, passes over a batch, weight of negative advantages, KL to the warm start, entropy bonus, clipping."""
+"""The optimizer's settings: learning rate, passes over a batch, weight of negative advantages, KL to the warm start, entropy bonus, clipping."""
 
 PRESETS: tuple[dict[str, Any], ...] = (
     {"lr": 3e-4, "epochs": 2, "negative": 0.3, "kl": 0.0, "entropy": 0.0, "clip": 0.2},

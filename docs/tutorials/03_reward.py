@@ -131,7 +131,7 @@ plt.show()
 #     print(f"{steps} steps: passed {found.passed}, spammer {found['spammer'].reward:.2f}, oracle {found['oracle'].reward:.2f}")
 # ```
 # ```text
-# 12 steps: passed True, spammer 2.73, oracle 2.88
+# 12 steps: passed False, spammer 2.73, oracle 2.88
 # 30 steps: passed False, spammer 6.15, oracle 2.88
 # ```
 #
@@ -150,7 +150,7 @@ plt.show()
 # print(audit("worlds", priced, level=2, max_steps=12, episodes=20))
 # ```
 # ```text
-# function on worlds: passed
+# priced on worlds: passed
 # policy             return  success  steps    price  solved
 # oracle             +1.000     1.00    3.8   +0.000  +1.000
 # staller            +1.000     1.00   12.0   +0.000  +1.000
@@ -160,6 +160,7 @@ plt.show()
 # early finisher     +0.000     0.00    1.0   +0.000  +0.000
 # no finisher        +0.000     0.00   12.0   +0.000  +0.000
 # noisy oracle 25%   -0.050     0.85    4.4   -0.900  +0.850
+# greedy             -0.050     0.00   12.0   -0.050  +0.000
 # noisy oracle 50%   -1.700     0.70    5.8   -2.400  +0.700
 # random             -2.850     0.00    3.9   -2.850  +0.000
 # noisy oracle 75%   -3.450     0.15    5.7   -3.600  +0.150

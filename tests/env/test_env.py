@@ -555,7 +555,7 @@ def test_a_snapshot_of_an_ended_episode_is_ended(make_env: Make) -> None:
 
 def test_what_a_suite_cannot_do_says_so(make_env: Make) -> None:
     class Bare(Counting):
-        can_snapshot = False
+        can_snapshot = has_solution = has_progress = False
         solution = TaskSuite.solution
         progress = TaskSuite.progress
 

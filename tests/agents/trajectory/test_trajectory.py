@@ -195,7 +195,7 @@ def steps(draw: st.DrawFn, task: Task, number: int) -> Step:
         ToolResult(draw(CLEAN), draw(st.sampled_from(ERRORS))),
         draw(st.booleans()),
         draw(st.booleans()),
-        draw(st.none() | st.builds(Outcome, FLOAT, CLEAN)),
+        draw(st.none() | st.builds(Outcome, st.floats(0.0, 1.0), CLEAN)),
         draw(FLOAT),
         draw(FLOAT),
     )
