@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["Memory", "Value", "words_of"]
+__all__ = ["Memory", "Value", "scalars", "words_of"]
 
 _TOKEN = re.compile(r"\"([^\"]+)\"|'([^']+)'|(\S+)")
 _EDGES = ".,;:!?()[]{}\"'"
@@ -73,7 +73,7 @@ class Memory:
         """Take in a good result: every scalar of its JSON with its key, or the words with a digit of a plain text."""
         self.results += 1
         try:
-            found = list(_first(_scalars(json.loads(text), "")))
+            found = list(_first((role, value) for role, value in scalars(json.loads(text)) if value is not None))
         except (ValueError, RecursionError):
             tokens = [word.strip(_EDGES) for word in text[:20_000].split()]
             pairs = zip(["", *tokens], tokens, strict=False)
@@ -109,16 +109,17 @@ def words_of(name: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+", name.lower()) if word]
 
 
-def _scalars(value: Any, role: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def scalars(value: Any, role: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the numbers, short texts and nulls in a JSON value in order, each with the key of the object it stands in, or ``role``."""
     if depth > 32:
         return
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _scalars(item, str(key), depth + 1)
+            yield from scalars(item, str(key), depth + 1)
     elif isinstance(value, list):
         for item in value:
-            yield from _scalars(item, role, depth + 1)
-    elif value is not None and len(str(value)) <= 200:
+            yield from scalars(item, role, depth + 1)
+    elif value is None or len(str(value)) <= 200:
         yield role, value
 
 

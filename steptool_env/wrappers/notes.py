@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from steptool_env.types import ToolCall
-from steptool_env.wrappers.memory import Memory, words_of
+from steptool_env.wrappers.memory import Memory, scalars, words_of
 
 __all__ = ["Item", "Listing", "Notes"]
 
@@ -122,7 +122,7 @@ class Notes:
             found = None
             fields = [(before.lower(), word) for before, word in zip(["", *tokens], tokens, strict=False) if any(map(str.isdigit, word))]
         else:
-            fields = list(_scalars(found, ""))
+            fields = list(scalars(found))
         items = [self._item(role, content) for role, content in fields[:_MOST]]
         self.facts = [f"{item.role}={item.content}" for item in items if isinstance(item.content, str) and item.content.isalpha() and item.content.islower()]
         self.latest = sorted(items, key=self._order)
@@ -184,18 +184,3 @@ class Notes:
                 self.leads.append(min(near, key=lambda item: item.distance))
         if not ahead and self.latest and self.latest[0].place >= 0:
             self.leads.append(self.latest[0])
-
-
-def _scalars(value: Any, role: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if depth > 32:
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _scalars(item, str(key), depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _scalars(item, role, depth + 1)
-    elif value is None or len(str(value)) <= 200:
-        yield role, value
-
-
