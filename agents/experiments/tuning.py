@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 from steptool_env.errors import CheckpointError
 from steptool_env.files import parse_json, write_json
 from steptool_env.sealed import sealing, verified
+from steptool_env.words import counted
 
 from ..config import Config
 from ..runs.lock import WriterLock
@@ -155,7 +156,7 @@ class _Stage:
                 done.result()
         if self.failed:
             log = trial_folder(self.out, *self.failed[0]) / "log.txt"
-            raise CheckpointError(f"{len(self.failed)} trials failed; {log} says why. The search goes on from there when it is started again")
+            raise CheckpointError(f"{counted(len(self.failed), 'trial')} failed; {log} says why. The search goes on from there when it is started again")
 
     def _work(self) -> None:
         while True:
@@ -165,6 +166,7 @@ class _Stage:
                         return
                     self.changed.wait()
                 self.running.add(job)
+            code = 1  # also where no process could be started
             try:
                 log = trial_folder(self.out, *job) / "log.txt"
                 code = run_child("trials", str(self.out), job.row, str(job.seed), str(job.number), log=log, alive=self.alive)

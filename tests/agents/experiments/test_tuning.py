@@ -101,7 +101,7 @@ def test_a_search_that_was_stopped_goes_on_and_draws_what_it_would_have_drawn(tm
     monkeypatch.setattr(tuning, "run_child", _Played(whole))
     expected = search_settings(_search(methods=methods), whole, processes=1)
     monkeypatch.setattr(tuning, "run_child", _Played(parts, broken=5))
-    with pytest.raises(CheckpointError, match=r"1 trials failed; .*log\.txt says why"):
+    with pytest.raises(CheckpointError, match=r"1 trial failed; .*log\.txt says why"):
         search_settings(_search(methods=methods), parts, processes=1)
     monkeypatch.setattr(tuning, "run_child", _Played(parts))
     assert search_settings(_search(methods=methods), parts, processes=1) == expected
