@@ -39,6 +39,10 @@ def play(policy: ServedPolicy, count: int = 4) -> list[Trajectory]:
     return rollout(policy, [StepToolEnv(suite, "final", max_steps=3) for _ in range(count)], list(range(count)))
 
 
+MOVED = (1, 2)
+"""Of four episodes two begin with each server; the second of a dead one's moves only if it began before the first one's failure was known."""
+
+
 def masked(trajectories: list[Trajectory]) -> int:
     return sum(bool(one.masked.any()) for one in trajectories)
 
@@ -114,7 +118,7 @@ def test_nobody_waits_for_a_server_that_was_not_there_and_it_joins_when_it_is(tm
         policy = ServedPolicy(lm, handover, max_new_tokens=4)
         policy.forget()
         slow.dead = True
-        assert not masked(play(policy)) and policy.moved == 2
+        assert not masked(play(policy)) and policy.moved in MOVED
         slow.dead, slow.slow = False, True  # it was started anew, and takes its time
         slow.adapters.clear()
         started = time.monotonic()
@@ -185,7 +189,7 @@ def test_a_text_that_no_server_takes_ends_its_episode_alone_and_a_lost_adapter_d
             Short.longest = 0
         assert policy.unanswered == masked(trajectories) == 1 and policy.moved == 0
         servers[0].adapters.clear()  # started anew while nobody asked
-        assert not masked(play(policy)) and policy.moved == 2
+        assert not masked(play(policy)) and policy.moved in MOVED
 
 
 # ---------------------------------------------------------------- half a folder
