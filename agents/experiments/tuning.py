@@ -9,7 +9,7 @@ The best trials of each seed are then trained to the end with the other seeds, t
 many trials of one seed is partly the best of many coincidences.
 
 Supervised rows are searched first, by number of trials, since they take no environment steps; what is found for the first of them is the warm
-start of all others: no method has better demonstrations than another.
+start of all others: no method has better demonstrations than another. Rows may be searched one after the other, and by several sittings.
 
     <out>/search.json     what is searched
     <out>/journal.log     the studies, see studies.py
@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from threading import Condition
 from typing import Any, NamedTuple
@@ -102,7 +102,7 @@ def search_settings(search: Search, out: Path, *, processes: int = 2, on_trial: 
     """Run the search, or go on with it; write ``settings.json`` and return what it holds.
 
     Args:
-        search: What is searched; it must match what the folder already holds, if anything.
+        search: What is searched. A folder that holds a search already may hold other rows, which stay; all else must match.
         out: The search's folder.
         processes: Trials that run at the same time. More of them know less of each other.
         on_trial: Called with row, seed, number and ``"done"``, ``"pruned"`` or ``"failed"``.
@@ -113,24 +113,40 @@ def search_settings(search: Search, out: Path, *, processes: int = 2, on_trial: 
     """
     for row in search.methods:  # mistakes show before anything is written
         search.config(row, 0, {})
-    supervised = [row for row, options in search.methods.items() if options.get("algo") == "sft"]
     with WriterLock(out), pipe() as alive:
+        rows = list(search.methods)
         if (out / "search.json").exists():
-            stored = read_search(out)
-            if asdict(replace(stored, warm_start={})) != json.loads(json.dumps(asdict(search))):
-                raise CheckpointError(f"{out} holds another search; use another folder")
-        else:
-            _store(search, out)
+            search = _joined(read_search(out), search, out)
+        _store(search, out)
         studies = Studies(out)
-        found: dict[str, Any] = {}
-        for rows in (supervised, [row for row in search.methods if row not in supervised]):
-            _Stage(search, out, studies, rows, alive, on_trial or (lambda *_: None)).run(processes)
-            found |= {row: _result(search, studies, row) for row in rows}
-            search = replace(search, warm_start=warm_start_of(found))
+        supervised = [row for row in rows if _supervised(search.methods[row])]
+        for some in (supervised, [row for row in rows if row not in supervised]):
+            _Stage(search, out, studies, some, alive, on_trial or (lambda *_: None)).run(processes)
+            found = {row: result for row in search.methods if (result := _result(search, studies, row)) is not None}
+            search = replace(search, warm_start=search.warm_start or warm_start_of(found))
             _store(search, out)  # for the trials
         with sealing(out / "settings.json") as temporary:
             write_json(temporary, found)
     return found
+
+
+def _supervised(options: Mapping[str, Any]) -> bool:
+    return options.get("algo") == "sft"
+
+
+def _joined(stored: Search, asked: Search, out: Path) -> Search:
+    """Return the search of a folder with the rows that are asked for now, too; raises ``CheckpointError`` if it searches under other conditions."""
+    asked = TypeAdapter(Search).validate_python(json.loads(json.dumps(asdict(asked))))  # as a file has it
+    methods = {**stored.methods, **asked.methods}
+    differ = [row for row in stored.methods if methods[row] != stored.methods[row]]
+    names = [one.name for one in fields(Search) if one.name not in ("methods", "warm_start")]
+    differ += [name for name in names if getattr(stored, name) != getattr(asked, name)]
+    if differ:
+        raise CheckpointError(f"{out} holds another search, with other {', '.join(differ)}; use another folder")
+    late = [row for row in methods if row not in stored.methods and _supervised(methods[row])]
+    if late and not stored.warm_start:
+        raise CheckpointError(f"{out} holds trials without the warm start that {late[0]} would give; search supervised rows first, in another folder")
+    return replace(stored, methods=methods)
 
 
 class _Job(NamedTuple):
@@ -243,8 +259,11 @@ def _cost(trial: Any) -> dict[str, Any]:
     return {"env_steps": trial.user_attrs.get("env_steps", 0), "finalist": trial.user_attrs.get("finalist", False)}
 
 
-def _result(search: Search, studies: Studies, row: str) -> dict[str, Any]:
-    """Return the settings with the highest mean over all seeds, and all trials; the first ones win a tie."""
+def _result(search: Search, studies: Studies, row: str) -> dict[str, Any] | None:
+    """Return the settings with the highest mean over all seeds, and all trials; the first ones win a tie. None: the row is not done."""
+    known = [trial for seed in search.seeds for trial in studies.trials(row, seed)]
+    if not studies.of(row, search.seeds[0]).user_attrs.get("finals") or not all(trial.state.is_finished() for trial in known):
+        return None
     trials, values, settings = [], dict[str, dict[str, float]](), dict[str, dict[str, Any]]()
     for seed in search.seeds:
         for trial in studies.trials(row, seed):

@@ -109,6 +109,23 @@ def test_a_search_that_was_stopped_goes_on_and_draws_what_it_would_have_drawn(tm
         search_settings(_search(methods=methods, tasks=5), parts, processes=1)
 
 
+def test_rows_may_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts, other = tmp_path / "whole", tmp_path / "parts", tmp_path / "other"
+    monkeypatch.setattr(tuning, "run_child", _Played(whole))
+    expected = search_settings(_search(), whole, processes=1)
+    monkeypatch.setattr(tuning, "run_child", _Played(parts))
+    assert set(search_settings(_search(methods={row: METHODS[row] for row in ("SFT", "StepTool")}), parts, processes=1)) == {"SFT", "StepTool"}
+    found = search_settings(_search(methods={"GRPO (final)": METHODS["GRPO (final)"]}), parts, processes=1)
+    assert found == expected == read_settings(parts / "settings.json")
+    with pytest.raises(CheckpointError, match=r"another search, with other StepTool"):
+        search_settings(_search(methods={"StepTool": {**METHODS["StepTool"], "lam": 0.9}}), parts, processes=1)
+
+    monkeypatch.setattr(tuning, "run_child", _Played(other))
+    search_settings(_search(methods={"StepTool": METHODS["StepTool"]}), other, processes=1)
+    with pytest.raises(CheckpointError, match="without the warm start that SFT would give"):
+        search_settings(_search(), other, processes=1)
+
+
 def test_two_processes_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "run_child", played := _Played(tmp_path))
     found = search_settings(_search(worth=6), tmp_path, processes=2)
