@@ -11,7 +11,6 @@ from steptool_env.files import write_text
 from steptool_env.sealed import read_sealed, sealing, verified
 
 from ..config import Config
-from ..show.curve import learning_curve
 from ..show.report import RunRecord, report_page
 from ..trajectory import Trajectory, read_jsonl, write_jsonl
 from .trackers import read_metrics
@@ -61,6 +60,8 @@ def write_report(run: Path, config: Config, report: Mapping[str, Any], trajector
     metrics = read_metrics(run)
     if report["updates"]:
         with sealing(run / CURVE) as temporary:
+            from ..show.curve import learning_curve  # matplotlib takes a second to import, and most processes draw nothing
+
             learning_curve(metrics, dict(report), temporary)
     record = RunRecord(run.resolve().name, config, metrics, report, read_episodes(run, before=True), trajectories)
     with sealing(run / PAGE) as temporary:
