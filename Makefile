@@ -11,7 +11,10 @@ BIN := .venv/bin
 # --no-compile: pip compiles 12,000 modules one after the other; compileall, below, uses every core.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: help demo test trainers lint docs install clean
+# What the tests need beside the package.
+TESTED := .venv/installed .venv/bfcl .venv/suites .venv/templates .venv/skyrl
+
+.PHONY: help demo test slow trainers lint docs install clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -20,8 +23,11 @@ demo: .venv/installed ## train a small model on the worlds suite with step-ppo (
 	@out="$(OUT)"; n=2; while [ -e "$$out" ]; do out="$(OUT)-$$n"; n=$$((n + 1)); done; \
 	set -x; $(BIN)/steptool train --algo step-ppo --model tiny --suite worlds --level 2 --seed $(SEED) --out "$$out"
 
-test: lint .venv/bfcl .venv/suites .venv/templates .venv/skyrl ## run ruff, mypy and all tests (PYTESTFLAGS="-k name")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTESTPROCESSES) $(PYTESTFLAGS)
+test: lint $(TESTED) ## run ruff, mypy and the tests (PYTESTFLAGS="-k name")
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PYTESTPROCESSES) $(PYTESTFLAGS)
+
+slow: $(TESTED) ## run the tests that take more than some seconds each, most of them in processes that are killed and go on
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTESTPROCESSES) $(PYTESTFLAGS)
 
 trainers: .venv/suites .venv/templates .venv/skyrl .venv/trl ## run the tests with TRL, SkyRL-gym, OpenEnv and verifiers, where installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/agents/interop tests/project/test_docs.py -k "interop or trainers" $(PYTESTFLAGS)
@@ -34,7 +40,7 @@ docs: .venv/docs ## build the site in site/; a broken link or an undocumented pu
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
 
-install: .venv/installed ## make or update .venv only
+install: $(TESTED) .venv/docs ## make or update .venv only, with what tests and docs need
 
 clean: ## remove .venv, caches and build output; runs/ stays
 	rm -rf .venv .cache build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -19,7 +19,7 @@ from steptool_env.scripted import HACKS
 LOCAL = sorted(set(SHAPERS) - {"paper-judge"})  # the judge needs an endpoint: tests/test_judge.py
 
 
-@pytest.mark.parametrize("level", [1, 4])
+@pytest.mark.parametrize("level", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shaper", LOCAL)
 def test_every_shipped_shaper_passes_or_says_that_it_can_be_farmed(shaper: str, level: int) -> None:
     options = {"rollouts": 4} if shaper == "monte-carlo" else {}
@@ -33,6 +33,7 @@ def test_every_shipped_shaper_passes_or_says_that_it_can_be_farmed(shaper: str, 
     assert found["oracle"].success == 1.0
 
 
+@pytest.mark.slow
 def test_how_the_naive_bonus_is_farmed() -> None:
     found = audit("worlds", "naive-success", level=2, episodes=30)
     (fault,) = found.faults
@@ -92,6 +93,7 @@ def test_a_reward_that_ranks_noisy_oracles_wrongly_fails() -> None:
     assert any("more than the oracle" in fault for fault in found.faults)
 
 
+@pytest.mark.slow
 def test_clipping_breaks_a_safe_shaper_and_the_audit_sees_it() -> None:
     """Losses of progress are cut away, so that to and fro pays: the audit takes a hack of the suite's own to see it."""
 
@@ -116,6 +118,7 @@ def test_discounted_returns() -> None:
     assert found["oracle"].reward == pytest.approx((0.5**3 + 0.5**4 + 0.5**5) / 3)
 
 
+@pytest.mark.slow
 def test_missing_rewards_are_left_out_and_counted() -> None:
     class Flaky:
         def __call__(self, episode: Sequence[Transition], /) -> Mapping[str, float]:

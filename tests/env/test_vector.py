@@ -171,6 +171,7 @@ def digest(name: str, seed: int) -> str:
     return hashlib.blake2b(repr(alone(name, seed, 20, suite="worlds", level=2)).encode(), digest_size=8).hexdigest()
 
 
+@pytest.mark.slow
 def test_an_episode_is_the_same_in_every_process_and_for_every_hash_seed() -> None:
     folders = [str(ROOT), str(ROOT / "tests" / "env"), str(ROOT / "tests" / "helpers")]
     program = f"import sys; sys.path[:0] = {folders!r}; import test_vector as t; print([t.digest(name, 9) for name in t.IDS])"

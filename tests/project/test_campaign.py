@@ -59,6 +59,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return work, json.loads(said)
 
 
+@pytest.mark.slow
 def test_the_short_campaign(short: tuple[Path, dict[str, Any]]) -> None:
     result = short[1]
     assert not result["wrong"], "\n".join(f"{key}: {record['ending']}: {record['detail']}" for key, record in result["wrong"].items())

@@ -29,7 +29,8 @@ def test_every_make_target_and_test_file_exists() -> None:
 
 
 def test_what_ci_runs_is_told() -> None:
-    run = re.findall(r"^make (\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(r"^make ([a-z ]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    run = [target for line in lines for target in line.split()]
     told = re.search(r"^CI runs (.+?) \(`\.ci/run`\)", TEXT, re.MULTILINE)
     assert told is not None
     assert re.findall(r"`make (\w+)`", told[1]) == run

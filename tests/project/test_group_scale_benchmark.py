@@ -46,6 +46,7 @@ def test_share_of_nothing() -> None:
     assert group_scale.share([PLAYED[0]] * 2, "grpo", np.array([True, True])) == 0.0
 
 
+@pytest.mark.slow
 def test_tasks_are_played_in_groups(tmp_path: Path) -> None:
     load_algorithm("sft")(Config.of(algo="sft", suite_options={"level": 1}, demos=8, demo_epochs=1, eval_episodes=2), tmp_path)
     played = group_scale.play(tmp_path, 2, 8, 0)

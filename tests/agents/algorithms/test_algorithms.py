@@ -56,6 +56,7 @@ def test_failures_are_paired_with_the_expert() -> None:
     assert pair_with_expert(made, {}, 4) == []
 
 
+@pytest.mark.slow
 def test_the_expert_costs_what_it_plays(tmp_path: Path) -> None:
     config = SMALL.replace(**{**algorithm_settings("eto"), "group": 2}, algo="eto", updates=1)
     own = load_algorithm("trajectory-dpo")(config.replace(algo="trajectory-dpo"), tmp_path / "own")
@@ -167,7 +168,7 @@ def test_the_buffer_forgets_the_oldest() -> None:
 
 
 # ---------------------------------------------------------------- all of them
-@pytest.mark.parametrize("name", ["rft", "eto", "trajectory-dpo", "archer-lite"])
+@pytest.mark.parametrize("name", ["rft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("eto", "trajectory-dpo", "archer-lite"))])
 def test_a_short_run_and_one_that_resumes_are_the_same(name: str, tmp_path: Path) -> None:
     config = SMALL.replace(**{**algorithm_settings(name), "group": 2}, algo=name)
     report = load_algorithm(name)(config, tmp_path / "whole")

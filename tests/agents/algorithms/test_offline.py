@@ -134,6 +134,7 @@ def test_released_rows_from_the_command_line(tmp_path: Path, monkeypatch: pytest
     assert report["updates"] == 3 and report["env_steps"] == 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     data = write(tmp_path / "rows.csv", *[(PROMPTS, RESPONSES, [0.8, 0.0, 0.5]), (PROMPTS[:1], RESPONSES[2:], [1.0])] * 2)
     made = Config.of(**{"algo": "step-ppo-offline", "data": str(data), **SETTINGS, "updates": 2, "lr_end": 1.0})

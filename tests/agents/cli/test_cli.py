@@ -156,6 +156,7 @@ def test_what_a_resumed_run_may_change(run: Any, tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())["run"]["eval_episodes"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_from_another(run: Any, tmp_path: Path) -> None:
     first, then = tmp_path / "first", tmp_path / "then"
     assert run(*small(first))[0] == 0

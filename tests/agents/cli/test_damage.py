@@ -67,6 +67,7 @@ def damages(good: bytes, count: int, seed: int) -> list[bytes]:
 
 
 # ---------------------------------------------------------------- files, one by one
+@pytest.mark.slow
 def test_a_file_of_trajectories(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     suite = Worlds(level=1, split="test")
@@ -103,6 +104,7 @@ def test_a_file_of_a_run_is_noticed(run: Any, trained: Path, tmp_path: Path, nam
             one_sentence(run("train", "--from", copy, "--out", tmp_path / "new"), name)
 
 
+@pytest.mark.slow
 def test_a_grid(run: Any, tmp_path: Path) -> None:
     spec = Spec(methods={"SFT": METHODS["SFT"]}, settings={"suite_options": {"level": 1}}, splits={"held-out": {}}, searches=["greedy"], faults=[], tasks=2)
     out = tmp_path / "grid"
@@ -248,6 +250,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", ".seals"}, "no half of a file, and no lock"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     program = "import sys; sys.argv = ['steptool', 'suites', '--json']; from steptool_agents.cli import main; main()"

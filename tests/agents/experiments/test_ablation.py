@@ -167,6 +167,7 @@ def test_labels_never_share_a_folder() -> None:
 
 
 # -------------------------------------------------------------------- running
+@pytest.mark.slow
 def test_it_runs_and_goes_on(halved: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The cells run in this process. The second one takes the warm start of the first; a second call runs nothing and gives the same table."""
     ran: list[str] = []

@@ -154,6 +154,7 @@ def test_the_command_reads_the_settings_of_a_search(tmp_path: Path, capsys: pyte
 
 
 # ---------------------------------------------------------------- the grid
+@pytest.mark.slow
 def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = spec(searches=["greedy", "dfsdt"], faults=[1.0])
     run_cell(made, tmp_path, "SFT", 0)
@@ -176,6 +177,7 @@ def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     assert greedy.episodes.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_cells_are_processes(tmp_path: Path) -> None:
     made = spec(methods={"SFT": METHODS["SFT"], "RFT": METHODS["RFT"]}, searches=["greedy"])
     for state in ("done", "was done"):

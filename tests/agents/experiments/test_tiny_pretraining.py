@@ -96,6 +96,7 @@ def test_only_the_oracle_is_learnt_from() -> None:
     assert slips > 3
 
 
+@pytest.mark.slow
 def test_some_steps_give_a_model_that_loads(tmp_path: Path) -> None:
     loss = pretrain(3, 4, folder=tmp_path)
     assert 0 < loss < 20

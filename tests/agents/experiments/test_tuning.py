@@ -138,6 +138,7 @@ def test_one_seed_needs_no_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not any(trial["finalist"] for one in found.values() for trial in one["trials"])
 
 
+@pytest.mark.slow
 def test_a_real_trial_is_compared_and_measured(tmp_path: Path) -> None:
     search = Search({"StepTool": METHODS["StepTool"]}, {**SMALL, "updates": 9, "budget_steps": 60}, PLAYED, tasks=2, seeds=[3])
     studies = Studies(tmp_path)

@@ -90,6 +90,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in load_checkpoint(out)[1].items() if name.startswith("model.")}
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
     """The servers sample with the seeds that a process would use itself (``model_servers``), and get their weights from two shards."""
     program = tmp_path / "two.py"

@@ -169,6 +169,7 @@ def test_gradients_memory_and_checkpoints(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
     done = two(written(tmp_path, RUNS, tiny=TINY))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -185,6 +186,7 @@ def test_a_sharded_run_learns_what_a_whole_one_learns(tmp_path: Path) -> None:
         assert len(read_metrics(tmp_path / algo)) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert "SIGKILL" in two(written(tmp_path, KILLED, tiny=TINY)).stderr

@@ -138,6 +138,7 @@ LONG: dict[str, str] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [None, "openai", "pythonic"])
 def test_megabytes_are_not_looked_at_and_not_carried_along(form: str | None) -> None:
     suite, said = make_suite("jsonl", split="all"), [""]

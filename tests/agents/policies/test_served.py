@@ -70,6 +70,7 @@ def test_servers_play_with_the_weights_of_each_update_token_for_token(rank: int,
     assert lm.config._attn_implementation == "steptool"
 
 
+@pytest.mark.slow
 def test_episodes_of_a_server_that_dies_go_on_with_another_and_it_comes_back(tmp_path: Path) -> None:
     lm = model(2)
     with running(2, tmp_path) as (servers, handover):
@@ -116,6 +117,7 @@ def test_episodes_of_a_server_that_dies_go_on_with_another_and_it_comes_back(tmp
             policy.forget()
 
 
+@pytest.mark.slow
 def test_reasoning_on_servers_ends_within_its_budget(tmp_path: Path) -> None:
     lm = model(2)
     lm.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"

@@ -91,6 +91,7 @@ def test_two_runs_in_one_process(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_grid_is_run_by_one_process(tmp_path: Path) -> None:
     spec = Spec(methods={"SFT": METHODS["SFT"]}, settings=SMALL, splits={"held-out": {}}, searches=["greedy"], faults=[], tasks=2, budget=4)
     process = holding(tmp_path / "grid")
@@ -111,6 +112,7 @@ def test_a_grid_is_run_by_one_process(tmp_path: Path) -> None:
     assert len(started) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_the_cells_of_a_killed_grid_end_with_it(tmp_path: Path) -> None:
     program = f"""

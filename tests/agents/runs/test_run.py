@@ -154,12 +154,12 @@ def test_parts_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("where", "call"),
     [
-        ("steptool_agents.runs.warm_start.fit", 1),  # in the warm start
-        ("steptool_agents.runs.evaluation.rollout_tasks", 1),  # in the evaluation before training
-        ("steptool_agents.algorithms.step_ppo.assign_credit", 1),  # in the first update
+        pytest.param("steptool_agents.runs.warm_start.fit", 1, marks=pytest.mark.slow),  # in the warm start
+        pytest.param("steptool_agents.runs.evaluation.rollout_tasks", 1, marks=pytest.mark.slow),  # in the evaluation before training
+        pytest.param("steptool_agents.algorithms.step_ppo.assign_credit", 1, marks=pytest.mark.slow),  # in the first update
         ("steptool_agents.algorithms.step_ppo.improve", 2),  # in the second one
         ("steptool_agents.runs.run.save_checkpoint", 2),  # after its line in the metrics, before its checkpoint
-        ("steptool_agents.runs.evaluation.rollout_tasks", 2),  # in the evaluation after training
+        pytest.param("steptool_agents.runs.evaluation.rollout_tasks", 2, marks=pytest.mark.slow),  # in the evaluation after training
     ],
 )
 def test_a_run_goes_on_as_if_nothing_had_happened(
@@ -196,6 +196,7 @@ def test_a_process_that_is_killed(finished: tuple[Path, dict[str, Any]], tmp_pat
     same(out, finished[0])
 
 
+@pytest.mark.slow
 def test_more_updates(tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
     out = tmp_path / "run"
     train(CONFIG.replace(updates=1), out)

@@ -278,6 +278,7 @@ print([name for name in sys.modules if "tensorboard" in name or name.startswith(
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     code = """
 import sys

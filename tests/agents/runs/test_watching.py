@@ -21,6 +21,7 @@ class _Enough(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_is_watched_and_stopped_ends_as_one_that_is_not(tmp_path: Path) -> None:
     config = Config.of(**SMALL)
     train = load_algorithm("step-ppo")

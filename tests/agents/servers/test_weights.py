@@ -111,6 +111,7 @@ class Slow(Server):
         return super().__call__(request)
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_a_server_that_was_not_there_and_it_joins_when_it_is(tmp_path: Path) -> None:
     lm, slow, quick = model(2), Slow(), Server()
     with serving(slow) as a, serving(quick) as b:

@@ -130,6 +130,7 @@ def test_an_episode_over_stdio_recorded_and_replayed_with_the_server_gone(raw: R
     assert transcripts[0][-1][4]["success"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["http", "sse"])
 def test_a_server_with_an_address_is_killed_and_started_again(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = tmp_path / "tasks.jsonl"
