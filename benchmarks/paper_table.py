@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from steptool_agents.experiments.found import read_settings, tuned
-from steptool_agents.experiments.grid import Spec, rows, run_grid
+from steptool_agents.experiments.grid import Spec, rows, run_grid, with_faults
 from steptool_agents.experiments.table import as_markdown, build, write
 from steptool_env import StepToolError
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that the model reads, writes and trains on")
+    parser.add_argument("--with-faults", type=float, nargs=2, metavar=("FROM", "TO"), help="train each row once more, with this share of failing calls")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
@@ -72,9 +73,10 @@ def main() -> None:
     out = given.source or given.out
     if given.source is None:
         methods = methods if given.settings is None else tuned(read_settings(given.settings), methods)
+        methods |= with_faults(methods, given.with_faults) if given.with_faults else {}
         spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
         if given.smoke:
-            spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[0.4])
+            spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[{"rate": 0.4}])
         for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
             print(f"{folder} failed; see its log.txt")
     table = build(out)

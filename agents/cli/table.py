@@ -23,6 +23,9 @@ def table(
     search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,
     tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks of each split.")] = 200,
     budget: Annotated[int, typer.Option(min=1, help="Calls of the model per task, for every search.")] = 30,
+    faults: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="FROM TO", help="Train every row once more, with this share of failing calls, drawn per task.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
     set_: Set = None,
     force: Force = False,
@@ -32,7 +35,7 @@ def table(
     from steptool_env.reference import absolute_paths
 
     from ..config.config import merged
-    from ..experiments.grid import SPLITS, Spec, rows, run_grid
+    from ..experiments.grid import SPLITS, Spec, rows, run_grid, with_faults
     from ..experiments.stored import check_own
     from ..experiments.table import FILES, as_markdown, build, write
 
@@ -47,6 +50,7 @@ def table(
             from ..experiments.found import read_settings, tuned
 
             chosen = tuned(read_settings(settings), chosen)
+        chosen |= with_faults(chosen, list(faults)) if faults else {}
         overrides = absolute_paths(pairs(set_, "--set"))
         splits = SPLITS if merged({}, overrides).get("task", {}).get("suite", "worlds") == "worlds" else {"held-out": {}}
         spec = Spec(chosen, list(range(seeds)), overrides, splits, searches=search or ["greedy", "dfsdt"], tasks=tasks, budget=budget)

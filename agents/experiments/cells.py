@@ -9,7 +9,6 @@ from typing import Any
 
 from steptool_env.files import write_json
 from steptool_env.sealed import sealing
-from steptool_env.tasks.wrapped import Faulty
 
 from ..algorithms import load_algorithm
 from ..config import Config
@@ -21,6 +20,7 @@ from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import write_jsonl
 from .children import DYING, end_with_parent
 from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of
+from .robustness import failing
 
 __all__ = ["run_cell"]
 
@@ -51,7 +51,7 @@ def _warm_start_key(config: Config) -> tuple[Any, ...]:
     task, model = config.task, config.model
     words = model.name, model.call_format, model.chat_template_options
     fitting = model.lora_rank, model.bfloat16, model.token_budget, config.rollout.temperature, config.learning.max_grad_norm
-    return config.warm_start, task.suite, task.suite_options, task.max_steps, *words, *fitting
+    return config.warm_start, task.suite, task.suite_options, task.fault_options, task.max_steps, *words, *fitting
 
 
 def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> None:
@@ -62,8 +62,7 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
     tasks = held_out(suite, spec.tasks)
     options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.task.max_steps, "parallel": config.run.eval_width}
     # The same faults for every method: seeded by the seed of the cell.
-    if evaluation.faults:
-        suite = Faulty(suite, evaluation.faults, config.run.seed)
+    suite = failing(suite, evaluation.faults, config.run.seed)
     results = search(evaluation.search, {True: policy, False: sampler}, suite, tasks, **options)
     cost = {measure: sum(getattr(result, measure) for result in results) / len(results) for measure in ("calls", "env_steps", "tokens")}
     evaluation.folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 <out>/spec.json                                   what the grid is made of
 <out>/cells/<method>-<seed>/run/                  the run's folder, see runs/folder.py
                             evaluations/<split>-<search>.jsonl, .json   episodes, and what they cost
-                            evaluations/<split>-greedy-faults-<percent>.…    the same with tools that sometimes fail
+                            evaluations/<split>-greedy-<condition>.…    the same with tools that fail, see robustness.py
                             log.txt               what the process wrote
 """
 
@@ -28,11 +28,13 @@ from ..algorithms import ALGORITHMS, algorithm_settings
 from ..config import CHAINS, Config, Layer, configure
 from ..runs.lock import WriterLock
 from .children import pipe, run_child
+from .robustness import Condition, condition_name
 
 __all__ = [
     "METHODS",
     "SPLITS",
     "TASKS",
+    "WITH_FAULTS",
     "Evaluation",
     "Spec",
     "cell_folder",
@@ -42,10 +44,15 @@ __all__ = [
     "rows",
     "run_grid",
     "suite_of",
+    "with_faults",
 ]
 
-RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
-"""Shares of failing calls in the robustness curve."""
+FAULTS: tuple[dict[str, float], ...] = (
+    *({"rate": rate} for rate in (0.1, 0.2, 0.3, 0.4)),
+    {"rate": 0.1, "lasting": 1.0},
+    {"rate": 0.0, "stale": 0.3},
+)
+"""The conditions under which a policy is tested beside the one without faults: four points of the curve, tools that stay down, and old answers."""
 
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},
@@ -76,6 +83,9 @@ METHODS: dict[str, dict[str, Any]] = {
 """Row of the table -> settings. A row is named by what it learns from: the final reward alone, or that of every step. The ablation without
 step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""
 
+WITH_FAULTS = ", with faults"
+"""How the names of rows end that are trained where calls fail; see ``with_faults``."""
+
 TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
 """The default tasks of a table. They include deep ones: if all tasks are shallow, most methods solve nearly all of them."""
 
@@ -96,8 +106,8 @@ class Spec:
     """Name -> keywords of the suite over those of training, and ``"slice": [first, last]`` for a part of it; the split is ``test``
     unless they name another."""
     searches: list[str] = field(default_factory=lambda: ["greedy", "dfsdt"])
-    faults: list[float] = field(default_factory=lambda: [rate for rate in RATES if rate])
-    """Shares of calls that fail; under each of them the tasks of the first split are played greedily."""
+    faults: list[dict[str, float]] = field(default_factory=lambda: [dict(condition) for condition in FAULTS])
+    """Conditions, see ``robustness.py``; under each of them the tasks of the first split are played greedily."""
     tiny: dict[str, Any] = field(default_factory=lambda: dict(TASKS))
     """Keywords of ``worlds`` that all runs of ``tiny`` play unless ``settings`` say otherwise; empty: those of ``steptool train``."""
     tasks: int = 200
@@ -117,6 +127,16 @@ class Spec:
     def _trains_tiny_on_worlds(self, method: str) -> bool:
         config = configure([Layer("settings", self.settings), Layer("method", self.methods[method])], algorithm_settings).config
         return config.task.suite == "worlds" and config.model.name == "tiny"
+
+
+def with_faults(methods: dict[str, dict[str, Any]], rate: list[float]) -> dict[str, dict[str, Any]]:
+    """Return each method once more, trained and shown demonstrations where calls fail: ``"StepTool, with faults"`` and the like.
+
+    Args:
+        methods: Row -> settings.
+        rate: Each task draws its share of failing calls between these two.
+    """
+    return {f"{name}{WITH_FAULTS}": {**options, "fault_rate": rate, "demo_fault_rate": rate} for name, options in methods.items()}
 
 
 def rows(names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
@@ -161,8 +181,8 @@ class Evaluation(NamedTuple):
 
     split: str
     search: str
-    faults: float
-    """Share of calls that fail."""
+    faults: Condition
+    """What fails; empty: nothing."""
     folder: Path
 
     @property
@@ -182,14 +202,14 @@ class Evaluation(NamedTuple):
 
     @property
     def _name(self) -> str:
-        return f"{self.split}-{self.search}" + (f"-faults-{100 * self.faults:g}" if self.faults else "")
+        return f"{self.split}-{self.search}{condition_name(self.faults)}"
 
 
 def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
     """Return all evaluations of a cell's policy; those with failing tools come last."""
     subfolder = folder / "evaluations"
-    plain = [Evaluation(split, name, 0.0, subfolder) for split in spec.splits for name in spec.searches]
-    return plain + [Evaluation(next(iter(spec.splits)), "greedy", rate, subfolder) for rate in spec.faults]
+    plain = [Evaluation(split, name, {}, subfolder) for split in spec.splits for name in spec.searches]
+    return plain + [Evaluation(next(iter(spec.splits)), "greedy", condition, subfolder) for condition in spec.faults]
 
 
 def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from ..rollouts.evaluate import held_out, oracle_calls, summarize
 from ..rollouts.statistics import bootstrap, paired, paired_shares
 from ..trajectory import Trajectory
 from .aggregates import THRESHOLDS, aggregated
-from .grid import Spec, cell_folder, evaluations, read_spec, suite_of
+from .grid import WITH_FAULTS, Spec, cell_folder, evaluations, read_spec, suite_of
 from .pictures import draw_curves
+from .robustness import ORACLE, Condition, condition_name, curve, oracle_verdicts, robustness, robustness_markdown
 from .stored import markdown, read_episodes, read_numbers, useful, verdicts
 
 __all__ = ["FILES", "as_csv", "as_markdown", "build", "write"]
@@ -36,8 +37,8 @@ MEASURES = ("success", "recall", "call_success", "call_accuracy", "steps_over_or
 
 def build(out: Path) -> dict[str, Any]:
     """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each, paired), ``aggregates`` (interquartile mean,
-    probability of improvement, profile of each method; of several seeds), ``horizon`` (success by depth), ``robustness`` (success by the
-    share of calls that fail).
+    probability of improvement, profile of each method; of several seeds), ``horizon`` (success by depth), ``robustness`` (what failing tools
+    do, see ``robustness.py``). Methods that were trained with faults are compared with StepTool trained so.
 
     Only methods whose cells are all finished are in it; ``missing`` names the others.
 
@@ -46,7 +47,7 @@ def build(out: Path) -> dict[str, Any]:
     """
     spec = read_spec(out)
     played: dict[tuple[str, str, str], list[list[Trajectory]]] = {}
-    failing: dict[tuple[str, float], list[list[Trajectory]]] = {}
+    under: dict[tuple[str, str], list[list[Trajectory]]] = {}
     missing, rows = [], []
     for method in spec.methods:
         cells = [evaluations(spec, cell_folder(out, method, seed)) for seed in spec.seeds]
@@ -57,14 +58,14 @@ def build(out: Path) -> dict[str, Any]:
         for index, evaluation in enumerate(cells[0]):
             episodes = [read_episodes(cell[index].episodes) for cell in cells]
             if evaluation.search == "greedy" and evaluation.split == next(iter(spec.splits)):
-                failing[method, evaluation.faults] = episodes
+                under[method, condition_name(evaluation.faults)] = episodes
             if not evaluation.faults:
                 costs = [read_numbers(cell[index].costs, "calls", "env_steps", "tokens", "seconds") for cell in cells]
                 played[method, evaluation.split, evaluation.search] = episodes
                 rows.append(_row(spec, method, evaluation.split, evaluation.search, episodes, reports, costs))
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
-    curves = {"horizon": _horizon(played), "robustness": _robustness(failing) if spec.faults else []}
+    curves = {"horizon": _horizon(played), "robustness": _robustness(spec, under) if spec.faults else []}
     compared = {"differences": _differences(played), "aggregates": _aggregates(spec, played)}
     return {"seeds": spec.seeds, "rows": rows, **compared, **curves, "missing": missing, "spec": asdict(spec)}
 
@@ -93,12 +94,13 @@ def _row(
 
 def _differences(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
     rows = []
-    others = {method for method, *_ in played} - {REFERENCE_ROW}
-    all_hold = 1 - 0.05 / max(1, len(others))
+    methods = {method for method, *_ in played}
     for (method, split, name), episodes in played.items():
-        reference = played.get((REFERENCE_ROW, split, name))
-        if reference is None or method == REFERENCE_ROW:
+        reference = played.get((_reference(method), split, name))
+        if reference is None or method == _reference(method):
             continue
+        others = [other for other in methods if _reference(other) == _reference(method) != other]
+        all_hold = 1 - 0.05 / len(others)
         for tasks, depths in (("all", None), ("depth >= 4", range(4, 100))):
             solved, baseline = verdicts(reference, depths), verdicts(episodes, depths)
             if solved.size:
@@ -119,7 +121,8 @@ def _aggregates(spec: Spec, played: Mapping[tuple[str, str, str], Sequence[Seque
     depths = _depths(next(iter(shown.values()))[0])
     groups: list[list[int] | None] = [[depth] for depth in depths] if depths else [None]
     scores = {method: np.stack([verdicts(episodes, group).mean(axis=1) for group in groups], axis=1) for method, episodes in shown.items()}
-    return aggregated(scores, REFERENCE_ROW)
+    alike = [{method: table for method, table in scores.items() if _reference(method) == reference} for reference in _references(scores)]
+    return [row for group in alike for row in aggregated(group, _reference(next(iter(group))))]
 
 
 def _depths(trajectories: Sequence[Trajectory]) -> list[int]:
@@ -135,8 +138,29 @@ def _horizon(played: Mapping[tuple[str, str, str], Sequence[Sequence[Trajectory]
     return rows
 
 
-def _robustness(failing: Mapping[tuple[str, float], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
-    return [{"method": method, "faults": rate, **asdict(bootstrap(verdicts(episodes)))} for (method, rate), episodes in failing.items()]
+def _robustness(spec: Spec, under: Mapping[tuple[str, str], Sequence[Sequence[Trajectory]]]) -> list[dict[str, Any]]:
+    """Return the rows of ``robustness.py``, methods that are trained alike together, and those of the oracle."""
+    conditions: dict[str, Condition] = {"": {}, **{condition_name(condition): condition for condition in spec.faults}}
+    rows = []
+    for reference in _references(method for method, _ in under):
+        rows += robustness({key: episodes for key, episodes in under.items() if _reference(key[0]) == reference}, conditions, reference)
+    config = spec.config(next(method for method, _ in under), spec.seeds[0])
+    suite = suite_of(spec, config, next(iter(spec.splits)))
+    tasks = held_out(suite, spec.tasks)
+    for condition in conditions.values():
+        solved = [oracle_verdicts(suite, tasks, condition, seed, config.task.max_steps) for seed in spec.seeds]
+        if solved[0]:
+            rows.append({"method": ORACLE, "faults": dict(condition), **asdict(bootstrap(solved))})
+    return rows
+
+
+def _reference(method: str) -> str:
+    """Return the row that a method is compared with: StepTool, trained with faults where the method is."""
+    return f"{REFERENCE_ROW}{WITH_FAULTS}" if method.endswith(WITH_FAULTS) else REFERENCE_ROW
+
+
+def _references(methods: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(map(_reference, methods)))
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -173,7 +197,7 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     if table["horizon"]:
         lines += ["", "Success by depth, per cent:", "", *markdown(*_by_depth(table["horizon"]))]
     if table["robustness"]:
-        lines += ["", "Success by the share of calls that fail, greedy, per cent with the 95 % interval:", "", *markdown(*_by_faults(table["robustness"]))]
+        lines += ["", *robustness_markdown(table["robustness"], REFERENCE_ROW)]
     if table["missing"]:
         lines += ["", f"Not finished, and left out: {', '.join(table['missing'])}."]
     return "\n".join(lines) + "\n"
@@ -195,7 +219,7 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
         with sealing(path) as temporary:
             write_text(temporary, text)
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in table["horizon"]]
-    robustness = [({**row, "x": 100 * row["faults"]}, "greedy") for row in table["robustness"]]
+    points_under = [({**row, "x": 100 * row["faults"].get("rate", 0.0)}, "greedy") for row in curve(table["robustness"])]
     profiles = [
         ({"method": row["method"], "x": 100 * threshold, **dict(zip(("mean", "low", "high"), share, strict=True))}, "greedy")
         for row in table["aggregates"]
@@ -203,7 +227,7 @@ def write(table: Mapping[str, Any], out: Path) -> list[Path]:
     ]
     pictures = [
         ("horizon", horizon, ("calls that a task needs", "success")),
-        ("robustness", robustness, ("calls that fail, per cent", "success")),
+        ("robustness", points_under, ("calls that fail, per cent", "success")),
         ("profiles", profiles, ("success, per cent", "share of seeds and depths above it")),
     ]
     for name, points, labels in pictures:
@@ -220,13 +244,6 @@ def _by_depth(horizon: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     for row in horizon:
         lines.setdefault((row["method"], f"{row['search']}, {row['split']}"), {})[row["depth"]] = f"{100 * row['mean']:.0f}"
     return ["method", "", *map(str, depths)], [[*key, *(line.get(depth, "-") for depth in depths)] for key, line in lines.items()]
-
-
-def _by_faults(robustness: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    rates = sorted({row["faults"] for row in robustness})
-    cells = {(row["method"], row["faults"]): "{:.1f} ({:.0f} to {:.0f})".format(*(100 * row[end] for end in ("mean", "low", "high"))) for row in robustness}
-    methods = dict.fromkeys(row["method"] for row in robustness)
-    return ["method", *(f"{100 * rate:g} %" for rate in rates)], [[method, *(cells.get((method, rate), "-") for rate in rates)] for method in methods]
 
 
 def _aggregate(row: Mapping[str, Any]) -> list[str]:

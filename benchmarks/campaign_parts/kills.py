@@ -146,7 +146,7 @@ def _grid(out: Path) -> None:
     from steptool_env.files import write_json
 
     settings = {name: value for name, value in SETTINGS.items() if name not in ("suite_options", "value_passes")}
-    spec = Spec(GRID, [0], {**settings, "suite_options": {"level": 1}}, {"held-out": {}}, searches=["greedy"], faults=[0.3], tasks=1, budget=3)
+    spec = Spec(GRID, [0], {**settings, "suite_options": {"level": 1}}, {"held-out": {}}, searches=["greedy"], faults=[{"rate": 0.3}], tasks=1, budget=3)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "spec.json", asdict(spec))
     for method in spec.methods:
