@@ -144,10 +144,13 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
             if error not in ERRORS:
                 raise InvalidArgument(f"the toolkit of task {task.id!r} answered with the error {error!r}; the kinds are {', '.join(ERRORS[1:])}")
             masked = whose(error) == "infrastructure"
-        reply: Message = new_tuple(Message, ("tool", result.content))
-        finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
         transitions = episode.transitions
         step = len(transitions)
+        finished = not error and call.name == "finish"  # type: ignore[union-attr]  # only a ToolCall has no error
+        if task.shows_budget and not finished:
+            left = counted((self.max_steps or task.max_steps) - step - 1, "call")
+            result = ToolResult(f"{result.content}\n({left} left)", result.error)
+        reply: Message = new_tuple(Message, ("tool", result.content))
         if finished and self._has_turns:
             transitions.append(Transition(task, step, call, result, True, False, None, before, before))
             following = self.suite.after_finish(task, episode)

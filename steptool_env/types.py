@@ -169,6 +169,8 @@ class Task:
     """Private to the suite; never shown to the agent."""
     tags: Mapping[str, str | int] = field(default_factory=dict)
     """What evaluation groups by, for example ``{"family": "lookup", "depth": 3}``."""
+    shows_budget: bool = False
+    """Whether every result says how many calls are left; see ``steptool_env.tasks.wrapped.BudgetShown``."""
 
     def __post_init__(self) -> None:
         if isinstance(self.tools, str):

@@ -34,7 +34,7 @@ def evaluate(
     from steptool_env.errors import InvalidArgument, UnknownName
     from steptool_env.reference import absolute
     from steptool_env.tasks import make_suite
-    from steptool_env.tasks.wrapped import Faulty
+    from steptool_env.tasks.wrapped import BudgetShown, Faulty
     from steptool_env.words import counted
 
     from ..policies.base import OraclePolicy, Policy, RandomPolicy
@@ -48,7 +48,7 @@ def evaluate(
     if server is not None and model is None:
         raise InvalidArgument("--server needs --model NAME, the name of the model there")
     options: dict[str, Any] = {}
-    width, max_steps, temperature = 64, None, 0.0 if samples == 1 else 1.0
+    width, max_steps, temperature, shows_budget = 64, None, 0.0 if samples == 1 else 1.0, False
     actor: Policy
     if run is not None:
         from ..runs.policies import load_policy
@@ -56,7 +56,7 @@ def evaluate(
         actor, config = load_policy(run, temperature=temperature, seed=seed)
         if suite is None or absolute(suite) == config.task.suite:
             suite, options = config.task.suite, dict(config.task.suite_options)
-        width, max_steps = config.run.eval_width, config.task.max_steps
+        width, max_steps, shows_budget = config.run.eval_width, config.task.max_steps, config.task.show_budget
     elif policy is not None:
         scripted: dict[str, Policy] = {"oracle": OraclePolicy(), "random": RandomPolicy(seed)}
         if policy not in scripted:
@@ -84,6 +84,8 @@ def evaluate(
         options["level"] = level
     options.pop("split", None)  # --split takes precedence
     tasks = make_suite(suite or "worlds", **options, split=split.value)
+    if shows_budget:
+        tasks = BudgetShown(tasks, max_steps)
     if faults:
         tasks = Faulty(tasks, faults, seed)
     indices = [index for index in held_out(tasks, episodes) for _ in range(samples)]

@@ -66,6 +66,8 @@ class TaskConfig(Part):
     """Keywords of the shaper. A shaper that takes ``gamma`` gets ``learning.gamma`` unless it is given here."""
     max_steps: Count | None = None
     """Overrides the step budget of the tasks."""
+    show_budget: bool = False
+    """Tell the policy how many calls it has left: with the task, and with every result."""
     fault_rate: Shares = 0.0
     """Share of the calls in training episodes that fail; ``[0, 0.3]``: every task draws its own share between these. Held-out tasks are played
     without."""

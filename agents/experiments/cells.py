@@ -51,7 +51,7 @@ def _warm_start_key(config: Config) -> tuple[Any, ...]:
     task, model = config.task, config.model
     words = model.name, model.call_format, model.chat_template_options
     fitting = model.lora_rank, model.bfloat16, model.token_budget, config.rollout.temperature, config.learning.max_grad_norm
-    return config.warm_start, task.suite, task.suite_options, task.fault_options, task.max_steps, *words, *fitting
+    return config.warm_start, task.suite, task.suite_options, task.fault_options, task.show_budget, task.max_steps, *words, *fitting
 
 
 def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> None:

@@ -27,6 +27,7 @@ from steptool_env.tasks import TaskSuite, make_suite
 from ..algorithms import ALGORITHMS, algorithm_settings
 from ..config import CHAINS, Config, Layer, configure
 from ..runs.lock import WriterLock
+from ..runs.tasks import as_shown
 from .children import pipe, run_child
 from .robustness import Condition, condition_name
 
@@ -217,8 +218,7 @@ def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:
     options = {**config.task.suite_options, "split": "test", **spec.splits[split]}
     part = options.pop("slice", None)
     suite: Any = make_suite(config.task.suite, **options)
-    chosen: TaskSuite = suite if part is None else suite[slice(*part)]
-    return chosen
+    return as_shown(suite if part is None else suite[slice(*part)], config)
 
 
 def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[str, int, str], None] | None = None) -> list[Path]:

@@ -1,9 +1,11 @@
-"""``WithTools``: any suite with its toolkits wrapped: recorded, slower, failing. ``Faulty`` is the one whose calls fail now and then."""
+"""Suites around another suite: ``WithTools`` wraps its toolkits (recorded, slower), ``Faulty`` is the one whose calls fail now and then, and
+``BudgetShown`` tells the agent how many calls are left."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from steptool_env.errors import InvalidArgument
@@ -12,23 +14,22 @@ from steptool_env.tools.faults import FaultyToolkit
 from steptool_env.tools.toolkit import Toolkit
 from steptool_env.tools.wrapped import WrappedToolkit
 from steptool_env.types import Outcome, Task, ToolCall
+from steptool_env.words import counted
 
-__all__ = ["Faulty", "WithTools"]
+__all__ = ["Around", "BudgetShown", "Faulty", "WithTools"]
 
 
-class WithTools(TaskSuite):
-    """A suite whose tools are called through a wrapper; tasks, verdicts and solutions stay its own, and so does what it can do.
+class Around(TaskSuite):
+    """A suite around another one: tasks, tools, verdicts and solutions are those of the other, and so is what it can do.
 
     Args:
         suite: The suite.
-        wrap: From the task and its fresh toolkit to the ``WrappedToolkit`` that the episode gets, such as
-            ``lambda task, toolkit: FaultyToolkit(toolkit, rate=0.3, seed=task.id)``.
     """
 
     has_turns: bool = False  # whatever the suite says, see below
 
-    def __init__(self, suite: TaskSuite, wrap: Callable[[Task, Toolkit], WrappedToolkit]) -> None:
-        self.inner, self.wrap = suite, wrap
+    def __init__(self, suite: TaskSuite) -> None:
+        self.inner = suite
         self.name = suite.name
         self.has_solution, self.has_progress = suite.has_solution, suite.has_progress
         self.can_snapshot, self.has_turns, self.most_tools = suite.can_snapshot, suite.has_turns, suite.most_tools
@@ -46,22 +47,72 @@ class WithTools(TaskSuite):
         return self.inner.about()
 
     def toolkit(self, task: Task) -> Toolkit:
+        return self.inner.toolkit(task)
+
+    def grade(self, task: Task, episode: Episode) -> Outcome:
+        return self.inner.grade(task, self.known(episode))
+
+    def after_finish(self, task: Task, episode: Episode) -> str | None:
+        return self.inner.after_finish(task, self.known(episode))
+
+    def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
+        return self.inner.solution(task, self.known(episode))
+
+    def progress(self, task: Task, episode: Episode) -> float:
+        return self.inner.progress(task, self.known(episode))
+
+    def known(self, episode: Episode) -> Episode:
+        """Return an episode as the suite within knows it."""
+        return episode
+
+
+class BudgetShown(Around):
+    """A suite whose tasks and results say how many calls are left: ``(at most 6 calls)``, then ``(5 calls left)``, ``(4 calls left)`` …
+
+    Args:
+        suite: Any suite.
+        max_steps: The budget of every task, where the environment has one; None: the task's own.
+    """
+
+    def __init__(self, suite: TaskSuite, max_steps: int | None = None) -> None:
+        super().__init__(suite)
+        self.max_steps = max_steps
+
+    def __getitem__(self, index: int) -> Task:
+        task = self.inner[index]
+        budget = counted(self.max_steps or task.max_steps, "call")
+        return replace(task, instruction=f"{task.instruction}\n(at most {budget})", shows_budget=True)
+
+    def about(self) -> str:
+        return ", ".join(filter(None, [self.inner.about(), "the budget of calls is shown"]))
+
+
+class WithTools(Around):
+    """A suite with its toolkits wrapped.
+
+    Args:
+        suite: The suite.
+        wrap: From the task and its fresh toolkit to the ``WrappedToolkit`` that the episode gets, such as
+            ``lambda task, toolkit: FaultyToolkit(toolkit, rate=0.3, seed=task.id)``.
+    """
+
+    def __init__(self, suite: TaskSuite, wrap: Callable[[Task, Toolkit], WrappedToolkit]) -> None:
+        super().__init__(suite)
+        self.wrap = wrap
+
+    def toolkit(self, task: Task) -> Toolkit:
         made = self.inner.toolkit(task)
         outer = self.wrap(task, made)
         outer.made = made
         return outer
 
-    def grade(self, task: Task, episode: Episode) -> Outcome:
-        return self.inner.grade(task, _unwrapped(episode))
-
-    def after_finish(self, task: Task, episode: Episode) -> str | None:
-        return self.inner.after_finish(task, _unwrapped(episode))
-
-    def solution(self, task: Task, episode: Episode) -> list[ToolCall]:
-        return self.inner.solution(task, _unwrapped(episode))
-
-    def progress(self, task: Task, episode: Episode) -> float:
-        return self.inner.progress(task, _unwrapped(episode))
+    def known(self, episode: Episode) -> Episode:
+        """Return the episode with the toolkit that the suite within has made."""
+        outer = episode.toolkit
+        assert isinstance(outer, WrappedToolkit)
+        inner = Episode(episode.task, outer.made, episode.transitions)
+        inner.messages, inner.memory = episode.messages, episode.memory
+        return inner
 
 
 class Faulty(WithTools):
@@ -94,11 +145,3 @@ class Faulty(WithTools):
         rate = self.low if self.low == self.high else random.Random(f"{self.seed}/{task.id}").uniform(self.low, self.high)
         return FaultyToolkit(toolkit, rate=rate, seed=f"{self.seed}/{task.id}", **self.options)
 
-
-def _unwrapped(episode: Episode) -> Episode:
-    """Return the episode as the suite within knows it: with the toolkit that it made."""
-    outer = episode.toolkit
-    assert isinstance(outer, WrappedToolkit)
-    inner = Episode(episode.task, outer.made, episode.transitions)
-    inner.messages, inner.memory = episode.messages, episode.memory
-    return inner
