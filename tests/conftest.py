@@ -18,7 +18,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # No deadline: machines differ. CI draws the same examples every time; at home, every run looks somewhere else.
-settings.register_profile("home", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# 50 examples of a property suffice to notice a change; who has changed a property draws more.
+examples = int(os.environ.get("STEPTOOL_EXAMPLES", "50"))
+settings.register_profile("home", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples)
 settings.register_profile("ci", settings.get_profile("home"), derandomize=True, print_blob=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "home")
 

@@ -210,12 +210,18 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def half(tmp_path: Path) -> Path:
-    """Return a run of one update."""
-    out = tmp_path / "half"
+@pytest.fixture(scope="module")
+def one_update(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of one update, which nobody changes."""
+    out = tmp_path_factory.mktemp("one-update") / "half"
     train(CONFIG.replace(updates=1, eval_episodes=1), out)
     return out
+
+
+@pytest.fixture
+def half(one_update: Path, tmp_path: Path) -> Path:
+    """Return a copy of a run of one update."""
+    return Path(shutil.copytree(one_update, tmp_path / "half"))
 
 
 def refused(out: Path, message: str, *, resume: bool = True) -> None:
