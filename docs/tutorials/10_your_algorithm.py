@@ -25,7 +25,8 @@ def train(config, out, *, resume=False, console=None):
         loop = Loop(run, optimizer, note="loss {loss:.2f}")
         for episodes in loop:
             best = sorted(episodes, key=lambda episode: -episode.rewards.sum())[: len(episodes) // 2]
-            loop.log({"loss": imitate(run.passes, optimizer, best)})
+            losses = [imitate(run.passes, optimizer, best[part::4]) for part in range(4)]  # four steps of the optimizer
+            loop.log({"loss": sum(losses) / len(losses)})
         return loop.report()
 ''')
 
@@ -40,8 +41,8 @@ import shlex
 import subprocess
 
 command = """
-    steptool ablate algo=step-ppo,sft,better_half.py --seeds 3 --tasks 100 --processes 2 --out comparison
-    --set updates=5 --set episodes=48 --set demos=250 --set eval_episodes=1
+    steptool ablate algo=step-ppo,sft,better_half.py --seeds 3 --tasks 80 --processes 2 --out comparison
+    --set suite.depth=[1,2] --set demos=150 --set updates=4 --set episodes=40 --set epochs=1 --set minibatches=4 --set eval_episodes=1
 """
 print(subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout)
 
