@@ -42,7 +42,7 @@ ZERO_SHOT = 16
 """Held-out tasks that the untrained model plays: it writes up to the limit at every step, which takes its time, and solves nothing."""
 KEPT = 3
 """Episodes of each stage that the tutorial gets whole."""
-UPDATES = ("update", "success", "reward", "call_accuracy", "kl", "entropy", "action_length", "seconds_rollout", "seconds_update")
+UPDATES = ("update", "success", "reward", "call_accuracy", "entropy", "action_length", "seconds_rollout", "seconds_update")
 
 
 def command() -> list[str]:
@@ -102,6 +102,12 @@ def probabilities(run: Path, episode: Trajectory) -> tuple[list[str], dict[str, 
     return [models[0].tokenizer.decode([token]) for token in first.steps[0].generation.token_ids], found
 
 
+def learned(before: Sequence[Trajectory], after: Sequence[Trajectory]) -> int:
+    """Return the index of the first task that only the trained model solves, beginning with another call; 0 if there is none."""
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((k for k, (a, b) in pairs if a.success < b.success and a.steps[0].generation.text != b.steps[0].generation.text), 0)
+
+
 def page(run: Path, played: Mapping[str, Sequence[Trajectory]], words: Sequence[str], seconds: float, threads: int) -> str:
     """Return the results as Markdown."""
     suite, config = suite_of(run), read_config(run)
@@ -146,17 +152,18 @@ def main() -> None:
     files = (given.out / "as_it_comes.jsonl", run / "before.jsonl", run / "trajectories.jsonl")
     zero_shot(run, files[0])
     played = {stage: read_jsonl(file) for stage, file in zip(STAGES, files, strict=True)}
-    solved = next((one for one in played["after_step_ppo"] if one.success == 1.0), played["after_step_ppo"][0])
-    tokens, chances = probabilities(run, solved)
+    index = learned(played["after_demonstrations"][:ZERO_SHOT], played["after_step_ppo"])
+    call = played["after_step_ppo"][index]
+    tokens, chances = probabilities(run, call)
     given.data.mkdir(parents=True, exist_ok=True)
     for stage, episodes in played.items():
-        write_jsonl(given.data / f"{stage}.jsonl", episodes[:KEPT])
+        write_jsonl(given.data / f"{stage}.jsonl", [episodes[kept] for kept in sorted({*range(KEPT), index})])
     shown = {
         "command": shlex.join(words),
         "seconds": round(seconds),
         "success": {title: [one.success for one in played[stage]] for stage, title in STAGES.items()},
         "updates": [{name: round(float(line[name]), 4) for name in UPDATES} for line in read_metrics(run)],
-        "call": {"task": solved.task.instruction, "tokens": tokens, "probabilities": {STAGES[stage]: values for stage, values in chances.items()}},
+        "call": {"task": call.task.id, "tokens": tokens, "probabilities": {STAGES[stage]: values for stage, values in chances.items()}},
     }
     write_json(given.data / "results.json", shown)
     text = page(run, played, words, seconds, given.threads)

@@ -63,19 +63,19 @@ for line in run["updates"]:
 #
 # ## After
 #
-# One task, played at each stage, with what each step earned:
+# The first task that only the trained model solves, played at each stage, with what each step earned:
 
 # %%
 stages = {name: read_jsonl(DATA / f"{name.replace(' ', '_').replace('-', '_')}.jsonl") for name in run["success"]}
-print(before[0].task.instruction)
 for name, played in stages.items():
-    print(f"\n{name}:")
-    for step in played[0].steps:
+    one = next(episode for episode in played if episode.task.id == run["call"]["task"])
+    print(f"{name}: {one.task.instruction}")
+    for step in one.steps:
         print(f"  {step.transition.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
 
 # %% [markdown]
-# How much of that is due to what? Success is counted on tasks that it was never trained on. On the right, one call of the trained model, token by
-# token: how probable was each of its tokens to the model of each stage?
+# Success is counted on tasks that it was never trained on. On the right, the first call of the trained model in the task above, token by token: how
+# probable was each of its tokens to the model of each stage?
 
 # %%
 from matplotlib import pyplot as plt

@@ -15,7 +15,7 @@ from pathlib import Path
 Path("better_half.py").write_text('''
 from steptool_agents import Loop, Run, imitate, policy_optimizer
 
-SETTINGS = {"lr": 4e-4}  # what differs from the defaults; settings of the command win
+SETTINGS = {"lr": 4e-4}  # what differs from the defaults; --set wins
 
 
 def train(config, out, *, resume=False, console=None):
@@ -41,8 +41,8 @@ import shlex
 import subprocess
 
 command = """
-    steptool ablate algo=step-ppo,sft,better_half.py --seeds 3 --tasks 80 --processes 2 --out comparison
-    --set suite.depth=[1,2] --set demos=150 --set updates=4 --set episodes=40 --set epochs=1 --set minibatches=4 --set eval_episodes=1
+    steptool ablate algo=step-ppo,sft,better_half.py --seeds 3 --tasks 60 --processes 2 --out comparison
+    --set suite.depth=[1,2] --set demos=100 --set updates=4 --set episodes=32 --set epochs=1 --set minibatches=4 --set lr=1e-3 --set eval_episodes=1
 """
 print(subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout)
 

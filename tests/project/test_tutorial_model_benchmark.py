@@ -40,7 +40,8 @@ def test_the_recorded_run_is_small_and_whole() -> None:
     assert first == model.ZERO_SHOT <= trained[0] == trained[1]
     for stage, title in model.STAGES.items():
         episodes = read_jsonl(model.DATA / f"{stage}.jsonl")
-        assert [one.success for one in episodes] == RUN["success"][title][: model.KEPT]
+        assert [one.success for one in episodes[: model.KEPT]] == RUN["success"][title][: model.KEPT]
+        assert RUN["call"]["task"] in [one.task.id for one in episodes]
         assert len(RUN["call"]["probabilities"][title]) == len(RUN["call"]["tokens"])
 
 
