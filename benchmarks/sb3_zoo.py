@@ -10,7 +10,8 @@ shop and travel, which are what the catalog of rows can solve.
 
 Each agent trains on the tasks of the split "train" until its success over 200 episodes, exploration included, reaches 0.96
 (stock-ppo: 0.95, rows: 0.98), or until the processor time or the steps are used up; it then plays tasks of both splits, greedily,
-without further learning. Runs are kept, one line each, and not repeated.
+without further learning. Runs are kept, one line each, and not repeated,
+unless they ended at another success than such runs do now.
 """
 
 from __future__ import annotations
@@ -150,11 +151,12 @@ def main() -> None:
 
     def kept() -> dict[tuple[str, int], dict[str, Any]]:
         rows = map(json.loads, arguments.kept.read_text(encoding="utf-8").splitlines())
-        return {(row["agent"], row["seed"]): row for row in rows if row["stop_at"] == STOP_AT[row["agent"]]}
+        return {(row["agent"], row["seed"]): row for row in rows}
 
     wanted = list(itertools.product(arguments.only, arguments.seeds))
     for agent, seed in wanted:
-        if (agent, seed) not in kept() and not arguments.page_only:
+        there = kept().get((agent, seed))
+        if (there is None or there["stop_at"] != STOP_AT[agent]) and not arguments.page_only:
             row = measure(agent, seed, arguments.seconds, arguments.steps, arguments.episodes)
             with arguments.kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
