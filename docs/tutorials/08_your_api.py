@@ -144,4 +144,4 @@ plt.show()
 # Live tools can also be played many at a time: 64 episodes wait about as long as one. MCP servers, keys, and tools that fail on purpose:
 # [Tools](../tools.md).
 #
-# **Next:** [your own algorithm](10_your_algorithm.py).
+# **Next:** [train a real model](09_real_model.py).
