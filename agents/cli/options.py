@@ -59,9 +59,9 @@ class EpisodeBar:
     """A progress bar over episodes that shows the success rate so far."""
 
     def __init__(self, console: Any, total: int) -> None:
-        from rich.progress import Progress
+        from ..show.progress import Bars
 
-        self.progress = Progress(console=console)
+        self.progress = Bars(console=console)
         self.task = self.progress.add_task("playing", total=total)
         self.done, self.solved = 0, 0.0
 

@@ -27,8 +27,16 @@ def audit(
     """Let an oracle, noisy oracles and cheap tricks play, and fail (exit 1) if the reward ranks them wrongly."""
     from steptool_env.audit import audit as run_audit
 
+    from ..show.progress import Lines
+
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     console = make_console(json_)
+    lines = Lines(console)
+
+    def show(name: str) -> None:
+        status.update(f"{name} plays")
+        lines.say(f"{name} plays")
+
     with console.status("") as status:
         report = run_audit(
             suite,
@@ -38,7 +46,7 @@ def audit(
             max_steps=max_steps,
             seed=seed,
             shaper_options=pairs(shaper_option, "--shaper-option"),
-            on_policy=lambda name: status.update(f"{name} plays"),
+            on_policy=show,
             **options,
         )
     if json_:
@@ -92,17 +100,16 @@ def demonstrations(
     json_: Json = False,
 ) -> None:
     """Write demonstrations in the conversational form with tool calls that datasets and TRL read."""
-    from rich.progress import Progress
-
     from steptool_env.tasks import make_suite
 
     from ..rollouts.demonstrations import demonstrations as demonstrate
     from ..rollouts.demonstrations import write_demonstrations
+    from ..show.progress import Bars
 
     check_target(out, "--out", force)
     options = pairs(option, "--option") | ({} if level is None else {"level": level})
     lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
-    with Progress(console=make_console(json_)) as progress:
+    with Bars(console=make_console(json_)) as progress:
         bar = progress.add_task("demonstrating", total=count)
         written = write_demonstrations(lines, out, lambda done: progress.update(bar, completed=done))
     if json_:

@@ -33,6 +33,7 @@ from ..policies.base import Policy
 from ..policies.tokens import draw_seeds
 from ..rollouts.collect import rollout
 from ..rollouts.evaluate import Report
+from ..show.progress import run_bars
 from ..trajectory import Trajectory
 from .budget import is_left, limits
 from .checkpoint import (
@@ -62,7 +63,6 @@ from .folder import (
 from .measures import own_measure
 from .plays import check_demonstrations, shared_tasks, what_it_plays
 from .policies import training_model, training_policy
-from .progress import progress_bars
 from .results import write_before, write_report
 from .resuming import check_resumed, identity
 from .rewards import training_shaper
@@ -136,7 +136,7 @@ class Run:
             if processes.is_main():
                 write_config(out, config)
         self.metrics: Metrics | None = None
-        self.progress = progress_bars(self.console)
+        self.progress = run_bars(self.console)
 
     def __enter__(self) -> Run:
         self.progress.start()

@@ -1,7 +1,7 @@
 """Tutorials: notebooks that are kept as text (``docs/tutorials/*.py``, jupytext's percent format), executed, and turned into pages.
 
-An executed notebook is kept in ``.cache/tutorials`` for as long as neither the tutorial nor the packages change. A cell that raises ends
-the build.
+A notebook finds the files of ``docs/tutorials/data`` in its folder ``data``. An executed one is kept in ``.cache/tutorials`` for as long as
+neither the tutorial, nor the packages, nor these files change. A cell that raises ends the build.
 
     python docs/hooks/notebooks.py            # execute all, and say how long each took
     python docs/hooks/notebooks.py 03_reward  # one of them
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "tutorials"
+DATA = FOLDER / "data"
 CACHE = ROOT / ".cache" / "tutorials"
 
 
@@ -72,6 +74,8 @@ def executed(name: str) -> Tutorial:
         notebook: Any = jupytext.reads(text, fmt="py:percent")
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
+            if DATA.is_dir():
+                shutil.copytree(DATA, Path(folder, DATA.name))
             NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute(env=_environment())
         notebook.metadata["seconds"] = time.monotonic() - started
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -90,11 +94,11 @@ def _environment() -> dict[str, str]:
 
 
 def _sources(text: str) -> str:
-    """Return a digest of a tutorial and of everything that it imports from here."""
+    """Return a digest of a tutorial and of everything that it imports or reads from here."""
     digest = hashlib.sha256(text.encode())
-    for package in ("steptool_env", "agents"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.read_bytes())
+    read = [*(ROOT / "steptool_env").rglob("*.py"), *(ROOT / "agents").rglob("*.py"), *(path for path in DATA.rglob("*") if path.is_file())]
+    for path in sorted(read):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -143,3 +143,5 @@ plt.show()
 # %% [markdown]
 # Live tools can also be played many at a time: 64 episodes wait about as long as one. MCP servers, keys, and tools that fail on purpose:
 # [Tools](../tools.md).
+#
+# **Next:** [train a real model](09_real_model.py).

@@ -78,12 +78,12 @@ class Tool:
 
     @functools.cached_property
     def schema(self) -> Mapping[str, Any]:
-        """The function schema that models read: ``{"type": "function", "function": {...}}``."""
+        """The function schema that models read, as a dict: ``{"type": "function", "function": {...}}``."""
         return {"type": "function", "function": {"name": self.name, "description": self.description, "parameters": self.parameters}}
 
     @functools.cached_property
     def schema_json(self) -> str:
-        """The same as text."""
+        """The same as text; ``Toolkit.schemas`` is a list of these, as text, too."""
         return json.dumps(self.schema, ensure_ascii=False)
 
     @functools.cached_property

@@ -74,7 +74,10 @@ class Toolkit(Mapping[str, Tool]):
 
     @property
     def schemas(self) -> str:
-        """The function schemas of all tools on offer, as a JSON list."""
+        """The function schemas of all tools on offer as text, a JSON list: what an observation holds under ``"tools"``.
+
+        As dicts: ``json.loads(toolkit.schemas)``, or ``toolkit[name].schema`` of a single tool.
+        """
         if self._schemas is None:
             self._schemas = f"[{', '.join(tool.schema_json for tool in self._tools.values())}]"
         return self._schemas

@@ -75,7 +75,7 @@ def test_a_broken_tool_that_the_oracle_calls_is_a_fault_of_its_own() -> None:
 
     class Broken(Counting):
         def toolkit(self, task: Task) -> Toolkit:
-            return Toolkit([add], super().toolkit(task).state)
+            return Toolkit([add, *self.tools[1:]], super().toolkit(task).state)
 
     with pytest.warns(ToolFailed):
         found = audit(Broken(size=1), "final", episodes=1)

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from toy import Counter, Counting, add
 
-from steptool_env import FINISH, FORMATS, SHAPERS, SUITES, Episode, Malformed, Outcome, Task, ToolCall, Toolkit, make_format, make_suite, tool
+from steptool_env import FORMATS, SHAPERS, SUITES, Episode, Malformed, Outcome, Task, ToolCall, Toolkit, make_format, make_suite, tool
 from steptool_env.errors import MissingExtra
 from steptool_env.testing import ContractError, check_env, check_format, check_shaper, check_suite, check_toolkit
 
@@ -105,7 +105,7 @@ class Clocked(Counting):
             """Look."""
             return str(random.random())
 
-        return Toolkit([look, FINISH], Counter())
+        return Toolkit([look, *self.tools], Counter())
 
 
 class Unsolvable(Counting):

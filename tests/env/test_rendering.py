@@ -83,7 +83,7 @@ def test_without_a_mode_there_is_nothing(make_env: Make) -> None:
 def test_a_tool_cannot_send_commands_to_the_terminal(make_env: Make, mode: str) -> None:
     class Rude(Counting):
         def toolkit(self, task: Any) -> Toolkit:
-            return Toolkit([Tool("rude", "", {"type": "object"}, lambda: "\x1b[2J\x07[bold]é😀" + "x" * 5000)])
+            return Toolkit([Tool("rude", "", {"type": "object"}, lambda: "\x1b[2J\x07[bold]é😀" + "x" * 5000), *self.tools])
 
         def progress(self, task: Any, episode: Any) -> float:
             return 0.0

@@ -59,3 +59,11 @@ def test_the_order_of_the_table() -> None:
     page = "\n".join(["| RLOO | 73.1 (66 to 80) / 91.9 |", "| GRPO | 58.3 (51 to 66) / 85.7 |", "| StepTool | 82.3 (77 to 87) / 94.4 |", "| GRPO | +24.0 |"])
     assert quality.order({"rloo": 0.7, "grpo": 0.6, "step": 0.8, "trajectory": 0.9}, page) == (3, pytest.approx(1.0))
     assert quality.order({"rloo": 0.6, "grpo": 0.7, "step": 0.8}, page)[1] == pytest.approx(0.5)
+
+
+def test_the_picture_can_be_drawn_from_the_page_with_a_color_for_each_scheme() -> None:
+    curves, stages = quality.drawn(quality.RESULTS.read_text(encoding="utf-8"))
+    assert stages == [0, 5, 15]
+    assert set(curves) == {"step", "final"} and all(list(schemes) == list(CREDIT) for schemes in curves.values())
+    assert curves["final"]["reference"][-1] == (0.216, 0.170, 0.257)
+    assert len(set(quality.COLORS)) == len(quality.COLORS) >= len(CREDIT)

@@ -42,6 +42,7 @@ MISTAKES = {
     "no toolkit": ("Toolkit([look])", "[1, 2]", "toolkit must return a Toolkit, such as Toolkit([search, book]), got [1, 2]"),
     "no task": ("return Task(", "return (", "its tasks must be of the class Task, got ('mine-0'"),
     "a text for the tools": ('("look", "finish")', '"look"', "tools must be a tuple of names, got the text 'look'; write ('look', \"finish\")"),
+    "a tool that is not there": ('("look", "finish")', '("loook", "finish")', "unknown tool in the tools of task 'mine-0': 'loook'. Did you mean 'look'?"),
     "no step": ("), 4, index", "), 0, index", "max_steps must be 1 or more, got 0"),
     "no solution": ('name = "mine"', 'name = "mine"\n    has_solution = True', "Mine says has_solution = True and defines no solution(self, task, episode)"),
 }

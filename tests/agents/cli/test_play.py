@@ -48,7 +48,7 @@ def test_mistakes_are_told_and_one_can_leave() -> None:
 def test_a_tool_cannot_send_commands_to_the_terminal() -> None:
     class Rude(Counting):
         def toolkit(self, task: Task) -> Toolkit:
-            return Toolkit([Tool("rude", "", {"type": "object"}, lambda: "\x1b[2J[bold]")], Counter())
+            return Toolkit([Tool("rude", "", {"type": "object"}, lambda: "\x1b[2J[bold]"), *self.tools], Counter())
 
     _, shown = run(["rude", "quit"], StepToolEnv(Rude()))
     assert "\x1b" not in shown and "\ufffd[2J[bold]\n" in shown

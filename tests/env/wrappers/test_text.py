@@ -89,7 +89,7 @@ def test_a_name_that_the_form_cannot_write_is_said_at_reset() -> None:
 
     class Spaced(Counting):
         def toolkit(self, task: Task) -> Toolkit:
-            return Toolkit([add_up], super().toolkit(task).state)
+            return Toolkit([add_up, *self.tools], super().toolkit(task).state)
 
     with pytest.raises(InvalidArgument, match="'kimi' cannot write the tool 'add up'"):
         make(suite=Spaced(), call_format="kimi").reset(seed=0)
