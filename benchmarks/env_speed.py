@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 
 import gymnasium as gym
 from env_players import CALL, PLAYERS, Idle, Player
+from versions import ratios, table
 
 import steptool_env
 
@@ -74,23 +74,6 @@ def _ten(step: Callable[[], object]) -> float:
 
 
 # ---------------------------------------------------------------- another version
-def against(folder: Path, pairs: int, episodes: int) -> dict[str, dict[str, float]]:
-    """Return the ratios of this version to another one: of each figure, the median of pairs of processes, and the best of each side."""
-    sides = {"other": folder.resolve(), "this": Path(steptool_env.__file__).parents[1]}
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for pair in range(pairs):
-        for side, root in list(sides.items())[:: 1 if pair % 2 else -1]:
-            command = [sys.executable, __file__, "--own", "--episodes", str(episodes)]
-            ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True)
-            found[side].append(json.loads(ended.stdout))
-    ratios: dict[str, dict[str, float]] = {}
-    for name in found["this"][0]:
-        this, other = ([figures[name] for figures in found[side]] for side in ("this", "other"))
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(this, other, strict=True))
-        ratios[name] = {"other_us": round(min(other), 2), "this_us": round(min(this), 2), "ratio": round(ratio, 3), "best": round(min(this) / min(other), 3)}
-    return ratios
-
-
 def own(episodes: int) -> dict[str, float]:
     """Return the figures of the version that is imported here: one side of a pair."""
     players = {name: make() for name, make in PLAYERS.items() if name.startswith("StepTool")}
@@ -206,13 +189,8 @@ def main() -> None:
         print(json.dumps(own(arguments.episodes)))
         return
     if arguments.against:
-        ratios = against(arguments.against, arguments.repeats, arguments.episodes)
-        if arguments.json:
-            print(json.dumps({"benchmark": "env_speed", "pairs": arguments.repeats, "ratios": ratios}))
-            return
-        print("                                   other, µs   this, µs   ratio, median of pairs   ratio of the best")
-        for name, row in ratios.items():
-            print(f"{name:<33} {row['other_us']:>10.2f} {row['this_us']:>10.2f} {row['ratio']:>24.3f} {row['best']:>19.3f}")
+        rows = ratios(__file__, ["--own", "--episodes", str(arguments.episodes)], arguments.against, arguments.repeats)
+        print(json.dumps({"benchmark": "env_speed", "pairs": arguments.repeats, "ratios": rows}) if arguments.json else table(rows, "µs"))
         return
     if arguments.peers:
         install_peers(arguments.peers)

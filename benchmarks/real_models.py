@@ -110,6 +110,11 @@ def ask(cell: Path, way: str, asked: list[Question], ending: dict[str, Any], url
     return {"answers": [answer._asdict() for answer in answers], "gaps": gaps(folder, asked, answers), "start": started}
 
 
+def file_of(cell: Path, way: str) -> Path:
+    """Return where a cell keeps the answers of a program."""
+    return cell / f"{way.replace(' ', '-')}.json"
+
+
 def measure(model: str, suite: str, given: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Return all of a cell."""
     cell = given.out / f"{model}-{suite}"
@@ -130,12 +135,14 @@ def measure(model: str, suite: str, given: argparse.Namespace, console: Console)
     learnt = [line["success"] for line in read_metrics(cell / "run")]
     found: dict[str, Any] = {"model": model, "suite": suite, "seconds": report["seconds"], "learnt": learnt, "played": ending, "ways": {}}
     for way in [PLAIN, GENERATE, *(f"vLLM {dtype}" for dtype in given.dtypes)]:
+        if given.so_far and not file_of(cell, way).is_file():
+            continue
         some = [one for one in asked if way != GENERATE or one.episode < GENERATED]
 
         def make(way: str = way, some: list[Question] = some) -> dict[str, Any]:
             return ask(cell, way, some, ending, given.url, given.threads, say)
 
-        told = once(cell / f"{way.replace(' ', '-')}.json", make)
+        told = once(file_of(cell, way), make)
         if "failed" not in told:
             told["tally"] = tally(some, [Answer(**answer) for answer in told["answers"]], told["gaps"])
         found["ways"][way] = told
@@ -189,10 +196,13 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=4, help="of an update (default: 4)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--so-far", action="store_true", help="run nothing: write the page of what there is")
     parser.add_argument("--out", type=Path, default=Path("runs/real_models"), help="folder of runs, exports and answers (default: runs/real_models)")
     parser.add_argument("--url", default="", help="a server that serves the export of the one cell as 'exported', instead of starting one")
     given = parser.parse_args()
     cells = [(model, suite) for model in given.models for suite in given.suites]
+    if given.so_far:
+        cells = [(model, suite) for model, suite in cells if file_of(given.out / f"{model}-{suite}", PLAIN).is_file()]
     if given.url and (len(cells) > 1 or len(given.dtypes) > 1):
         parser.error("--url serves one model: give one of --models, --suites and --dtypes each")
     torch.set_num_threads(given.threads)

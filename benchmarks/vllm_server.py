@@ -209,8 +209,12 @@ def serving(given: argparse.Namespace, model: str, rank: int, place: Path, say: 
         python, servers = environment(say), []
         for index in range(given.servers):
             options: dict[str, Any] = {"dtype": given.dtype, "lora_rank": rank, "threads": given.threads}
-            servers.append(stack.enter_context(Server(python, folder, given.model, place / f"server-{index}.log", **options)))
-            say(f"{place.name}: server {index} is ready after {servers[-1].seconds:.0f} s")
+            servers.append(Server(python, folder, given.model, place / f"server-{index}.log", **options))
+            stack.callback(servers[-1].kill)
+            servers[-1].launch()
+        for index, server in enumerate(servers):
+            server.wait()
+            say(f"{place.name}: server {index} is ready after {server.seconds:.0f} s")
         yield [server.endpoint for server in servers], servers
 
 

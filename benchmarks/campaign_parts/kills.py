@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ ALGORITHMS = (
 )
 EACH = 14
 """Sequences of every algorithm."""
-OTHERS = {"grid": 24, "two processes": 20, "model server": 20, "steptool train": 16, "steptool table": 6}
-SHORT = ("step-ppo/11", "archer-lite/3")
+OTHERS = {"grid": 24, "two processes": 20, "model server": 20, "steptool train": 16, "steptool table": 6, "playing ahead": 12}
+SHORT = ("step-ppo/11", "archer-lite/3", "playing ahead/11")
+WITHIN = ("update", "between", "rollout")
+"""Phases in which a run that plays ahead is killed: it learns from episodes, and those of the next update are being played, or were."""
 GRID = {"SFT": {"algo": "sft"}, "StepTool": {"algo": "step-ppo"}}
 
 
@@ -60,10 +62,15 @@ def run(case: Case, work: Path) -> Outcome:
             outcome = _sequence(work / "grid", rng, _grid, reference, _grids_differ, clock=not case.short)
         else:
             processes = 2 if case.kind == "two processes" else 1
-            algo = {"two processes": ("step-ppo", "grpo", "eto")[case.seed % 3], "model server": "step-ppo"}.get(case.kind, case.kind)
+            ahead = case.kind == "playing ahead"
+            served = dict.fromkeys(("model server", "playing ahead"), "step-ppo")
+            algo = {"two processes": ("step-ppo", "grpo", "eto")[case.seed % 3], **served}.get(case.kind, case.kind)
             settings = settings_of(algo, case.seed % 2)
-            if case.kind == "model server":
-                settings |= {"servers": stack.enter_context(model_server()), "overlap": case.seed % 2}
+            if case.kind in served:
+                settings |= {"servers": stack.enter_context(model_server()), "overlap": 1 if ahead else case.seed % 2}
+            if ahead:
+                # The second update has episodes that were played ahead, and plays ahead itself.
+                settings |= {"updates": 3, "episodes": 2, "max_new_tokens": 12}
             if algo == "step-ppo-offline":
                 data = _reference(work.parent, "data", lambda out: train(settings_of("step-ppo", 9), out))
                 settings["data"] = str(data / "out" / "trajectories.jsonl")
@@ -72,7 +79,7 @@ def run(case: Case, work: Path) -> Outcome:
                 train(settings, out)
 
             reference = _reference(work.parent, f"{case.kind}-{algo}-{case.seed % 2}".replace(" ", "-"), program, processes)
-            outcome = _sequence(work / "run", rng, program, reference, differences, processes, clock=not case.short)
+            outcome = _sequence(work / "run", rng, program, reference, differences, processes, WITHIN if ahead else (), clock=not case.short)
     if outcome.right:
         shutil.rmtree(work)
     return outcome
@@ -103,13 +110,14 @@ def _sequence(
     reference: Path,
     compare: Callable[[Path, Path], list[str]],
     processes: int = 1,
+    phases: Sequence[str] = (),
     clock: bool = True,
 ) -> Outcome:
     about, log = json.loads((reference / "about.json").read_text()), out.parent / "log.txt"
     kills: Counter[str] = Counter()
     wanted, tries = rng.randint(1, 4), 0
     while True:
-        plan = draw(rng, about["events"], about["seconds"], clock=clock) if kills.total() < wanted and tries < 20 else None
+        plan = draw(rng, about["events"], about["seconds"], phases, clock=clock) if kills.total() < wanted and tries < 20 else None
         tries += 1
         code = attempt(lambda: program(out), out, plan, processes=processes, victim=rng.randrange(processes), log=log)
         if plan is not None and code == -9:

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,18 +178,19 @@ def attempt(program: Any, out: Path, plan: Plan | None = None, *, tally: Path | 
     return next((code for code in (codes[child] for child in children) if code), 0)
 
 
-def draw(rng: random.Random, events: Mapping[str, int], seconds: float, *, clock: bool = True) -> Plan:
+def draw(rng: random.Random, events: Mapping[str, int], seconds: float, phases: Sequence[str] = (), *, clock: bool = True) -> Plan:
     """Return a moment: mostly an event of a phase that is drawn first, so that short phases are hit as often as long ones.
 
     Args:
         rng: Draws.
         events: Phase -> how many events it has in a run that nobody kills.
         seconds: How long such a run takes.
+        phases: Of which one is drawn; none: of all, and some by the clock.
         clock: Whether some are drawn by the clock; these are other moments every time.
     """
-    if clock and rng.random() < 0.25:
+    if clock and not phases and rng.random() < 0.25:
         return Plan(seconds=rng.uniform(0.02, max(0.05, seconds)))
-    phase = rng.choice(sorted(events))
+    phase = rng.choice(sorted(set(phases) & events.keys() if phases else events))
     return Plan(phase, rng.randint(1, events[phase]))
 
 

@@ -107,6 +107,7 @@ class Server:
             "VLLM_NO_USAGE_STATS": "1",
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
 
     def start(self) -> None:
         """Start it and wait until it answers.
@@ -114,7 +115,12 @@ class Server:
         Raises:
             StartFailed: It does not.
         """
-        started = time.monotonic()
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it and do not wait, so that several start side by side; in the thread that lives as long as the server, with which it ends."""
+        self._started = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             # A session of its own, so that its own processes can be killed with it.
@@ -128,14 +134,22 @@ class Server:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
+
+    def wait(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            StartFailed: It does not.
+        """
+        assert self._process is not None
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() - started > _READY_WITHIN:
+            if self._process.poll() is not None or time.monotonic() - self._started > _READY_WITHIN:
                 self.kill()
                 lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
                 told = [line for line in lines if "Error" in line] or lines
                 raise StartFailed(f"vLLM did not start, see {self.log}: {told[-1][:500] if told else 'it said nothing'}")
             time.sleep(0.5)
-        self.seconds = time.monotonic() - started
+        self.seconds = time.monotonic() - self._started
 
     def kill(self) -> None:
         """Kill it with all its processes, as a machine that loses power does."""
