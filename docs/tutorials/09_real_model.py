@@ -53,7 +53,7 @@ before[0]
 
 # %%
 run = json.loads((DATA / "results.json").read_text())
-print(f"{run['seconds'] / 60:.0f} minutes on two cores")
+print(f"{run['seconds'] / 60:.0f} minutes with one thread, on a machine that other work shared")
 for line in run["updates"]:
     print({name: round(value, 2) for name, value in line.items()})
 
@@ -71,7 +71,7 @@ for name, played in stages.items():
     one = next(episode for episode in played if episode.task.id == run["call"]["task"])
     print(f"{name}: {one.task.instruction}")
     for step in one.steps:
-        print(f"  {step.transition.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
+        print(f"  {step.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
 
 # %% [markdown]
 # Success is counted on tasks that it was never trained on. On the right, the first call of the trained model in the task above, token by token: how
