@@ -106,7 +106,8 @@ assert gain.low > 0  # the text below says so
 # - **Demonstrations taught the form.** After sixteen of them, it writes valid calls of the right tool, but often asks for another field than the task
 #   does, or answers with what it was asked about instead of what it read.
 # - **Rewards taught what to ask for.** Three updates of 24 episodes doubled its success. Nobody showed it these tasks: a call of the wrong
-#   field contributes nothing and earns nothing, and the right one does.
+#   field contributes nothing and earns nothing, and the right one does. The picture shows where
+#   it changed: at the name of the field. The rest of the call was known before.
 #
 # The intervals are over tasks, of one seed: they say how sure the success of *this* model is, not what another run would give. What
 # hours of the same training reach on harder tasks: [SmolLM2 on worlds](../../benchmarks/results/smollm2_worlds.md).
