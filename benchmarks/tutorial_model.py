@@ -31,6 +31,7 @@ from steptool_agents.rollouts.evaluate import oracle_calls
 from steptool_agents.runs.policies import evaluated_policy
 from steptool_env import TaskSuite, make_suite
 from steptool_env.files import write_json, write_text
+from steptool_env.words import counted
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorials" / "09_real_model.py"
@@ -122,7 +123,7 @@ def page(run: Path, played: Mapping[str, Sequence[Trajectory]], words: Sequence[
             "",
             f"    {shlex.join(words)}",
             "",
-            f"on {threads} threads of the processor in {seconds:.0f} seconds ({seconds / 60:.1f} minutes), of which {spent:.0f} for the "
+            f"on {counted(threads, 'thread')} of the processor in {seconds:.0f} seconds ({seconds / 60:.1f} minutes), of which {spent:.0f} for the "
             f"{len(updates)} updates. One seed. {len(calls)} of the {len(suite)}",
             f"held-out tasks, played greedily, the first {ZERO_SHOT} of them by the model as it comes; means over tasks with bootstrap 95 % intervals over",
             "tasks (where all tasks agree the interval is a point).",

@@ -53,7 +53,7 @@ before[0]
 
 # %%
 run = json.loads((DATA / "results.json").read_text())
-print(f"{run['seconds'] / 60:.0f} minutes on two cores")
+print(f"{run['seconds'] / 60:.0f} minutes with one thread, on a machine that other work shared")
 for line in run["updates"]:
     print({name: round(value, 2) for name, value in line.items()})
 
@@ -71,7 +71,7 @@ for name, played in stages.items():
     one = next(episode for episode in played if episode.task.id == run["call"]["task"])
     print(f"{name}: {one.task.instruction}")
     for step in one.steps:
-        print(f"  {step.transition.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
+        print(f"  {step.reward:+.2f}  {step.generation.text.strip()[:110]!r}  →  {step.transition.result.content[:60]!r}")
 
 # %% [markdown]
 # Success is counted on tasks that it was never trained on. On the right, the first call of the trained model in the task above, token by token: how
@@ -106,7 +106,8 @@ assert gain.low > 0  # the text below says so
 # - **Demonstrations taught the form.** After sixteen of them, it writes valid calls of the right tool, but often asks for another field than the task
 #   does, or answers with what it was asked about instead of what it read.
 # - **Rewards taught what to ask for.** Three updates of 24 episodes doubled its success. Nobody showed it these tasks: a call of the wrong
-#   field contributes nothing and earns nothing, and the right one does.
+#   field contributes nothing and earns nothing, and the right one does. The picture shows where
+#   it changed: at the name of the field. The rest of the call was known before.
 #
 # The intervals are over tasks, of one seed: they say how sure the success of *this* model is, not what another run would give. What
 # hours of the same training reach on harder tasks: [SmolLM2 on worlds](../../benchmarks/results/smollm2_worlds.md).
