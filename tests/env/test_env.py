@@ -483,13 +483,12 @@ def test_records_do_not_change_when_arguments_do(make_env: Make) -> None:
     schema = {"type": "object", "properties": {"items": {"type": "array"}}}
 
     class Taking(Counting):
-        def toolkit(self, task: Task) -> Toolkit:
-            return Toolkit([Tool("take", "", schema, take)])
-
         def progress(self, task: Task, episode: Episode) -> float:
             return 0.0
 
-    env = make_env(suite=Taking())
+    suite = Taking()
+    suite.tools = [Tool("take", "", schema, take)]
+    env = make_env(suite=suite)
     env.reset(seed=0)
     action: dict[str, Any] = {"name": "take", "arguments": {"items": [1, 2]}}
     observation, *_ = env.step(action)

@@ -176,7 +176,9 @@ def test_a_toolkit_with_kinds_of_its_own_is_told_so() -> None:
         def toolkit(self, task: Any) -> Toolkit:
             return Odd([add], Counter())
 
-    env = StepToolEnv(OddSuite())
+    suite = OddSuite()
+    suite.tools = [add]
+    env = StepToolEnv(suite)
     env.reset(seed=0)
     with pytest.raises(InvalidArgument, match="'odd'"):
         env.step({"name": "add", "arguments": {"amount": 1}})
