@@ -62,6 +62,8 @@ def preset(model: str, suite: str, level: int | None = None, group: int = 1) -> 
             settings |= {"demo_options": {"depth": [1, 2]}, "max_new_tokens": 64}
     else:
         settings |= {"suite_options": {}, "demo_options": {}}
+        if not pretrained:
+            settings["demo_epochs"] = 4  # ``tiny`` has never seen the words of other tasks than those of ``worlds``
     if suite == "bfcl":
         settings["max_steps"] = 10
     return settings
