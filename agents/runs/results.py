@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from ..trajectory import Trajectory, read_jsonl, write_jsonl
 from .trackers import read_metrics
 
 __all__ = ["RESULTS", "read_episodes", "read_report", "write_before", "write_report"]
+
+# Said before training, not after it. To import it takes a second, and most processes draw nothing.
+if importlib.util.find_spec("matplotlib") is None:
+    raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
 REPORT, PAGE, TRAJECTORIES, BEFORE, CURVE = RESULTS = ("report.json", "report.html", "trajectories.jsonl", "before.jsonl", "learning_curve.png")
 
@@ -60,7 +65,7 @@ def write_report(run: Path, config: Config, report: Mapping[str, Any], trajector
     metrics = read_metrics(run)
     if report["updates"]:
         with sealing(run / CURVE) as temporary:
-            from ..show.curve import learning_curve  # matplotlib takes a second to import, and most processes draw nothing
+            from ..show.curve import learning_curve  # needs matplotlib, see above
 
             learning_curve(metrics, dict(report), temporary)
     record = RunRecord(run.resolve().name, config, metrics, report, read_episodes(run, before=True), trajectories)
