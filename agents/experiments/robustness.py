@@ -100,7 +100,7 @@ def curve(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def robustness_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> list[str]:
-    """Return the lines of three tables: success; what became of episodes with failed calls; the reference's lead.
+    """Return the lines of four tables: success; what of it is lost, in points; what became of episodes with failed calls; the reference's lead, in points.
 
     Args:
         rows: Of ``robustness``, and of the oracle.
