@@ -1,6 +1,6 @@
 """What does it save to play ahead, and what does it cost? ``step-ppo`` on ``worlds`` with slow servers, ``overlap`` 1 against 0.
 
-    python benchmarks/overlap.py             # about three minutes on two idle cores; writes benchmarks/results/overlap.md
+    python benchmarks/overlap.py             # about nine minutes on two idle cores; writes benchmarks/results/overlap.md
     python benchmarks/overlap.py --quick     # one seed, two updates; writes no page
 
 One process learns, two servers play (``serving_parts/server.py``). Servers answer at multiples of ``--latency`` seconds only, so that an update
@@ -21,7 +21,7 @@ from scale_model import run_seconds
 from serving_parts.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "overlap.md"
-SETTINGS: dict[str, Any] = {"episodes": 40, "epochs": 1, "updates": 8, "demos": 200, "eval_episodes": 100, "eval_width": 100, "report_to": "none"}
+SETTINGS: dict[str, Any] = {"episodes": 40, "updates": 8, "demos": 200, "eval_episodes": 100, "eval_width": 100, "report_to": "none"}
 
 
 def measure(seeds: int, latency: float, settings: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def page(found: dict[str, Any], latency: float, command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--latency", type=float, default=0.35)
+    parser.add_argument("--latency", type=float, default=0.45)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     small = {"updates": 2, "demos": 50, "eval_episodes": 20}
