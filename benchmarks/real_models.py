@@ -143,7 +143,9 @@ def measure(model: str, suite: str, given: argparse.Namespace, console: Console)
             return ask(cell, way, some, ending, given.url, given.threads, say)
 
         told = once(file_of(cell, way), make)
-        if "failed" not in told:
+        if "failed" in told:
+            file_of(cell, way).unlink()  # another start tries again: there may have been too little memory
+        else:
             told["tally"] = tally(some, [Answer(**answer) for answer in told["answers"]], told["gaps"])
         found["ways"][way] = told
     return found
