@@ -226,3 +226,31 @@ def _steps(play: Environments, episode: dict[str, Any]) -> list[ToolCall]:
     functions = [one["function"] for reply in replies for one in reply]
     offered = vars(play.factories[play.rows[episode["task"]]["environment"]]())
     return [ToolCall(function["name"], function["arguments"]) for function in functions if function["name"] in offered]
+
+
+@pytest.mark.skipif(not installed, reason="TRL and datasets are not installed: pip install 'steptool-env[trl]'")
+@pytest.mark.filterwarnings("ignore")
+def test_its_grpo_is_a_row_of_the_papers_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    import torch
+
+    from steptool_agents import load_algorithm, read_metrics
+    from steptool_agents.config import Layer, configure
+    from steptool_agents.experiments.grid import rows
+    from steptool_agents.runs.folder import trained_weights
+
+    algo = str(Path(__file__).parents[3] / "benchmarks" / "table_parts" / "trl_grpo.py")
+    ((_, row),) = rows([algo]).items()
+    small = {"demos": 0, "episodes": 16, "group": 4, "minibatches": 2, "epochs": 2, "updates": 9, "budget_steps": 60, "eval_episodes": 4, "report_to": "none"}
+    small |= {"temperature": 1.5, "shaper": "steptool"}  # so that the episodes of a group differ
+    config = configure([Layer("row", row), Layer("test", {**small, "lr": 1e-3})], lambda name: {}).config
+    report = load_algorithm(algo)(config, tmp_path / "run")
+    lines = read_metrics(tmp_path / "run")
+    spent = [line["env_steps"] for line in lines]
+    assert spent[-1] == report["env_steps"] >= 60 > ([0, *spent])[-2], "it ends with the batch that spends the budget"
+    assert report["updates"] == len(lines) and report["model_tokens"] > 3 * 16 * 20
+    assert all(0 <= line["success"] <= 1 for line in lines) and set(report["after"]) == set(report["before"])
+    learned, begun = trained_weights(tmp_path / "run"), trained_weights(tmp_path / "run", warm_start=True)
+    assert any(not torch.equal(learned[name], begun[name]) for name in begun if not name.startswith("value_head"))
+    again = load_algorithm(algo)(config, tmp_path / "run", resume=True)
+    assert again["updates"] == report["updates"] and again["after"] == report["after"], "what is trained is not trained again"
