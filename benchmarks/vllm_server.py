@@ -11,6 +11,7 @@ tasks, and every greedy action of this process is asked again of the server, tok
 
 With ``--url`` (endpoints, separated by commas) the servers must hold the model under the name of ``--model``, load adapters at run time
 (``--enable-lora``, ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True``), reload weights (``VLLM_SERVER_DEV_MODE=1``) and see ``--folder`` under the same path.
+On a CPU, servers that reload all weights hold a copy of the model with an output projection of its own (``serving_parts/untied.py``).
 What is done is kept in ``--out``; a second start goes on where the first one stopped.
 """
 
@@ -33,6 +34,7 @@ from typing import Any
 import torch
 from serving_parts.greedy import TIE, ask_server, gaps, questions, tally
 from serving_parts.stored import once
+from serving_parts.untied import untied
 from serving_parts.vllm_process import VLLM, Server, environment
 
 from steptool_agents import ChatClient, Config, HandOver, LanguageModel, ServedPolicy, evaluate, export_run, load_algorithm, load_model, read_metrics
@@ -205,6 +207,7 @@ def serving(given: argparse.Namespace, model: str, rank: int, place: Path, say: 
         yield given.url.split(","), []
         return
     folder = converted(model) if model in PACKAGED else Path(model)
+    folder = folder if rank else untied(folder, place / "served")
     with ExitStack() as stack:
         python, servers = environment(say), []
         for index in range(given.servers):

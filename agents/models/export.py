@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from safetensors.torch import save_file
 from torch import Tensor
 
 from steptool_env.files import replacing_folder
@@ -17,7 +18,7 @@ from .language_model import LanguageModel
 __all__ = ["export_model", "save_weights"]
 
 
-def export_model(lm: LanguageModel, folder: Path) -> Path:
+def export_model(lm: LanguageModel, folder: Path, *, head: bool = False) -> Path:
     """Save adapters, or all weights with the tokenizer, in a form that other programs load; return the folder.
 
     The folder appears complete or not at all; an existing one is replaced. All processes of a run call it, and the main one writes;
@@ -27,6 +28,8 @@ def export_model(lm: LanguageModel, folder: Path) -> Path:
         lm: Of a ``peft`` model the adapters are saved (``adapter_model.safetensors``), of any other all weights
             (``model.safetensors``). The value head is not part of the export.
         folder: Where to save.
+        head: If all weights are saved, and the output projection is the input embedding, which files hold once, save it under its own name, too
+            (``head.safetensors``): a server that holds the two apart finds both.
     """
     whole = sharding.joined(_saved(lm)) if sharding.is_sharded(lm) else None
     if not processes.is_main():
@@ -35,6 +38,8 @@ def export_model(lm: LanguageModel, folder: Path) -> Path:
         save_weights(lm, temporary, weights=whole)
         if not isinstance(lm.model, PeftModel):
             lm.tokenizer.save_pretrained(temporary)
+            if head and (tied := _tied_head(lm, whole)):
+                save_file(tied, temporary / "head.safetensors")
     return folder
 
 
@@ -58,6 +63,17 @@ def save_weights(lm: LanguageModel, folder: Path, *, merged: bool = False, weigh
             model.save_pretrained(folder, state_dict=weights)
     finally:
         lm.config._attn_implementation = implementation
+
+
+def _tied_head(lm: LanguageModel, whole: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    """Return the output projection by its name if it is the input embedding, else nothing."""
+    model: Any = lm.model
+    given, made = model.get_input_embeddings(), model.get_output_embeddings()
+    if made is None or made.weight is not given.weight:
+        return {}
+    names = {module: name for name, module in model.named_modules()}
+    weight = given.weight if whole is None else whole[f"{names[given]}.weight"]
+    return {f"{names[made]}.weight": weight.detach().contiguous()}
 
 
 def _saved(lm: LanguageModel) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ in a folder of their own, under a name that is never used again, which appears c
   ``--max-loras 2`` and the environment variable ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=True``
   (docs.vllm.ai/en/latest/features/lora).
 - All weights (``lora_rank = 0``) are saved as ``transformers`` saves them; ``POST /collective_rpc`` with ``reload_weights`` and
-  ``weights_path``, then ``/reset_prefix_cache``, which vLLM offers in its development mode (``VLLM_SERVER_DEV_MODE=1``).
+  ``weights_path``, then ``/reset_prefix_cache``, which vLLM offers in its development mode (``VLLM_SERVER_DEV_MODE=1``). Where the output
+  projection is the input embedding, vLLM 0.32 on a CPU goes on with the old projection: it must be started with a copy that holds the two apart
+  (docs/scaling.md), which is why the projection is saved under its own name, too.
 
 With several processes the main one hands the weights over, and the others wait for it and are told who took them. Servers come and go:
 one that did not take the weights of the last update, or stopped answering since, or is new, is asked in the background, and joins
@@ -100,7 +102,7 @@ class HandOver:
         """
         gone = {endpoint for part in processes.gather([[server.endpoint for server in lost]]) for endpoint in part}
         number = f"{update}-{processes.tell(self._run)}"
-        self._path = export_model(lm, self.folder / f"update-{number}")
+        self._path = export_model(lm, self.folder / f"update-{number}", head=True)
         adapters = isinstance(lm.model, PeftModel)
         name = f"{self.model}-{number}" if adapters else self.model
         live: list[ChatClient] = []

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from model_servers import Server, model, running
+from safetensors import safe_open
 from servers import Reply, serving
 
 from steptool_agents.learning.batches import length
@@ -226,3 +228,18 @@ def test_half_a_folder_is_never_handed_over(tmp_path: Path, monkeypatch: pytest.
         assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["update-8-x"], "what the killed one left is removed"
         policy.forget()
         assert not masked(play(policy))
+
+
+# ---------------------------------------------------------------- the output projection
+def test_a_projection_that_is_the_embedding_is_handed_over_under_its_own_name_too(tmp_path: Path) -> None:
+    lm = model(0)
+    head, embedding = lm.model.get_output_embeddings(), lm.model.get_input_embeddings().weight
+    own = export_model(lm, tmp_path / "own", head=True)
+    assert not (own / "head.safetensors").exists(), "what is no embedding is in the file of all weights"
+    head.weight = embedding
+    alone = export_model(lm, tmp_path / "alone")
+    assert not (alone / "head.safetensors").exists(), "an export for everybody holds it once"
+    with running(1, tmp_path / "served") as (_, handover):
+        handover(lm, 0)
+        with safe_open(handover._path / "head.safetensors", "pt") as file:
+            assert list(file.keys()) == ["lm_head.weight"] and torch.equal(file.get_tensor("lm_head.weight"), embedding)
