@@ -264,7 +264,7 @@ DIFFERENCES = [
     "",
     "Not the same: an answer without a call ends TRL's episode, and is a step that fails here; TRL orders tools by name; the loss here compares with",
     "the probabilities that were recorded while sampling, TRL's with those of its own pass; sampling draws from other generators.",
-    "Here an action ends behind its call; TRL looks for the end token alone, which the warm start has not taught, so it writes on.",
+    "Both end a turn behind its call; TRL counts the end token that fills up shorter answers as written, too.",
 ]
 
 

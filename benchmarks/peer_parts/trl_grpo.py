@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from steptool_agents.interop.trl import environments, reward
 from .plan import Plan
 
 __all__ = ["run"]
+
+END = "</tool_call>"
 
 
 class Trainer(GRPOTrainer):
@@ -67,6 +70,8 @@ def run(plan: Plan, folder: Path, *, recompute: bool, wait: Callable[[], None], 
     """
     torch.set_num_threads(plan.threads)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    # A call ends the turn here; TRL alone would write on until the end token, which the warm start has not taught.
+    model.generate = functools.partial(model.generate, tokenizer=tokenizer, stop_strings=[END])
     play = environments("worlds", range(plan.groups * plan.updates), longest=plan.completion, max_steps=plan.max_steps, split="train", **plan.suite)
     counted: dict[str, float] = {}
 
