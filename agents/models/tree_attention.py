@@ -74,7 +74,7 @@ def _as_rows(x: Tensor, part: Own) -> Tensor:
         taken = heads_first.transpose(0, 1).index_select(0, part.take).transpose(0, 1)
     else:
         taken = heads_first.index_select(1, part.take)
-    return taken.unflatten(1, (part.rows, -1)).transpose(0, 1)
+    return taken.unflatten(1, (part.rows, -1)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def _as_tokens(rows: Sequence[Tensor], plan: Plan) -> Tensor:
@@ -167,7 +167,10 @@ def _tree_attention(
 ) -> tuple[Tensor, Tensor]:
     plan = plan_of(tuple(layout.flatten().tolist()), size, chunked, query.device, query.dtype)
     with torch.autocast(query.device.type, enabled=False):
-        found = [_forward(*(_as_rows(x, part) for x in (query, key, value)), scale, cap, part.mask is None, part.mask) for part in plan.own]
+        found = []
+        for part in plan.own:
+            q, k, v = (_as_rows(x, part) for x in (query, key, value))
+            found.append(_forward(q, k, v, scale, cap, part.mask is None, part.mask))
         out, total = _as_tokens([rows for rows, _ in found], plan).float(), _as_tokens([its for _, its in found], plan).contiguous()
         for above in plan.above:
             where, keys = above.queries, above.keys
