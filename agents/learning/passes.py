@@ -33,7 +33,7 @@ __all__ = ["Encoded", "Passes", "Unit"]
 
 T = TypeVar("T")
 
-WORTH = 1.15
+WORTH = 1.08
 """Trees are read where rows would have at least so many times their tokens: below that, branches cost more than they save."""
 
 Unit = Sequence[Trajectory]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 __all__ = ["AdaptedLinear", "adapt"]
 
@@ -60,7 +61,9 @@ class _Adapted(torch.autograd.Function):
         x, weight, down, up = (one.to(dtype) for one in (x, weight, down, up))
         flat = x.flatten(0, -2)
         inner = torch.mm(flat, down.t())
-        out = torch.addmm(F.linear(flat, weight, bias), inner, up.t(), alpha=scale)
+        product = F.linear(flat, weight, bias)
+        # Selective gradient checkpointing keeps the products that it sees: those must stay as they are.
+        out = (torch.addmm if is_in_torch_dispatch_mode() else torch.Tensor.addmm_)(product, inner, up.t(), alpha=scale)
         ctx.save_for_backward(x, weight, down, up, inner)
         return out.view(*x.shape[:-1], -1)
 
