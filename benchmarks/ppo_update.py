@@ -26,13 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.tuners import lora
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from train_speed import trajectory
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from steptool_agents import Config, LanguageModel, LMPolicy, Passes, Trajectory, assign_credit, improve, load_model, policy_optimizer, rollout
 from steptool_agents.config import LearningConfig
 from steptool_agents.learning.batches import collate, length
+from steptool_agents.models.adapters import AdaptedLinear
 from steptool_agents.parallel.profiling import metrics, rows
 from steptool_env import StepToolEnv, make_suite
 
@@ -75,6 +78,11 @@ def plain(options: argparse.Namespace) -> dict[str, Any]:
     """The update of ``smollm2`` with nothing saved: the passes, the padding and the projections of the paper's trainer."""
     lm, made, learning = setting(options, bfloat16=False)
     lm.model.get_base_model().set_attn_implementation("sdpa")
+    for module in lm.model.modules():  # as peft and transformers compute it
+        if isinstance(module, AdaptedLinear):
+            module.__class__ = lora.Linear
+        elif type(module).__name__ == "LlamaRMSNorm":
+            module.__class__ = LlamaRMSNorm
     parameters = [one for one in lm.model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW([*parameters, *lm.value_head.parameters()], lr=0.0)
     say(options, f"the same update in the plain way, {learning.epochs} epoch(s)")

@@ -40,6 +40,7 @@ class _LogProbsAndEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)  # None for what is not learned from
         z = logits.float()
         total = torch.logsumexp(z, dim=-1, keepdim=True)
         logprobs = z.gather(-1, targets.unsqueeze(-1)).sub(total).squeeze(-1)
@@ -48,16 +49,15 @@ class _LogProbsAndEntropy(torch.autograd.Function):
             logp = (z - total).clamp_(min=_LOWEST)
             entropy = -logp.exp().mul_(logp).sum(-1)
         ctx.save_for_backward(logits, targets, total, entropy)
-        ctx.with_entropy = with_entropy
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
         logits, targets, total, entropy = ctx.saved_tensors
-        logprob_grad = gradients[0].unsqueeze(-1)
+        logprob_grad = (total.new_zeros(len(targets)) if gradients[0] is None else gradients[0]).unsqueeze(-1)
         # A ruled-out token has p = 0 and log p = -inf; their product must be 0.
         logp = (logits.float() - total).clamp_(min=_LOWEST)
-        if ctx.with_entropy:
+        if gradients[1] is not None and len(entropy):
             p = logp.exp()
             grad = logp.add_(entropy.unsqueeze(-1)).mul_(-gradients[1].unsqueeze(-1)).sub_(logprob_grad).mul_(p)
         else:
@@ -65,16 +65,44 @@ class _LogProbsAndEntropy(torch.autograd.Function):
         return grad.scatter_add_(-1, targets.unsqueeze(-1), logprob_grad).to(logits.dtype), None, None
 
 
+class _WithFrozenHead(torch.autograd.Function):
+    """Log-probabilities and entropies of a head that does not learn, with ∂log π(y_i)/∂h_i at once, while there are logits.
+
+    A row's log-probability depends on its own hidden state only, so the backward pass is a product of numbers: g_i·∂log π(y_i)/∂h_i.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor], chunk: int, entropy: bool) -> tuple[Tensor, Tensor]:
+        logprobs, entropies = [], []
+        slopes: list[Tensor] = []
+        for h, y in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):
+            with torch.enable_grad():
+                state = h.detach().requires_grad_()
+                logprob, chunk_entropy = _LogProbsAndEntropy.apply(head(state), y, entropy)  # type: ignore[no-untyped-call]
+                slopes += torch.autograd.grad(logprob.sum(), state)
+            logprobs.append(logprob.detach())
+            entropies.append(chunk_entropy.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        spread = torch.cat(entropies)
+        ctx.mark_non_differentiable(spread)
+        return torch.cat(logprobs), spread
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * gradients[0].unsqueeze(-1), None, None, None, None
+
+
 @overload
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[False] = ...
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[False] = ..., frozen: bool = ...
 ) -> tuple[Tensor, None]: ...
 @overload
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[True]
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = ..., entropy: Literal[True], frozen: bool = ...
 ) -> tuple[Tensor, Tensor]: ...
 def action_logprobs(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = None, entropy: bool = False
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, *, chunk: int | None = None, entropy: bool = False, frozen: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities from hidden states, with the vocabulary projection on action positions only, and in chunks.
 
@@ -87,6 +115,7 @@ def action_logprobs(
         targets: (N,) int64 token ids.
         chunk: Positions projected at a time; by default as many as fit their float32 logits into 16 MB.
         entropy: Also return the entropies.
+        frozen: Neither the head nor the entropies are learned from: then the logits are made once, and not again in the backward pass.
 
     Returns:
         (N,) float32 log-probabilities, and (N,) float32 entropies in nats, or None.
@@ -104,6 +133,9 @@ def action_logprobs(
     if chunk is None:
         with torch.no_grad():
             chunk = max(1, CHUNK // head(hidden[:1]).shape[-1])
+    if frozen and torch.is_grad_enabled() and hidden.requires_grad:
+        found, spread = _WithFrozenHead.apply(hidden, targets, head, chunk, entropy)  # type: ignore[no-untyped-call]
+        return found, spread if entropy else None
     recompute = torch.is_grad_enabled() and len(targets) > chunk
     logprobs, entropies = [], []
     for h, y in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):

@@ -33,7 +33,7 @@ __all__ = ["Encoded", "Passes", "Unit"]
 
 T = TypeVar("T")
 
-WORTH = 1.15
+WORTH = 1.08
 """Trees are read where rows would have at least so many times their tokens: below that, branches cost more than they save."""
 
 Unit = Sequence[Trajectory]
@@ -56,9 +56,9 @@ class Encoded:
         """Return the log-probabilities (N,) of the action tokens, by default at the policy's sampling temperature."""
         return self._of_actions(self._head(temperature), entropy=False)[0]
 
-    def logprobs_and_entropy(self) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies in nats, (N,) each."""
-        return self._of_actions(self._head(None), entropy=True)
+    def logprobs_and_entropy(self, *, learned: bool = True) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies in nats, (N,) each; ``learned``: the loss depends on the entropies, too."""
+        return self._of_actions(self._head(None), entropy=True, learned=learned)
 
     @property
     def states(self) -> Tensor:
@@ -94,12 +94,13 @@ class Encoded:
     def _flat(self) -> Tensor:
         return self.hidden.flatten(0, 1)
 
-    def _of_actions(self, head: Callable[[Tensor], Tensor], *, entropy: bool) -> tuple[Tensor, Tensor]:
+    def _of_actions(self, head: Callable[[Tensor], Tensor], *, entropy: bool, learned: bool = False) -> tuple[Tensor, Tensor]:
         batch = self.batch
         at, targets = batch.token_at, batch.targets
         if batch.distinct is not None:
             at, targets = at[batch.distinct], targets[batch.distinct]
-        logprobs, entropies = action_logprobs(self._flat[at], head, targets, entropy=entropy)  # type: ignore[call-overload]
+        frozen = not learned and not self.lm.head_learns
+        logprobs, entropies = action_logprobs(self._flat[at], head, targets, entropy=entropy, frozen=frozen)  # type: ignore[call-overload]
         if batch.copies is not None:  # each trajectory has its own advantage: in the backward pass, the gradients of copies add up
             logprobs = logprobs.index_select(0, batch.copies)
             entropies = entropies.index_select(0, batch.copies) if entropy else None

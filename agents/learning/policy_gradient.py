@@ -103,12 +103,12 @@ def take_step(
             features.append(Features.of(encoded, [data.returns[index] for index in members]))
         advantages = encoded.tensor([data.token_advantages(index) for index in members])
         weight = batch.weights[batch.token_step]  # (N,)
-        logprobs, entropy = encoded.logprobs_and_entropy()
+        logprobs, entropy = encoded.logprobs_and_entropy(learned=learning.entropy > 0)
         steps_of = batch.token_step if learning.ratio == "step" else None
         surrogate, diagnostics = ppo_clip(logprobs, batch.old_logprobs, advantages, learning.clip, weight, steps_of)
         policy_loss = (surrogate * weight).sum() / tokens
         mean_entropy = (entropy * weight).sum() / tokens
-        total = policy_loss - learning.entropy * mean_entropy
+        total = policy_loss - learning.entropy * mean_entropy if learning.entropy else policy_loss
         measured: dict[str, Any] = {"policy_loss": policy_loss, "entropy": mean_entropy}
         share = float(weight.sum()) / tokens
         measured |= {name: float(number) * share for name, number in diagnostics.items()}

@@ -67,7 +67,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.autocast = bfloat16
+        self.autocast = False  # until the checks are made: after thirty layers, rounding to bfloat16 alone exceeds their tolerance
         self.profiler = Profiler()
         """Times everything that is done with this model."""
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # its adapters stay in place
@@ -98,6 +98,7 @@ class LanguageModel(nn.Module):
         self._check_head()
         self._choose_attention(base)
         self._trees = self._check_trees()
+        self.autocast = bfloat16
         if bfloat16:
             self._round_frozen()
         self._recomputed = recomputed_layers(base, recompute)
@@ -173,6 +174,11 @@ class LanguageModel(nn.Module):
     def vocabulary(self) -> int:
         """V, the number of logits per token."""
         return int(self._parts[1].weight.shape[0])
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether the output projection is trained."""
+        return any(parameter.requires_grad for parameter in self._parts[1].parameters())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (..., V) of hidden states (..., H)."""
@@ -295,11 +301,9 @@ class LanguageModel(nn.Module):
             NotSupported: They do not, or not only.
         """
         self.eval()  # dropout differs from call to call
-        self.autocast, autocast = False, self.autocast  # after thirty layers, rounding to bfloat16 alone exceeds the tolerance
         ids = self._sample()
         expected = self.model(input_ids=ids, use_cache=False).logits.double()
         projected = self._projected(self.hidden(ids)).double()
-        self.autocast = autocast
         if expected.shape == projected.shape:
             text = self.config.get_text_config()
             named = [name for name in vars(text) if "logit" in name and "cap" in name and "attn" not in name and "router" not in name]
@@ -313,14 +317,12 @@ class LanguageModel(nn.Module):
     def _choose_attention(self, base: Any) -> None:
         """Switch the model to the attention of this package where that gives the same."""
         ids = self._sample()
-        self.autocast, autocast = False, self.autocast
         expected = self.hidden(ids)
         try:
             base.set_attn_implementation(ATTENTION)
             same = self.config._attn_implementation == ATTENTION and self._close(self.hidden(ids), expected)
         except Exception:  # whatever an architecture's code does with a rule that it takes for a mask
             same = False
-        self.autocast = autocast
         if not same:
             self.keep_own_attention()
 
@@ -329,10 +331,7 @@ class LanguageModel(nn.Module):
         """Return whether the model reads trees: whether each state depends on the tokens before it on its path, and on nothing else."""
         if self.config._attn_implementation != ATTENTION:
             return False
-        self.autocast, autocast = False, self.autocast
-        alike = says_the_same_in_a_tree(lambda ids, tree: self.hidden(ids, tree=tree), self._sample(), self._close)
-        self.autocast = autocast
-        return alike
+        return says_the_same_in_a_tree(lambda ids, tree: self.hidden(ids, tree=tree), self._sample(), self._close)
 
     def keep_own_attention(self) -> None:
         """Let the model attend as it was loaded: then each episode needs a cache of the model's own kind."""

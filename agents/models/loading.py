@@ -14,8 +14,10 @@ try:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+    from .adapters import adapt
     from .bars import no_bars
     from .language_model import LanguageModel
+    from .norms import fuse_norms
     from .packaged import PACKAGED, converted
 except ImportError as fault:
     raise missing_extra("a language model", fault) from fault
@@ -67,6 +69,8 @@ def load_model(
             torch.manual_seed(seed)
             targets: dict[str, Any] = {"target_modules": "all-linear", "exclude_modules": _without_adapters(model) or None}
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, task_type="CAUSAL_LM", **targets))
+    adapt(model)
+    fuse_norms(model)
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -29,6 +29,8 @@ from peft.tuners import lora
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from .adapters import AdaptedLinear
+
 __all__ = ["Copies", "Packed", "PackedLinear"]
 
 logger = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class Packed:
 
     def _linear(self, module: Any) -> PackedLinear | None:
         """Return a packed copy of a linear module; None if this one is not to be copied."""
-        base = module.base_layer if type(module) is lora.Linear else module
+        base = module.base_layer if type(module) in (lora.Linear, AdaptedLinear) else module
         # A subclass may do anything, and other numbers may mean anything.
         if type(base) is not nn.Linear or base.weight.dtype not in (torch.float32, torch.bfloat16) or (base is module and not self._bfloat16):
             return None

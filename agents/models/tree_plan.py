@@ -34,8 +34,8 @@ class Own:
     """Where the rows' tokens are, (rows·L,); a slice if there is one row."""
     real: Tensor | None
     """Which of the rows' places hold a token and not padding; None: all."""
-    tokens: slice | Tensor
-    """Where these are."""
+    weight: Tensor | None
+    """(rows, 1, L, 1) 1 for these, 0 for padding; None: there is none."""
     mask: Tensor | None
     """(L, L) 0 or a score that is never chosen; None: causal."""
 
@@ -54,6 +54,8 @@ class Above:
 class Plan:
     own: list[Own] = field(default_factory=list)
     above: list[Above] = field(default_factory=list)
+    places: Tensor | None = None
+    """(T,) where each token is in ``own``, its parts one after the other without their padding; None: they are in the order of the tree."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -62,6 +64,7 @@ def plan_of(numbers: tuple[int, ...], size: int, chunked: bool, device: torch.de
     pattern = Pattern(size, chunked) if size else None
     plan = Plan()
     whole = []
+    order = []
     with torch.inference_mode(False):  # kept for passes with a gradient
         positions = torch.cat([torch.arange(node.depth, node.depth + node.end - node.start) for node in nodes])
         for node in nodes:
@@ -71,13 +74,19 @@ def plan_of(numbers: tuple[int, ...], size: int, chunked: bool, device: torch.de
                 whole.append(node)
             else:
                 causal = positions[inside, None] < positions[inside]
-                plan.own.append(Own(1, inside, None, inside, mask.masked_fill_(causal, NEVER).to(device, dtype)))
+                plan.own.append(Own(1, inside, None, None, mask.masked_fill_(causal, NEVER).to(device, dtype)))
+                order.append(torch.arange(node.start, node.end))
             if node.last > node.end:
                 reached, some = _reached(positions[inside], positions[below], inside, below, pattern)
                 if some is not None:
                     mask = _mask(positions[some], positions[reached], pattern)
                     plan.above.append(Above(some, reached, None if mask is None else mask.to(device, dtype)))
-        plan.own += [_rows(group, device) for group in _alike(whole)]
+        for group in _alike(whole):
+            part, tokens = _rows(group, device, dtype)
+            plan.own.append(part)
+            order.append(tokens)
+        places = torch.argsort(torch.cat(order))
+        plan.places = None if torch.equal(places, torch.arange(len(places))) else places.to(device)
     return plan
 
 
@@ -113,15 +122,19 @@ def _alike(nodes: list[Node]) -> list[list[Node]]:
     return groups
 
 
-def _rows(nodes: list[Node], device: torch.device) -> Own:
+def _rows(nodes: list[Node], device: torch.device, dtype: torch.dtype) -> tuple[Own, Tensor]:
+    """Return nodes as one part, and where its tokens are in the tree."""
     if len(nodes) == 1:
         inside = slice(nodes[0].start, nodes[0].end)
-        return Own(1, inside, None, inside, None)
+        return Own(1, inside, None, None, None), torch.arange(nodes[0].start, nodes[0].end)
     longest = max(node.end - node.start for node in nodes)
     places = torch.arange(longest)
     ends = torch.tensor([node.end for node in nodes])[:, None]
     take = torch.tensor([node.start for node in nodes])[:, None] + places
     inside_row = take < ends
-    take = take.minimum(ends - 1)  # padding: causal attention never reaches it
-    real = inside_row.flatten().nonzero()[:, 0]
-    return Own(len(nodes), take.flatten().to(device), real.to(device), take[inside_row].to(device), None)
+    tokens = take[inside_row]
+    take = take.minimum(ends - 1).flatten().to(device)  # padding: causal attention never reaches it
+    if bool(inside_row.all()):
+        return Own(len(nodes), take, None, None, None), tokens
+    real = inside_row.flatten().nonzero()[:, 0].to(device)
+    return Own(len(nodes), take, real, inside_row[:, None, :, None].to(device, dtype), None), tokens

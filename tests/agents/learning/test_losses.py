@@ -111,9 +111,42 @@ def test_training_makes_the_logits_again_instead_of_keeping_them() -> None:
     assert sorted(sizes) == [1, 1, 2, 2, 2, 2]
 
 
-def test_no_action_tokens_are_no_special_case() -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 7, None])
+@pytest.mark.parametrize("measured", [True, False])
+def test_with_a_frozen_head_logits_are_made_once_and_gradients_are_the_same(chunk: int | None, measured: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(7, 3, generator=generator), torch.randn(3, 11, generator=generator)
+    targets = torch.randint(11, (7,), generator=generator)
+    made = []
+
+    def head(h: Tensor) -> Tensor:
+        made.append(len(h))
+        return h @ weight
+
+    h, expected = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    logprobs, spread = action_logprobs(h, head, targets, chunk=chunk, entropy=measured, frozen=True)  # type: ignore[call-overload]
+    (logprobs * torch.arange(7)).sum().backward()
+    assert sum(made) == 7 + (chunk is None)  # one more, to see how many fit into a chunk
+    by_autograd = token_logprobs(expected @ weight, targets)
+    (by_autograd * torch.arange(7)).sum().backward()
+    torch.testing.assert_close(logprobs, by_autograd)
+    torch.testing.assert_close(h.grad, expected.grad)
+    if measured:
+        torch.testing.assert_close(spread, entropy(hidden @ weight))
+        assert not spread.requires_grad
+
+
+def test_entropies_alone_can_be_learned_from() -> None:
+    z, same = torch.tensor([[0.0, LN3]]).requires_grad_(), torch.tensor([[0.0, LN3]]).requires_grad_()
+    action_logprobs(z, lambda x: x, torch.tensor([1]), entropy=True)[1].sum().backward()
+    entropy(same).sum().backward()
+    torch.testing.assert_close(z.grad, same.grad)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_no_action_tokens_are_no_special_case(frozen: bool) -> None:
     hidden = torch.zeros(0, 3, requires_grad=True)
-    logprobs, spread = action_logprobs(hidden, torch.nn.Linear(3, 5), torch.zeros(0, dtype=torch.int64), entropy=True)
+    logprobs, spread = action_logprobs(hidden, torch.nn.Linear(3, 5), torch.zeros(0, dtype=torch.int64), entropy=True, frozen=frozen)
     assert logprobs.shape == spread.shape == (0,)
     masked_mean(logprobs, torch.ones(0)).backward()
 
