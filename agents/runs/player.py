@@ -47,6 +47,8 @@ class Player:
         self.measured: dict[str, float] = {}
         """Metrics of the newest episodes, besides those of what happened in them."""
         self._served = run.policy if isinstance(run.policy, ServedPolicy) else None
+        self._asked = False
+        """Whether servers have played since this update began: the last one of a run that plays ahead needs none."""
         self._suite = run.suite("train")
         self._envs = run.environments(self._suite, run.config.rollout.episodes)
         self._flight: Future[list[Trajectory]] | None = None
@@ -58,13 +60,13 @@ class Player:
 
     def now(self) -> list[Trajectory]:
         """Play with the newest weights, and wait for it."""
-        run = self.run
+        run, self._asked = self.run, True
         run.policy.forget()
         return in_hindsight(run.collect(self._envs, run.draw(self._suite)), self._envs[0].shaper)
 
     def next(self) -> list[Trajectory]:
         """Return the episodes of the update that begins; with ``overlap``, those of the next one are begun."""
-        run = self.run
+        run, self._asked = self.run, False
         if not run.config.rollout.overlap:
             episodes, stale = self.now(), 0
         else:
@@ -78,7 +80,7 @@ class Player:
             if run.has_budget_after_this:
                 tasks = run.draw(self._suite)
                 run.deal_seeds(len(tasks))
-                share = processes.share(tasks)
+                share, self._asked = processes.share(tasks), True
                 self._flight = background(lambda: rollout(run.policy, self._envs, share), "steptool-ahead")
         self.measured = {} if self._served is None else {"staleness": float(stale)}
         return episodes
@@ -94,7 +96,7 @@ class Player:
     def finish(self) -> None:
         """Wait for the episodes that are played ahead, and put them into the run's state, which is saved with the update."""
         run, profiler = self.run, self.run.lm.profiler
-        if self._served is not None:
+        if self._served is not None and self._asked:
             self.measured |= self._served.counts()
         run.state.pop(AHEAD, None)
         if self._flight is None:

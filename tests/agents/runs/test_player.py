@@ -73,13 +73,20 @@ def test_episodes_are_played_ahead_and_a_killed_run_goes_on_as_if_it_had_not_bee
             patch.setattr(place, name, killing(getattr(place, name), call))
             train(out)
         assert list_checkpoints(out) == [1]
-    assert updates(train(out)) == [0], "only those that were in flight are played once more"
+    # Goes on, is killed in the last update, and goes on once more.
+    server = Server(load_model("tiny"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(step_ppo, "improve", killing(step_ppo.improve, 1))
+        train(out, server)
+    assert updates(server) == [0], "only those that were in flight are played once more"
+    assert not updates(train(out)), "nothing is played for an update that does not come"
     found, expected = load_checkpoint(out), load_checkpoint(whole)
     assert found[1].keys() == expected[1].keys()
     for name, tensor in expected[1].items():
         assert torch.equal(tensor, found[1][name]), name
     assert found[2]["run"]["spent"] == expected[2]["run"]["spent"] and "ahead" not in found[2]["run"]
     assert timeless(out) == timeless(whole)
+    assert [line.get("servers/playing") for line in lines] == [1.0, 1.0, None]
 
 
 def test_what_cannot_be_played_ahead(tmp_path: Path) -> None:
