@@ -18,6 +18,7 @@ class Meter:
     """Adds up what each phase takes; peaks are above what the process held when its meter was made, with the model loaded."""
 
     def __init__(self) -> None:
+        _give_back()
         self.loaded_mb = status("VmRSS") / 1024
         self._phases: dict[str, dict[str, float]] = {}
         self._phase = ""
@@ -31,7 +32,7 @@ class Meter:
             one["seconds"] += seconds
             one["processor"] += processor
             one["peak_mb"] = max(one["peak_mb"], status("VmHWM") / 1024 - self.loaded_mb)
-        ctypes.CDLL(None).malloc_trim(0)  # gives back what earlier phases have freed
+        _give_back()
         Path("/proc/self/clear_refs").write_text("5")  # forgets their peak
         self._phase, self._since = phase, (time.perf_counter(), time.process_time())
 
@@ -48,3 +49,8 @@ class Meter:
         self.enter("")
         found, self._phases = self._phases, {}
         return found
+
+
+def _give_back() -> None:
+    """Let the C library give back what was freed before."""
+    ctypes.CDLL(None).malloc_trim(0)

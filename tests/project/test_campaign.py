@@ -76,6 +76,7 @@ def test_the_short_campaign(short: tuple[Path, dict[str, Any]]) -> None:
 
 
 # ---------------------------------------------------------------- it sees what it looks for
+@pytest.mark.slow  # for what it begins with
 @pytest.mark.parametrize(
     ("file", "change", "seen"),
     [
@@ -98,6 +99,7 @@ def test_differences_are_seen(short: tuple[Path, dict[str, Any]], tmp_path: Path
     assert re.search(seen, "\n".join(differences(reference, tmp_path / "run")))
 
 
+@pytest.mark.slow
 def test_other_weights_are_seen(short: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     from campaign_parts.runs import differences
 

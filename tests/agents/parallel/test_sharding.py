@@ -164,6 +164,7 @@ def written(tmp_path: Path, program: str, **values: object) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_gradients_memory_and_checkpoints(tmp_path: Path) -> None:
     done = two(written(tmp_path, GRADIENTS))
     assert done.returncode == 0, done.stderr[-3000:]
