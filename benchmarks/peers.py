@@ -220,7 +220,8 @@ def page(found: Mapping[str, Sequence[Figures]], plan: Plan, command: str, model
     lines += [f"{model}, LoRA rank {plan.rank}, {plan.dtype}, {plan.groups * plan.group} episodes of up to {plan.max_steps} turns ({plan.group} of each"]
     lines[-1] += f" of {plan.groups} tasks of `worlds`), one optimizer step; {TRL.replace('==', ' ')}; {place}."
     count = len(next(iter(found.values())))
-    lines += [f"{'One update' if count == 1 else f'Medians of {count} updates'} each, in turn; a peak is the largest, above what the process held with the model loaded.", ""]
+    shown = "One update" if count == 1 else f"Medians of {count} updates"
+    lines += [f"{shown} each, in turn; a peak is the largest, above what the process held with the model loaded.", ""]
     lines += ["| | update, s | generation, s | learning, s | processor, s | peak, MB | generation, MB | learning, MB | model, MB |"]
     lines += ["|---|" + "---:|" * 8]
     for side, one in sums.items():
