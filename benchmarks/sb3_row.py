@@ -1,11 +1,11 @@
 """A row of the paper's table by other people's code and on another observation: sb3-contrib's MaskablePPO on the table's tasks.
 
     python benchmarks/sb3_row.py                                # three seeds, five minutes of one core; writes benchmarks/results/sb3_row.md
-    python benchmarks/sb3_row.py --seeds 1 --steps 2000 --tasks 20 --out /tmp/row   # a trial; writes no page
+    python benchmarks/sb3_row.py --seeds 1 --steps 2000 --tasks 20 --out runs/trial   # a trial; writes no page
 
 The stock ``MlpPolicy`` plays ``StepToolDiscrete-v0`` in its default, compact form: it chooses among written calls, whose values it is shown, where the
-rows of the table write their calls as text, so its figures stand beside the table and not in it. Its environment steps are those of the table at the
-first mark; ``--steps 20000 60000`` says what more steps give. It has no warm start, and no tokens. What is done is kept in ``--out``, and not done again.
+rows of the table write their calls as text, so its figures stand beside the table and not in it. By default its environment steps are those of the
+table; ``--steps 20000 60000`` says what more steps give. It has no warm start, and no tokens. What is done is kept in ``--out``, and not done again.
 """
 
 from __future__ import annotations
