@@ -193,7 +193,7 @@ SETTINGS: dict[str, Any] = {
     "updates": 1,
     "episodes": 3,
     "eval_episodes": 1,
-    "max_new_tokens": 12,
+    "max_new_tokens": 48,  # some classes of tokenizers, chosen by the model, cut the small vocabulary into more pieces
     "max_steps": 3,
     "bfloat16": False,
 }

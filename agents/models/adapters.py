@@ -33,7 +33,9 @@ class AdaptedLinear(lora.Linear):
         if name is None:
             return super().forward(x, *args, **kwargs)
         base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
-        return _Adapted.apply(x, base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-any-return,no-untyped-call]
+        # Flat on both sides: what a function returns may be changed in place, but not if it is a view that the function made.
+        flat = _Adapted.apply(x.reshape(-1, x.shape[-1]), base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-untyped-call]
+        return flat.view(*x.shape[:-1], flat.shape[-1])  # type: ignore[no-any-return]
 
     def _only_adapter(self, x: Tensor) -> str | None:
         """Return the name of the adapter in use, if there is one, it is a product of two matrices and nothing more, and the rest is frozen."""
@@ -51,7 +53,7 @@ class AdaptedLinear(lora.Linear):
 
 
 class _Adapted(torch.autograd.Function):
-    """As above, for x (..., in), W (out, in), b (out,) or None, A (r, in), B (out, r), and s."""
+    """As above, for x (n, in), W (out, in), b (out,) or None, A (r, in), B (out, r), and s."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float) -> Tensor:
@@ -59,24 +61,22 @@ class _Adapted(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         ctx.dtypes, ctx.scale = (x.dtype, down.dtype, up.dtype), scale
         x, weight, down, up = (one.to(dtype) for one in (x, weight, down, up))
-        flat = x.flatten(0, -2)
-        inner = torch.mm(flat, down.t())
-        product = F.linear(flat, weight, bias)
-        # Selective gradient checkpointing keeps the products that it sees: those must stay as they are.
-        out = (torch.addmm if is_in_torch_dispatch_mode() else torch.Tensor.addmm_)(product, inner, up.t(), alpha=scale)
+        inner = torch.mm(x, down.t())
+        product = F.linear(x, weight, bias)
         ctx.save_for_backward(x, weight, down, up, inner)
-        return out.view(*x.shape[:-1], -1)
+        # Selective gradient checkpointing keeps the products that it sees: those must stay as they are.
+        return (torch.addmm if is_in_torch_dispatch_mode() else torch.Tensor.addmm_)(product, inner, up.t(), alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up, inner = ctx.saved_tensors
         of_x, of_down, of_up = ctx.dtypes
-        gradient = gradients[0].flatten(0, -2)
+        (gradient,) = gradients
         change = torch.mm(gradient, up).mul_(ctx.scale)  # v
         found = None
         if ctx.needs_input_grad[0]:
-            found = torch.mm(gradient, weight).addmm_(change, down).view(x.shape).to(of_x)
-        its_down = torch.mm(change.t(), x.flatten(0, -2)).to(of_down) if ctx.needs_input_grad[3] else None
+            found = torch.mm(gradient, weight).addmm_(change, down).to(of_x)
+        its_down = torch.mm(change.t(), x).to(of_down) if ctx.needs_input_grad[3] else None
         its_up = torch.mm(inner.mul(ctx.scale).t(), gradient).t().to(of_up) if ctx.needs_input_grad[4] else None
         return found, None, None, its_down, its_up, None
 

@@ -66,6 +66,20 @@ def test_it_is_what_peft_computes(bias: bool, half: bool) -> None:
         torch.testing.assert_close(found[name], one, **tolerance)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("shape", [(16,), (3, 16), (2, 5, 16), (2, 3, 5, 16), (0, 16), (2, 0, 16)])
+def test_any_shape_and_an_output_that_is_changed_in_place(shape: tuple[int, ...]) -> None:
+    peft, ours = adapted(24, 16, 4)
+    x, push = torch.randn(shape), torch.randn(*shape[:-1], 24)
+    found = []
+    for one in (peft, ours):
+        model = module(one)
+        changed = model.register_forward_hook(lambda _, given, out: out.mul_(2.0))  # as some architectures scale what a projection returns
+        found.append(gradients(model, x, push))
+        changed.remove()
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, atol=1e-5, rtol=1e-5)
+
+
 def test_what_it_does_not_know_is_left_to_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     forward = lora.Linear.forward
