@@ -91,7 +91,7 @@ class ModelConfig(Part):
     """Forward passes in bfloat16; None: only for pretrained models, and where the processor is faster with it."""
     device: str = "auto"
     """Device of the model: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"``: a GPU if there is one, but the CPU for ``tiny``."""
-    token_budget: Count = 2048
+    token_budget: Count = 4096
     """Maximum number of tokens in one forward pass; bounds memory, changes no result."""
     gradient_checkpointing: bool | Literal["selective"] = False
     """Recompute activations in the backward pass: less memory, more time. ``"selective"``: only those that are cheap to recompute."""

@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from .products import PLAIN, product
 
 __all__ = ["AdaptedLinear", "adapt"]
 
@@ -44,7 +45,7 @@ class AdaptedLinear(lora.Linear):
             return None
         (name,) = names
         base, dropout = self.base_layer, self.lora_dropout[name]
-        if name in self.lora_variant or self.lora_B[name].bias is not None or type(base) is not nn.Linear:
+        if name in self.lora_variant or self.lora_B[name].bias is not None or type(base) not in PLAIN:
             return None
         if (dropout.training and not isinstance(dropout, nn.Identity)) or any(one.requires_grad for one in base.parameters()):
             return None
@@ -61,23 +62,23 @@ class _Adapted(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         ctx.dtypes, ctx.scale = (x.dtype, down.dtype, up.dtype), scale
         x, weight, down, up = (one.to(dtype) for one in (x, weight, down, up))
-        inner = torch.mm(x, down.t())
-        product = F.linear(x, weight, bias)
+        inner = product(x, down)
+        out = product(x, weight, bias)
         ctx.save_for_backward(x, weight, down, up, inner)
         # Selective gradient checkpointing keeps the products that it sees: those must stay as they are.
-        return (torch.addmm if is_in_torch_dispatch_mode() else torch.Tensor.addmm_)(product, inner, up.t(), alpha=scale)
+        return (torch.addmm if is_in_torch_dispatch_mode() else torch.Tensor.addmm_)(out, inner, up.t(), alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up, inner = ctx.saved_tensors
         of_x, of_down, of_up = ctx.dtypes
         (gradient,) = gradients
-        change = torch.mm(gradient, up).mul_(ctx.scale)  # v
+        change = product(gradient, up.t()).mul_(ctx.scale)  # v
         found = None
         if ctx.needs_input_grad[0]:
-            found = torch.mm(gradient, weight).addmm_(change, down).to(of_x)
-        its_down = torch.mm(change.t(), x).to(of_down) if ctx.needs_input_grad[3] else None
-        its_up = torch.mm(inner.mul(ctx.scale).t(), gradient).t().to(of_up) if ctx.needs_input_grad[4] else None
+            found = product(gradient, weight.t()).addmm_(change, down).to(of_x)
+        its_down = product(change.t(), x.t()).to(of_down) if ctx.needs_input_grad[3] else None
+        its_up = product(inner.mul(ctx.scale).t(), gradient.t()).t().to(of_up) if ctx.needs_input_grad[4] else None
         return found, None, None, its_down, its_up, None
 
 

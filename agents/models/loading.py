@@ -19,6 +19,7 @@ try:
     from .language_model import LanguageModel
     from .norms import fuse_norms
     from .packaged import PACKAGED, converted
+    from .products import fast_products
 except ImportError as fault:
     raise missing_extra("a language model", fault) from fault
 
@@ -71,6 +72,7 @@ def load_model(
             model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, task_type="CAUSAL_LM", **targets))
     adapt(model)
     fuse_norms(model)
+    fast_products(model)
     half = bfloat16 if bfloat16 is not None else name != "tiny" and _likes_bfloat16(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -24,12 +24,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners import lora
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from .adapters import AdaptedLinear
+from .products import PLAIN, product
 
 __all__ = ["Copies", "Packed", "PackedLinear"]
 
@@ -63,7 +63,7 @@ class PackedLinear(nn.Module):
         x = x.to(self.dtype)
         if self.in_order:
             return torch.ops.mkldnn._linear_pointwise(x, self.matrix, self.offset, "none", [], "")  # type: ignore[no-any-return]
-        return F.linear(x, self.matrix, self.offset)
+        return product(x.reshape(-1, self.in_features), self.matrix, self.offset).view(*x.shape[:-1], self.out_features)
 
 
 class Packed:
@@ -99,7 +99,7 @@ class Packed:
         """Return a packed copy of a linear module; None if this one is not to be copied."""
         base = module.base_layer if type(module) in (lora.Linear, AdaptedLinear) else module
         # A subclass may do anything, and other numbers may mean anything.
-        if type(base) is not nn.Linear or base.weight.dtype not in (torch.float32, torch.bfloat16) or (base is module and not self._bfloat16):
+        if type(base) not in PLAIN or base.weight.dtype not in (torch.float32, torch.bfloat16) or (base is module and not self._bfloat16):
             return None
         weight = base.weight if base is module else _merged(module)
         if weight is None:
@@ -124,7 +124,7 @@ def _merged(module: Any) -> Tensor | None:
 
 def _packs(weight: Tensor) -> bool:
     """Return whether oneDNN computes with such a matrix."""
-    # Not in float32: there the kernel behind F.linear is as fast, and the results of a run stay what they are.
+    # Not in float32: there the order of the matrix makes no difference.
     return weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and _computes_in_bfloat16()
 
 
