@@ -1,12 +1,11 @@
 """What does it save to play ahead, and what does it cost? ``step-ppo`` on ``worlds`` with slow servers, ``overlap`` 1 against 0.
 
-    python benchmarks/overlap.py             # about thirteen minutes on two idle cores; writes benchmarks/results/overlap.md
+    python benchmarks/overlap.py             # about ten minutes on two idle cores; writes benchmarks/results/overlap.md
     python benchmarks/overlap.py --quick     # one seed, two updates; writes no page
 
-One process learns, two servers play (``serving_parts/server.py``). Servers answer at multiples of a latency only, ``--latency`` for each pass of
-the learner, so that an update plays about as long as it learns, which is where overlap saves most. This is done twice: with the default number of
-passes over a batch, and with twice as many, since what playing costs the learner is the same in both: it sends the requests and steps the
-environments while it learns. Both ways begin with the same warm start, and take turns.
+One process learns, two servers play (``serving_parts/server.py``). Servers answer at multiples of ``--latency`` seconds only, so that an update
+plays about as long as it learns, which is where overlap saves most. They share the last core, as servers elsewhere would not compute on the
+learner's. Both ways begin with the same warm start, and take turns.
 """
 
 from __future__ import annotations
@@ -23,10 +22,7 @@ from scale_model import run_seconds
 from serving_parts.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "overlap.md"
-SETTINGS: dict[str, Any] = {"episodes": 40, "updates": 12, "demos": 200, "eval_episodes": 100, "eval_width": 100, "report_to": "none"}
-
-PASSES = (2, 4)
-"""Over a batch (``epochs``): by default, and twice as many."""
+SETTINGS: dict[str, Any] = {"episodes": 40, "updates": 24, "demos": 200, "eval_episodes": 100, "eval_width": 100, "report_to": "none"}
 
 
 def measure(seeds: int, latency: float, settings: dict[str, Any]) -> dict[str, Any]:
@@ -65,55 +61,47 @@ def wall(run: list[dict[str, float]]) -> float:
     return sum(line["seconds_rollout"] + line["seconds_update"] for line in run)
 
 
-def page(found: dict[int, dict[str, Any]], latency: float, command: str) -> str:
-    first, updates = next(iter(found.values())), SETTINGS["updates"]
+def page(found: dict[str, Any], latency: float, command: str) -> str:
+    seeds = len(found["wall"][0])
     lines = ["# Playing ahead", "", f"`{command}`", ""]
-    lines += [f"`step-ppo` with `tiny` on `worlds`, {updates} updates of {SETTINGS['episodes']} episodes, {len(first['wall'][0])} seeds, two servers; "]
-    lines[-1] += f"{SETTINGS['eval_episodes']} held-out tasks; success with 95 % intervals over seeds and tasks."
+    lines += [f"`step-ppo` with `tiny` on `worlds`, {SETTINGS['updates']} updates of {SETTINGS['episodes']} episodes, {seeds} seeds, two servers on a "]
+    lines[-1] += f"core of their own that answer every {latency:g} s only, {SETTINGS['eval_episodes']} held-out tasks; success with 95 % intervals over "
+    lines[-1] += "seeds and tasks."
     lines += [
         "",
-        "| passes | servers answer every | overlap | seconds of the updates, by seed | waiting, s an update | learning, s an update | success |",
-        "|---:|---:|---:|---|---:|---:|---|",
+        "| overlap | seconds of the updates, by seed | waiting, s an update | learning, s an update | success |",
+        "|---|---|---|---|---|",
     ]
-    for epochs, one in found.items():
-        for overlap in (0, 1):
-            success, mean = one["success"][overlap], one["means"][overlap]
-            by_seed = ", ".join(f"{seconds:.1f}" for seconds in one["wall"][overlap])
-            solved = f"{success.mean:.3f} ({success.low:.3f} to {success.high:.3f})"
-            times = f"{mean['seconds_rollout']:.2f} | {mean['seconds_update']:.2f}"
-            lines.append(f"| {epochs} | {latency * epochs:g} s | {overlap} | {by_seed} | {times} | {solved} |")
-    lines += [
-        "",
-        "| passes | wall time of overlap 1 against 0 | by `scale_model.py` | success of 1 less that of 0, paired on tasks and seeds |",
-        "|---:|---:|---:|---|",
-    ]
-    for epochs, one in found.items():
-        times = one["means"][0]["seconds_rollout"], one["means"][0]["seconds_update"], 0.0
-        predicted = run_seconds(*times, updates, overlap=True) / run_seconds(*times, updates, overlap=False)
-        difference = one["difference"]
-        paired = f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-        lines.append(f"| {epochs} | **{one['ratio']:.2f}** | {predicted:.2f} | {paired} |")
-    lines += ["", "The ratio is the median over seeds. The cost model knows the times of overlap 0, and nothing of what playing costs a learner that shares"]
-    lines += ["its two cores with both servers. The first update of a run has nothing that was played ahead, so the ratio of a long run is lower.", ""]
-    lines += ["| passes | overlap | staleness | importance | share truncated | KL of server and learner | clip fraction |", "|---:|---:|---|---|---|---|---|"]
-    for epochs, one in found.items():
-        for overlap in (0, 1):
-            mean = one["means"][overlap]
-            weights = f"{mean['importance']:.4f} | {mean['importance_truncated']:.4f} | {mean['sampling_kl']:.1e}"
-            lines.append(f"| {epochs} | {overlap} | {mean['staleness']:.2f} | {weights} | {mean['clip_fraction']:.3f} |")
-    return "\n".join([*lines, "", "Means over the updates."]) + "\n"
+    for overlap in (0, 1):
+        one, mean = found["success"][overlap], found["means"][overlap]
+        by_seed = ", ".join(f"{seconds:.1f}" for seconds in found["wall"][overlap])
+        success = f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+        lines.append(f"| {overlap} | {by_seed} | {mean['seconds_rollout']:.2f} | {mean['seconds_update']:.2f} | {success} |")
+    one = found["difference"]
+    lines += ["", f"Wall time of overlap 1 against 0: **{found['ratio']:.2f}** (median over seeds). "]
+    lines[-1] += f"Difference in success, paired on tasks and seeds: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f})."
+    mean, updates = found["means"][0], SETTINGS["updates"]
+    times = mean["seconds_rollout"], mean["seconds_update"], 0.0
+    predicted = run_seconds(*times, updates, overlap=True) / run_seconds(*times, updates, overlap=False)
+    lines[-1] += f" What the cost model (`scale_model.py`) makes of the times of overlap 0: {predicted:.2f}."
+    lines += ["", "| overlap | staleness | importance | share truncated | KL of server and learner | clip fraction |", "|---|---|---|---|---|---|"]
+    for overlap in (0, 1):
+        mean = found["means"][overlap]
+        weights = f"{mean['importance']:.4f} | {mean['importance_truncated']:.4f} | {mean['sampling_kl']:.1e}"
+        lines.append(f"| {overlap} | {mean['staleness']:.2f} | {weights} | {mean['clip_fraction']:.3f} |")
+    lines += ["", "Means over the updates. The first update of a run has nothing that was played ahead. Learning takes longer while servers play, as the"]
+    lines += ["learner sends their requests and steps the environments in the same process."]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--latency", type=float, default=0.09, help="seconds per pass over a batch (default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=0.16)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     small = {"updates": 2, "demos": 50, "eval_episodes": 20}
-    small = {"updates": 2, "demos": 50, "eval_episodes": 20} if options.quick else {}
-    seeds = 1 if options.quick else options.seeds
-    found = {epochs: measure(seeds, options.latency * epochs, {**small, "epochs": epochs}) for epochs in PASSES}
+    found = measure(1, options.latency, small) if options.quick else measure(options.seeds, options.latency, {})
     text = page(found, options.latency, shlex.join(["python", "benchmarks/overlap.py", *sys.argv[1:]]))
     print(text)
     if not options.quick:
