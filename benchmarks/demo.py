@@ -1,6 +1,6 @@
 """The figures of ``make demo``, and its picture: the command of the Makefile, once for every seed.
 
-    python benchmarks/demo.py                 # seeds 0, 1, 2: four minutes each; writes benchmarks/results/demo.md and docs/demo.png
+    python benchmarks/demo.py                 # seeds 0, 1, 2: two to four minutes each; writes benchmarks/results/demo.md and docs/demo.png
     python benchmarks/demo.py --from DIR      # the page again, from runs that are there
     python benchmarks/demo.py --out DIR --seeds 7 --quick    # some seconds, to see that all works; writes into DIR only
 
