@@ -34,7 +34,7 @@ def measure(seeds: int, latency: float, settings: dict[str, Any]) -> dict[str, A
     torch.set_num_threads(1)
     lines: dict[int, list[list[dict[str, float]]]] = {0: [], 1: []}
     solved: dict[int, list[list[float]]] = {0: [], 1: []}
-    with tempfile.TemporaryDirectory() as folder, serving(2, latency) as servers:
+    with tempfile.TemporaryDirectory() as folder, serving(2, latency, apart=True) as servers:
         for seed in range(seeds):
             for overlap in (0, 1):
                 config = Config.of(**{**SETTINGS, **settings, "seed": seed, "servers": servers, "overlap": overlap})

@@ -1,7 +1,8 @@
 """Matrix products in float32, by the faster of the two libraries that PyTorch has for them on CPUs.
 
 It asks MKL, which computes with half the width of the processor's registers (AVX2) where it meets AVX512 in a processor that is not Intel's.
-oneDNN, in the same build, uses all of it: 2.2 times as fast there on one core, and just as exact. Elsewhere, and for small products, PyTorch decides.
+oneDNN, in the same build, uses all of it: about twice as fast there, and just as exact (benchmarks/product_speed.py). Elsewhere, and for small
+products, PyTorch decides.
 """
 
 from __future__ import annotations

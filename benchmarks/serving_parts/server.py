@@ -100,9 +100,7 @@ class Player:
 
 
 def serve(latency: float) -> None:
-    """Serve until the input ends, on the last core alone: a server elsewhere would take nothing of the learner's, either."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    """Serve until the input ends."""
     player = Player()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -133,13 +131,15 @@ def serve(latency: float) -> None:
 
 
 @contextmanager
-def serving(count: int, latency: float = 0.0) -> Iterator[str]:
-    """Start so many servers, each a process; yields their endpoints, separated by commas."""
+def serving(count: int, latency: float = 0.0, *, apart: bool = False) -> Iterator[str]:
+    """Start so many servers, each a process; yields their endpoints, separated by commas. ``apart``: they share the last core, and use no other."""
     command = [sys.executable, __file__, str(latency)]
     with ExitStack() as stack:
         started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(count)]
         for one in started:
             stack.callback(_end(one))
+            if apart and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(one.pid, {max(os.sched_getaffinity(0))})
         yield ",".join(f"http://127.0.0.1:{int(one.stdout.readline())}/v1" for one in started if one.stdout is not None)
 
 
