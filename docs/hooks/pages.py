@@ -68,11 +68,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here, and their places in the navigation."""
     for name, place in BESIDE.items():
         files.append(_page(config, place, (ROOT / name).read_text(encoding="utf-8")))
-    for path in sorted(RESULTS.iterdir()):
+    for path in sorted(path for path in RESULTS.rglob("*") if path.is_file()):
+        place = path.relative_to(RESULTS.parent).as_posix()
         if path.suffix == ".md":
-            files.append(_page(config, f"results/{path.name}", path.read_text(encoding="utf-8")))
+            files.append(_page(config, place, path.read_text(encoding="utf-8")))
         else:
-            files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
+            files.append(File.generated(config, place, abs_src_path=str(path)))
     tables = [(_title(path.read_text(encoding="utf-8")), f"results/{path.name}") for path in sorted(RESULTS.glob("*.md"))]
     files.append(_page(config, "results/index.md", _contents("Results", _ABOUT_RESULTS, ((title, place.removeprefix("results/")) for title, place in tables))))
     tutorials = list(_tutorials(files, config))
