@@ -9,7 +9,7 @@ The best trials of each seed are then trained to the end with the other seeds, t
 many trials of one seed is partly the best of many coincidences.
 
 Supervised rows are searched first, by number of trials, since they take no environment steps; what is found for the first of them is the warm
-start of all others: no method has better demonstrations than another. Rows may be searched one after the other, and by several sittings.
+start of all others: no method has better demonstrations than another. Rows are searched one after the other, and by several sittings.
 
     <out>/search.json     what is searched
     <out>/journal.log     the studies, see studies.py
@@ -196,7 +196,10 @@ class _Stage:
             self.on_trial(*job, "failed" if code else "pruned" if pruned else "done")
 
     def _next(self) -> _Job | None:
-        """Return a trial to run: one that was interrupted, else one of the study that has used the least, else a final. None: there is none now."""
+        """Return a trial to run, of the first row that has any: one that was interrupted, else one of the study that has used the least, else a final.
+
+        None: there is none now.
+        """
         if self.failed:
             return None
         for row in self.rows:
@@ -204,14 +207,13 @@ class _Stage:
                 for trial in self.studies.trials(row, seed):
                     if trial.state is TrialState.RUNNING and (job := _Job(row, seed, trial.number)) not in self.running:
                         return job
-        used = {(row, seed): self._used(row, seed) for row in self.rows for seed in self.search.seeds}
-        row, seed = min(used, key=lambda study: used[study]) if used else ("", 0)
-        if used and used[row, seed] < self.search.share:
-            return self._ask(row, seed)
         for row in self.rows:
-            if any(job.row == row for job in self.running):
-                continue
+            used = {seed: self._used(row, seed) for seed in self.search.seeds}
+            if used[seed := min(used, key=lambda one: used[one])] < self.search.share:
+                return self._ask(row, seed)
             if not self.studies.of(row, self.search.seeds[0]).user_attrs.get("finals"):
+                if any(job.row == row for job in self.running):
+                    continue  # who is a finalist is known when all trials have ended; until then, the next row fills the places
                 self._call_finalists(row)
             for seed in self.search.seeds:
                 if any(trial.state is TrialState.WAITING for trial in self.studies.trials(row, seed)):

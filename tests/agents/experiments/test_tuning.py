@@ -72,6 +72,8 @@ def test_every_row_has_the_same_budget_and_the_best_are_trained_with_all_seeds(t
     seen: list[tuple[str, int, int, str]] = []
     found = search_settings(_search(), tmp_path, processes=1, on_trial=lambda *trial: seen.append(trial))
     assert {row for row, *_ in played.log[:8]} == {"SFT"}, "the supervised row comes first: 12 trials, 4 of them for finals"
+    in_order = sorted(played.log, key=lambda job: list(_search().methods).index(job[0]))
+    assert [row for row, *_ in played.log] == [row for row, *_ in in_order], "a row is done before the next one begins"
     assert found == read_settings(tmp_path / "settings.json")
     for row in ("StepTool", "GRPO (final)"):
         for seed in SEEDS:
