@@ -1,4 +1,5 @@
-"""A grid of runs: methods × seeds, each cell in its own process. Finished cells are not run again; interrupted ones resume.
+"""A grid of runs: methods × seeds, each cell in its own process. Finished cells are not run again; interrupted ones resume; methods and
+seeds may be added to a grid that is there.
 
 <out>/spec.json                                   what the grid is made of
 <out>/cells/<method>-<seed>/run/                  the run's folder, see runs/folder.py
@@ -9,10 +10,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -228,7 +230,7 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     first. The cells end with this process, also when it is killed.
 
     Args:
-        spec: The grid; it must match the one that the folder already holds, if any.
+        spec: The grid. A folder that holds one already may hold other methods and seeds, which stay; all else must match.
         out: The grid's folder.
         processes: Cells that run at the same time, with one thread each.
         on_cell: Called with method, seed and ``"done"``, ``"failed"`` or ``"was done"``.
@@ -236,22 +238,23 @@ def run_grid(spec: Spec, out: Path, *, processes: int = 2, on_cell: Callable[[st
     Raises:
         CheckpointError: ``out`` holds another grid, or another process is writing it.
     """
-    named: dict[Path, str] = {}
-    for method in spec.methods:  # mistakes show before anything is written
-        spec.config(method, 0)
-        if (other := named.setdefault(cell_folder(out, method, 0), method)) != method:
-            raise InvalidArgument(f"the methods {other!r} and {method!r} would write into the same folder; name one of them otherwise")
+    _check(spec, out)  # mistakes show before anything is written
     with WriterLock(out), pipe() as alive:
         return _run_cells(spec, out, processes, on_cell or (lambda *_: None), alive)
 
 
-def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, int, str], None], alive: int) -> list[Path]:
-    if (out / "spec.json").exists():
-        if asdict(read_spec(out)) != asdict(spec):
-            raise CheckpointError(f"{out} holds a grid with another spec.json; use another folder")
-    else:
-        with sealing(out / "spec.json") as temporary:
-            write_json(temporary, asdict(spec))
+def _check(spec: Spec, out: Path) -> None:
+    named: dict[Path, str] = {}
+    for method in spec.methods:
+        spec.config(method, 0)
+        if (other := named.setdefault(cell_folder(out, method, 0), method)) != method:
+            raise InvalidArgument(f"the methods {other!r} and {method!r} would write into the same folder; name one of them otherwise")
+
+
+def _run_cells(asked: Spec, out: Path, processes: int, on_cell: Callable[[str, int, str], None], alive: int) -> list[Path]:
+    spec = _joined(read_spec(out), asked, out) if (out / "spec.json").exists() else asked
+    with sealing(out / "spec.json") as temporary:
+        write_json(temporary, asdict(spec))
 
     def run_in_subprocess(cell: tuple[str, int]) -> Path | None:
         folder = cell_folder(out, *cell)
@@ -265,10 +268,23 @@ def _run_cells(spec: Spec, out: Path, processes: int, on_cell: Callable[[str, in
     failed: list[Path | None] = []
     with ThreadPoolExecutor(processes) as pool:
         for supervised in (True, False):
-            methods = [method for method in spec.methods if (spec.config(method, 0).learning.algo == "sft") is supervised]
-            cells = [(method, seed) for method in methods for seed in spec.seeds]
+            methods = [method for method in asked.methods if (spec.config(method, 0).learning.algo == "sft") is supervised]
+            cells = [(method, seed) for method in methods for seed in asked.seeds]
             failed += pool.map(run_in_subprocess, cells)
     return [folder for folder in failed if folder is not None]
+
+
+def _joined(stored: Spec, asked: Spec, out: Path) -> Spec:
+    """Return the grid of a folder with the methods and seeds that are asked for now, too; raises ``CheckpointError`` if all else differs."""
+    asked = TypeAdapter(Spec).validate_python(json.loads(json.dumps(asdict(asked))))  # as a file has it
+    methods = {**stored.methods, **asked.methods}
+    differ = [name for name in stored.methods if methods[name] != stored.methods[name]]
+    differ += [one.name for one in fields(Spec) if one.name not in ("methods", "seeds") and getattr(stored, one.name) != getattr(asked, one.name)]
+    if differ:
+        raise CheckpointError(f"{out} holds a grid with another spec.json, with other {', '.join(differ)}; use another folder")
+    joined = replace(stored, methods=methods, seeds=sorted({*stored.seeds, *asked.seeds}))
+    _check(joined, out)
+    return joined
 
 
 def finished(spec: Spec, folder: Path) -> bool:

@@ -204,6 +204,20 @@ def test_finished_cells_start_no_process_and_failed_ones_are_named(tmp_path: Pat
     assert sorted(seen) == [("SFT", 0, "was done"), ("SFT", 1, "was done"), ("StepTool", 0, "was done"), ("StepTool", 1, "failed")]
 
 
+def test_methods_and_seeds_may_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
+    started: list[list[str]] = []
+
+    class Ended:
+        returncode = 0
+
+    monkeypatch.setattr(children.subprocess, "run", lambda command, **_: started.append(command) or Ended())
+    run_grid(spec(methods={"SFT": METHODS["SFT"], "RFT": METHODS["RFT"]}, seeds=[0, 2], searches=["greedy"]), tmp_path, processes=1)
+    assert [tuple(command[-2:]) for command in started] == [("SFT", "2"), ("RFT", "0"), ("RFT", "2")], "what is asked for, and is not there"
+    grid = read_spec(tmp_path)
+    assert (list(grid.methods), grid.seeds) == (["SFT", "StepTool", "RFT"], [0, 1, 2])
+
+
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no grid of runs"):
         build(tmp_path)
@@ -211,7 +225,12 @@ def test_mistakes(tmp_path: Path) -> None:
         run_grid(spec(settings={"lrr": 1}), tmp_path / "x")
     assert not (tmp_path / "x").exists()
     stored(tmp_path / "y", {"SFT": [[1, 0, 0, 0]] * 2})
-    with pytest.raises(CheckpointError, match=r"another spec\.json"):
+    with pytest.raises(CheckpointError, match=r"another spec\.json, with other searches, tasks"):
         run_grid(spec(tasks=5), tmp_path / "y")
+    with pytest.raises(CheckpointError, match=r"another spec\.json, with other SFT"):
+        run_grid(spec(methods={"SFT": {"algo": "sft", "demos": 3}}, searches=["greedy"]), tmp_path / "y")
+    with pytest.raises(InvalidArgument, match="'SFT' and 'sft' would write into the same folder"):
+        run_grid(spec(methods={"sft": METHODS["SFT"]}, searches=["greedy"]), tmp_path / "y")
+    assert list(read_spec(tmp_path / "y").methods) == ["SFT"]
     with pytest.raises(InvalidArgument, match="unknown method 'PPO'"):
         spec().config("PPO", 0)
