@@ -15,7 +15,9 @@ __all__ = ["table"]
 
 
 def table(
-    out: Annotated[Path, typer.Option(help="The grid's folder; one that was killed goes on where it stopped, and takes more methods and seeds.")] = Path("runs/table"),
+    out: Annotated[Path, typer.Option(help="The grid's folder; one that is there goes on where it stopped, and takes more methods and seeds.")] = Path(
+        "runs/table"
+    ),
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="A row of the table, or an algorithm as --algo takes it; may be repeated.")] = None,
     settings: Annotated[Path | None, typer.Option(help="The settings.json of a search: its best settings of every method.")] = None,
