@@ -1,4 +1,4 @@
-"""What makes a policy robust when calls fail: faults in its demonstrations, faults in its training, or a budget that it is shown?
+"""What makes a policy robust when calls fail: faults in demonstrations or in training, a budget that is shown, or what its own mistakes cost?
 
     python benchmarks/faults.py --out runs/faults     # trains each row, resumes when killed; prints the tables of benchmarks/results/faults.md
 
@@ -16,8 +16,9 @@ from typing import Any
 
 from steptool_agents import Trajectory, read_jsonl
 from steptool_agents.experiments.grid import Spec, cell_folder, evaluations, run_grid
+from steptool_agents.experiments.robustness import robustness_markdown
 from steptool_agents.experiments.stored import markdown
-from steptool_agents.experiments.table import as_markdown, build
+from steptool_agents.experiments.table import build
 from steptool_env.types import ToolCall, whose
 
 WARM_START = {"demo_lr": 0.0014622451731893071, "demo_epochs": 1, "demo_batch": 8}
@@ -29,6 +30,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "faults in both, failed calls credited": {"demo_fault_rate": [0.0, 0.3], "fault_rate": [0.0, 0.3], "credit_faults": True},
     "faults in both, more in demonstrations": {"demo_fault_rate": 0.4, "fault_rate": [0.0, 0.3]},
     "budget shown": {"show_budget": True},
+    "alpha .02": {"shaper_options": {"alpha": 0.02}},
+    "Con only": {"shaper_options": {"alpha": 0.0}},
+    "Con only, faults in both": {"shaper_options": {"alpha": 0.0}, "demo_fault_rate": [0.0, 0.3], "fault_rate": [0.0, 0.3]},
     "PPO (final)": {"algo": "ppo-final"},
     "PPO (final), faults in both": {"algo": "ppo-final", "demo_fault_rate": [0.0, 0.3], "fault_rate": [0.0, 0.3]},
 }
@@ -97,7 +101,10 @@ def main() -> None:
     failed = run_grid(grid, given.out, processes=given.processes, on_cell=show)
     if failed:
         raise SystemExit(f"{failed[0]} failed; its log.txt says why")
-    print(as_markdown(build(given.out)))
+    table = build(given.out)
+    accuracy = [[row["method"], f"{100 * row['success']:.1f}", f"{100 * row['call_accuracy']:.1f}"] for row in table["rows"]]
+    print("\n".join([*markdown(["without failures", "success", "call accuracy"], accuracy), ""]))
+    print("\n".join([*robustness_markdown(table["robustness"], "StepTool"), ""]))
     print("\n".join(counted(given.out, grid)))
 
 
