@@ -246,13 +246,12 @@ def credit_turns(critics: Critics, newest: Turns, trajectories: Sequence[Traject
         critics: The critics.
         newest: The steps of the trajectories.
         trajectories: The episodes of the newest update.
-        learning: Uses ``gamma, negative, credit_faults``.
+        learning: Uses ``gamma, negative``.
     """
     advantages, values = (tensor.double().cpu().numpy() for tensor in critics.advantages(newest))
     live = np.concatenate([~trajectory.masked for trajectory in trajectories])
-    counted = live if learning.credit_faults else np.array([step.attributable for trajectory in trajectories for step in trajectory.steps])
     returns = [step_returns(trajectory.rewards, learning.gamma) for trajectory in trajectories]
     borders = np.cumsum([len(array) for array in returns])[:-1]
-    whitened = scale_negative(normalize(advantages, counted), learning.negative)
+    whitened = scale_negative(normalize(advantages, live), learning.negative)
     credited = Credited(list(trajectories), np.split(whitened, borders), returns)
     return credited, explained_variance(values[live], np.concatenate(returns)[live])

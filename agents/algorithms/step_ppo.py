@@ -50,7 +50,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             first = assign_credit(loop.collect(), learning.gamma, 1.0)
             warm_up_critic(run.passes, optimizer, first, count=learning.value_passes, rng=run.rng)
         for episodes in loop:
-            credited = assign_credit(episodes, learning.gamma, learning.lam, learning.credit, learning.negative, learning.credit_faults)
+            credited = assign_credit(episodes, learning.gamma, learning.lam, learning.credit, learning.negative)
             loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
             loop.log({"explained_variance": explained_by_values(episodes, learning.gamma)})
         return loop.report()

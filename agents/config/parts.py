@@ -167,8 +167,6 @@ class LearningConfig(Part):
     need not reach far, and a small λ has less variance; see docs/credit.md."""
     negative: Share = 0.3
     """Weight of negative advantages; see ``learning/advantages.py``."""
-    credit_faults: bool = False
-    """Give calls an advantage that failed by the fault of the environment or of a tool's author, too; see ``learning/advantages.py``."""
     epochs: Count = 2
     """Passes over the episodes of an update."""
     minibatches: Count = 8

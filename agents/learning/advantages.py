@@ -57,18 +57,13 @@ def scale_negative(advantages: Floats, negative: float) -> Floats:
     return np.where(advantages < 0.0, negative * advantages, advantages)
 
 
-def assign_credit(
-    trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0, faults: bool = False
-) -> Credited:
+def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, credit: str = "step", negative: float = 1.0) -> Credited:
     """Estimate the advantages of trajectories with a scheme of ``CREDIT`` or your own, and scale them over the batch as ``SCALING`` says.
 
     Negative advantages are then multiplied by ``negative``, see ``scale_negative``.
 
     The step budget is part of the task, so a truncated episode ends like any other, with no bootstrap value. Only an episode that an
     infrastructure fault cut off is bootstrapped, with its last value.
-
-    A call that failed by the fault of the environment or of a tool's author has no advantage: any other call would have failed as well, so what came of
-    it is noise in the policy's gradient. Its reward and value still count for the steps before it.
 
     The critic's targets are those of ``step``, whatever the scheme: schemes differ only in the policy's advantages.
 
@@ -78,7 +73,6 @@ def assign_credit(
         lam: λ of the scheme, in [0, 1].
         credit: A name of ``CREDIT``, or a reference, see ``load_scheme``.
         negative: Weight of negative advantages, in [0, 1].
-        faults: Give such calls an advantage nevertheless.
 
     Raises:
         UnknownName: There is no such scheme.
@@ -88,8 +82,7 @@ def assign_credit(
     advantages = credited(credit, episodes, gamma, lam)  # (B, T) or (B, T, K)
     mask = episodes.live if advantages.ndim == 2 else episodes.token_mask
     counted = np.zeros(episodes.live.shape, dtype=np.bool_)
-    steps = [step for trajectory in trajectories for step in trajectory.steps]
-    counted[episodes.live] = [not one.masked if faults else one.attributable for one in steps]
+    counted[episodes.live] = [not step.masked for trajectory in trajectories for step in trajectory.steps]
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
     scaling = scaling_of(credit)

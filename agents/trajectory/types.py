@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steptool_env.errors import InvalidArgument
-from steptool_env.types import Action, Task, Transition, whose
+from steptool_env.types import Action, Task, Transition
 
 from .shown import notebook_html
 
@@ -89,11 +89,6 @@ class Step:
     def reward(self) -> float:
         """The sum of the parts."""
         return math.fsum(self.parts.values())
-
-    @property
-    def attributable(self) -> bool:
-        """Whether what came of it says something about the policy: not if it is masked, or if the call failed by another's fault than the model's."""
-        return not self.masked and whose(self.transition.result.error) in ("", "model")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from steptool_agents.learning.advantages import as_episodes, assign_credit, stat
 from steptool_agents.learning.batches import collate
 from steptool_agents.trajectory import Trajectory
 from steptool_env.errors import UnknownName
-from steptool_env.types import ERRORS, ToolCall, ToolResult, whose
+from steptool_env.types import ToolCall, ToolResult
 
 MADE = [
     trajectory([((1, 1), (2, 3)), ((4,), (5,))], [1.0, 2.0], values=[0.5, 1.0], task="a"),
@@ -51,30 +51,6 @@ def test_negative_advantages_can_count_less(name: str) -> None:
     whole, less = (np.concatenate(assign_credit(MADE, 1.0, 0.9, name, negative).advantages) for negative in (1.0, 0.25))
     assert (whole < 0).any() and (whole > 0).any()
     np.testing.assert_allclose(less, np.where(whole < 0, 0.25 * whole, whole))
-
-
-def failed(made: Trajectory, place: int, error: str) -> Trajectory:
-    """Return the episode with a call that failed."""
-    steps = list(made.steps)
-    steps[place] = replace(steps[place], transition=steps[place].transition._replace(result=ToolResult("", error)))
-    return Trajectory(tuple(steps))
-
-
-@pytest.mark.parametrize("error", ERRORS)
-def test_a_call_that_failed_by_another_fault_than_the_models_has_no_advantage(error: str) -> None:
-    episodes = [failed(trajectory([((1,), (2,)), ((4,), (5,))], [0.0, 1.0]), 0, error), trajectory([((1,), (2,))], [-1.0])]
-    data, all_counted = assign_credit(episodes, 1.0, 1.0), assign_credit(episodes, 1.0, 1.0, faults=True)
-    # With γ = λ = 1 and no critic the advantages are the returns, 1 and 1, and -1; over all three steps: mean 1/3, variance 8/9.
-    np.testing.assert_allclose(np.concatenate(all_counted.advantages), [0.5**0.5, 0.5**0.5, -(2**0.5)])
-    np.testing.assert_allclose(np.concatenate(data.advantages), np.concatenate(all_counted.advantages) if whose(error) in ("", "model") else [0, 1, -1])
-    assert [one.tolist() for one in data.returns] == [one.tolist() for one in all_counted.returns] == [[1, 1], [-1]], "the critic learns from all steps"
-
-
-@pytest.mark.parametrize("name", sorted(CREDIT))
-def test_no_scheme_credits_a_call_that_failed_by_itself(name: str) -> None:
-    made = [failed(MADE[0], 0, "transient"), *MADE[1:]]
-    advantages = assign_credit(made, 1.0, 0.9, name).token_advantages(0)
-    assert not advantages[:2].any(), "both tokens of the call"
 
 
 def test_tokens_get_the_advantage_of_their_step() -> None:
