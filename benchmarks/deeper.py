@@ -24,6 +24,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +36,7 @@ from steptool_agents import Trajectory
 from steptool_agents.algorithms import algorithm_settings
 from steptool_agents.config import Layer, configure
 from steptool_agents.experiments.grid import TASKS
+from steptool_agents.experiments.stored import markdown, verdicts, with_interval
 from steptool_agents.learning.passes import Passes
 from steptool_agents.rollouts.evaluate import contributed, held_out, rollout_tasks
 from steptool_agents.rollouts.statistics import bootstrap
@@ -137,8 +139,7 @@ def _as_many(calls: int, _: Task) -> int:
 
 def success(played: Played) -> str:
     """Return the success over tasks and runs, in per cent with its interval."""
-    interval = bootstrap(np.array([[one.success for one in episodes] for episodes in played]))
-    return f"{100 * interval.mean:.1f} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    return with_interval(asdict(bootstrap(verdicts(played))), "mean", "low", "high")
 
 
 def first_mistake(episode: Trajectory) -> tuple[int, str] | None:
@@ -179,8 +180,8 @@ KINDS = ("invalid call", "useless call", "harmful call", "answered too early", "
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table."""
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---", *["---:"] * (len(head) - 1)], *rows)] + [""]
+    """Return the lines of a table, and an empty one."""
+    return [*markdown(head, rows), ""]
 
 
 def share(part: int, whole: int) -> str:
@@ -231,10 +232,8 @@ def measured(policies: Sequence[Any], count: int) -> list[str]:
     lines += ["## The ends of tasks", "", "Success where the oracle makes all but the last calls; 0: only the answer is left.", ""]
     rows = []
     for depth in DEPTHS:
-        cells = []
-        for left in LEFT:
-            progress(f"the last {left} of {depth} calls")
-            cells.append(success(play(policies, depth, count, first=partial(_all_but, left))) if left < depth else "-")
+        progress(f"the ends of tasks of {depth} calls")
+        cells = [success(play(policies, depth, count, first=partial(_all_but, left))) if left < depth else "-" for left in LEFT]
         rows.append([str(depth), *cells, success(whole[depth])])
     lines += table(["calls", *(f"{left} left" for left in LEFT), "all"], rows)
 
