@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from ..rollouts.search import search
 from ..runs.folder import copy_warm_start, has_warm_start
 from ..runs.lock import WriterLock
 from ..runs.policies import evaluated_policy, load_policy
-from ..trajectory import write_jsonl
+from ..trajectory import Trajectory, write_jsonl
 from .children import DYING, end_with_parent
 from .grid import Evaluation, Spec, cell_folder, evaluations, read_spec, suite_of
 from .robustness import failing
 
-__all__ = ["run_cell"]
+__all__ = ["run_cell", "without_tokens"]
+
 
 def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
     """Train one cell, or go on with it, and play what has not been played."""
@@ -67,9 +69,15 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
     cost = {measure: sum(getattr(result, measure) for result in results) / len(results) for measure in ("calls", "env_steps", "tokens")}
     evaluation.folder.mkdir(parents=True, exist_ok=True)
     with sealing(evaluation.episodes) as temporary:
-        write_jsonl(temporary, [result.trajectory for result in results])
+        write_jsonl(temporary, [without_tokens(result.trajectory) for result in results])
     with sealing(evaluation.costs) as temporary:
         write_json(temporary, {**cost, "seconds": time.perf_counter() - started})
+
+
+def without_tokens(trajectory: Trajectory) -> Trajectory:
+    """Return an episode without the token ids and the numbers of its policy: two thirds of its file, and no table needs them."""
+    nothing: dict[str, Any] = {"prompt_ids": (), "token_ids": (), "logprobs": (), "value": 0.0, "forced": (0, 0), "importance": ()}
+    return Trajectory(tuple(replace(step, generation=replace(step.generation, **nothing)) for step in trajectory.steps))
 
 
 if __name__ == "__main__":

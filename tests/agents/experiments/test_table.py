@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from lms import TINY  # noqa: F401  # sets one thread
 from steptool_agents import cli
 from steptool_agents.config.presets import PRETRAINED_CHAINS
 from steptool_agents.experiments import children, table
-from steptool_agents.experiments.cells import run_cell
+from steptool_agents.experiments.cells import run_cell, without_tokens
 from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_grid, suite_of
 from steptool_agents.experiments.pictures import draw_curves
 from steptool_agents.experiments.table import as_csv, as_markdown, build, write
+from steptool_agents.rollouts.evaluate import summarize
 from steptool_agents.runs.folder import read_warm_start
-from steptool_agents.trajectory import read_jsonl, write_jsonl
+from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
 from steptool_env.errors import CheckpointError, InvalidArgument, UnknownName
 from steptool_env.tasks.worlds import Worlds
-from steptool_env.types import ToolCall
+from steptool_env.types import Task, ToolCall
 
 
 def spec(**changes: Any) -> Spec:
@@ -175,6 +177,15 @@ def test_a_cell_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     run_cell(made, tmp_path, "StepTool", 0)
     assert dfsdt.costs.exists()
     assert greedy.episodes.stat().st_mtime_ns == before
+    assert not any(step.generation.token_ids for one in read_jsonl(greedy.episodes) for step in one.steps)
+
+
+def test_an_episode_without_tokens_says_the_same_about_its_calls() -> None:
+    plain = episode(Task("t", "?", ("look",), 3), ("", 0.0, 0.5), ("bad_arguments", 0.5, 0.5), ("", 0.5, 1.0), solved=1.0)
+    tokens: dict[str, Any] = {"prompt_ids": (1, 2), "token_ids": (3, 4), "logprobs": (-0.1, -0.2), "value": 0.3, "forced": (0, 1), "importance": (1.0, 1.0)}
+    played = Trajectory(tuple(replace(step, generation=replace(step.generation, **tokens)) for step in plain.steps))
+    assert without_tokens(played) == plain
+    assert summarize([without_tokens(played)]) == summarize([played])
 
 
 @pytest.mark.slow
