@@ -26,12 +26,12 @@ class Algorithm:
     """Settings by name that differ from the defaults; presets and users may override them."""
 
 
-_PLAIN: dict[str, Any] = {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "value_passes": 0}
-"""One pass over each batch, the same weight for good and bad actions, a KL term to the policy after the warm start, no critic."""
+_PLAIN: dict[str, Any] = {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "value_passes": 0, "imitate": "none"}
+"""One pass over each batch, the same weight for good and bad actions, a KL term to the policy after the warm start, no critic, nothing imitated."""
 
 ALGORITHMS: dict[str, Algorithm] = {
     "sft": Algorithm(".sft:train"),
-    "rft": Algorithm(".rft:train", {"lr": 4e-4}),
+    "rft": Algorithm(".rft:train", {"lr": 4e-4, "imitate": "none"}),
     "step-ppo": Algorithm(".step_ppo:train"),
     "step-ppo-offline": Algorithm(".offline:train", {"kl": 0.01}),
     "ppo-final": Algorithm(".step_ppo:train", {"shaper": "final", "lam": 0.9}),

@@ -33,6 +33,7 @@ from ..config import Config, LearningConfig
 from ..credit import step_returns
 from ..credit.schemes import normalize
 from ..learning.advantages import Credited, scale_negative
+from ..learning.again import Again
 from ..learning.critic import explained_variance
 from ..learning.losses import value_loss
 from ..learning.optimizer import policy_optimizer
@@ -148,6 +149,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         optimizer = policy_optimizer(run.lm, learning.lr)
         optimizer.add_param_group({"params": [*critics.q.parameters(), *critics.v.parameters()], "lr": options["critic_lr"], "name": "critics"})
         loop = Loop(run, optimizer, stateful=memory)
+        again = Again(run.passes, learning, run.state)
         for episodes in loop:
             newest = encode(run.passes, episodes, run.reference)
             buffer = memory.add(newest)
@@ -156,6 +158,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             loop.log({"explained_variance": explained})
             if run.update >= options["warmup"]:
                 loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
+                loop.log(again(optimizer, episodes, run.rng))
         return loop.report()
 
 

@@ -1,8 +1,8 @@
 """``rft``: rejection sampling. Play with the current policy, keep what solved its task, imitate it, repeat.
 
 Source: Yuan et al., "Scaling Relationship on Learning Mathematical Reasoning" (arXiv 2308.01825), with fresh samples of the
-newest policy in every round, as in ReST (arXiv 2308.08998). What it leaves out: rewards other than the verdict, a pool of
-older samples.
+newest policy in every round, as in ReST (arXiv 2308.08998). What it leaves out: rewards other than the verdict; a pool of
+older samples, unless ``imitate`` asks for one.
 
 ``algo_options``: ``"shortest"`` (False): of the solved episodes of a task keep only the shortest.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from ..config import Config
+from ..learning.again import Again
 from ..learning.imitation import imitate
 from ..learning.optimizer import policy_optimizer
 from ..runs.loop import Loop
@@ -33,13 +34,14 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         options = run.options(shortest=False)
         optimizer = policy_optimizer(run.lm, learning.lr)
         loop = Loop(run, optimizer, reread=False, note="kept {kept}")
+        again = Again(run.passes, learning, run.state)
         for episodes in loop:
             kept = accepted(episodes, shortest=options["shortest"])
             losses = []
             for _ in range(learning.epochs if kept else 0):
                 for chosen in np.array_split(run.rng.permutation(len(kept)), min(learning.minibatches, len(kept))):
                     losses.append(imitate(run.passes, optimizer, [kept[index] for index in chosen]))
-            loop.log({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)})
+            loop.log({"loss": float(np.mean(losses)) if losses else float("nan"), "kept": len(kept)} | again(optimizer, episodes, run.rng))
         return loop.report()
 
 

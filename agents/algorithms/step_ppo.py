@@ -1,13 +1,15 @@
 """``step-ppo``: step-grained policy optimization (StepTool, arXiv 2410.07745, section 3.2), online.
 
 One update: play episodes with the current policy, estimate one advantage per *step* with GAE over steps, give it to every
-token of that step's action, and improve the clipped PPO objective over action tokens for a few epochs.
+token of that step's action, and improve the clipped PPO objective over action tokens for a few epochs. Then imitate again what was good in
+the episodes of the last updates.
 
 The same loop with other settings is ``ppo-final`` (``shaper="final"``, λ = 0.9), ``turn-ppo`` (``ratio="step"``), ``step-reinforce``
 (no critic, λ = 1), and ``rloo``, ``grpo``, ``process-grpo``, ``mt-grpo``, ``gigpo`` and ``gigpo-std`` (``credit=``, and ``group`` episodes
 of each task): see ``ALGORITHMS``.
 
-What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective).
+What the paper does not have: negative advantages count less than positive ones (``negative``; 1.0 is the paper's objective), and what was good is
+imitated again (``imitate``; "none" is the paper's).
 What it leaves out: early stopping, value clipping, adaptive KL. Tokens, masks and log-probabilities are those
 of the sampling; nothing is rendered or tokenized again.
 """
@@ -21,6 +23,7 @@ from rich.console import Console
 
 from ..config import Config
 from ..learning.advantages import assign_credit
+from ..learning.again import Again
 from ..learning.critic import explained_by_values, warm_up_critic
 from ..learning.optimizer import policy_optimizer
 from ..learning.policy_gradient import improve
@@ -49,8 +52,9 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         if loop.at_start and learning.value_passes:
             first = assign_credit(loop.collect(), learning.gamma, 1.0)
             warm_up_critic(run.passes, optimizer, first, count=learning.value_passes, rng=run.rng)
+        again = Again(run.passes, learning, run.state)
         for episodes in loop:
             credited = assign_credit(episodes, learning.gamma, learning.lam, learning.credit, learning.negative)
             loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
-            loop.log({"explained_variance": explained_by_values(episodes, learning.gamma)})
+            loop.log({"explained_variance": explained_by_values(episodes, learning.gamma)} | again(optimizer, episodes, run.rng))
         return loop.report()

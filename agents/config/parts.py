@@ -185,6 +185,11 @@ class LearningConfig(Part):
     """Weight of the entropy bonus."""
     value_passes: Amount = 20
     """Passes of the value head over the steps of an update: they are cheap, since its features are computed once. 0: no critic."""
+    imitate: Literal["none", "steps", "episodes"] = "steps"
+    """What of the episodes of the last updates is imitated again after each update: the steps that earned something, all steps of solved episodes,
+    or nothing; see ``learning/again.py``."""
+    memory: Count = 4
+    """Updates whose episodes are remembered for ``imitate``."""
     max_grad_norm: Positive = 1.0
     """Gradients with a larger norm are scaled down to it."""
     importance_cap: Positive = 2.0

@@ -1,4 +1,4 @@
-"""Imitation: the mean negative log-likelihood of action tokens; observation tokens are context only and carry no loss.
+"""Imitation: the mean negative log-likelihood of action tokens, or of those of some steps; observation tokens are context only and carry no loss.
 
 What it leaves out: packing, learning-rate search, early stopping.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..credit.episodes import Floats
 from ..trajectory import Trajectory
 from .batches import action_tokens, length
 from .passes import Encoded, Passes
@@ -19,15 +20,30 @@ from .passes import Encoded, Passes
 __all__ = ["fit", "imitate"]
 
 
-def imitate(passes: Passes, optimizer: torch.optim.Optimizer, chosen: Sequence[Trajectory]) -> float:
-    """Take one optimizer step on the mean loss over the chosen trajectories' action tokens; return that loss, in nats per token."""
-    tokens = sum(map(action_tokens, chosen))
+def imitate(passes: Passes, optimizer: torch.optim.Optimizer, chosen: Sequence[Trajectory], weights: Sequence[Floats] | None = None) -> float:
+    """Take one optimizer step on the mean loss over the chosen trajectories' action tokens; return that loss, in nats per token.
+
+    Args:
+        passes: Passes of the model, which is changed in place.
+        optimizer: From ``policy_optimizer``.
+        chosen: The trajectories, at least one.
+        weights: Per trajectory (T,) the weight of each step's tokens, 0 or more, not all 0; None: 1 each. The mean is weighted by them.
+    """
+    per_token = [np.repeat(*pair) for pair in zip(weights, map(_sizes, chosen), strict=True)] if weights is not None else None
+    tokens = sum(map(action_tokens, chosen)) if per_token is None else float(sum(map(np.sum, per_token)))
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
-        share = -encoded.logprobs(temperature=1.0).sum() / tokens
+        logprobs = encoded.logprobs(temperature=1.0)
+        if per_token is not None:
+            logprobs = logprobs * encoded.tensor([per_token[index] for index in encoded.indices])
+        share = -logprobs.sum() / tokens
         return share, {"loss": float(share.detach())}
 
     return passes.step(optimizer, [(trajectory,) for trajectory in chosen], loss)["loss"]
+
+
+def _sizes(trajectory: Trajectory) -> list[int]:
+    return [step.generation.sampled for step in trajectory.steps]
 
 
 def fit(

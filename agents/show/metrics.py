@@ -42,6 +42,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("clip_fraction", "share", "Action tokens (with `ratio=step`: steps) whose ratio was clipped. Above `0.3`, updates are too large.", _GRADIENT),
         Metric("kl", "nats per token", "KL term to the policy after the warm start, before its weight; only if `kl` is positive.", _GRADIENT),
         Metric("grad_norm", "", "Norm of the gradient before it was clipped to `max_grad_norm`; the mean over optimizer steps.", f"{_GRADIENT}; {_PAIRS}"),
+        Metric("imitation_loss", "nats per token", "Negative log-likelihood of what is imitated again; only with `imitate`.", f"{_GRADIENT}; `rft`"),
         Metric("value_loss", "reward²", "Loss of the critic in the last of its passes.", "those with a critic"),
         Metric(
             "explained_variance",
