@@ -34,7 +34,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "rft": Algorithm(".rft:train", {"lr": 4e-4, "imitate": "none"}),
     "step-ppo": Algorithm(".step_ppo:train"),
     "step-ppo-offline": Algorithm(".offline:train", {"kl": 0.01}),
-    "ppo-final": Algorithm(".step_ppo:train", {"shaper": "final", "lam": 0.9}),
+    "ppo-final": Algorithm(".step_ppo:train", {"shaper": "final", "lam": 0.9, "imitate": "episodes"}),
     "turn-ppo": Algorithm(".step_ppo:train", {"ratio": "step"}),
     "step-reinforce": Algorithm(".step_ppo:train", {**_PLAIN, "lam": 1.0}),
     "rloo": Algorithm(".step_ppo:train", {**_PLAIN, "credit": "rloo", "group": 8}),

@@ -77,11 +77,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "turn-PPO": {"algo": "turn-ppo"},
     "StepTool": {"algo": "step-ppo"},
     "w/o step credit": {"algo": "step-ppo", "credit": "trajectory"},
+    "w/o imitation": {"algo": "step-ppo", "imitate": "none"},
     "token credit": {"algo": "step-ppo", "credit": "token", "lam": 0.95},
     "bilevel credit": {"algo": "step-ppo", "credit": "bilevel", "lam": 0.95},
     "SC only": {"algo": "step-ppo", "shaper_options": {"beta": 0.0}},
     "Con only": {"algo": "step-ppo", "shaper_options": {"alpha": 0.0}},
-    "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0},
+    "reference credit": {"algo": "step-ppo", "credit": "reference", "gamma": 0.99, "lam": 0.95, "negative": 1.0, "imitate": "none"},
 }
 """Row of the table -> settings. A row is named by what it learns from: the final reward alone, or that of every step. The ablation without
 step-grained rewards is ``PPO (final)``: the same credit, the final reward alone."""

@@ -41,14 +41,17 @@ COMMON: Space = {
     "kl": (0.0, 0.003, 0.01, 0.03),
     "entropy": (0.0, 0.003, 0.01),
     "clip": (0.1, 0.2, 0.4),
+    "imitate": ("none", "steps", "episodes"),
 }
-"""The optimizer's settings: learning rate, passes over a batch, weight of negative advantages, KL to the warm start, entropy bonus, clipping."""
+"""The optimizer's settings: learning rate, passes over a batch, weight of negative advantages, KL to the warm start, entropy bonus, clipping, and
+what of the last updates' episodes is imitated again."""
 
 PRESETS: tuple[dict[str, Any], ...] = (
-    {"lr": 3e-4, "epochs": 2, "negative": 0.3, "kl": 0.0, "entropy": 0.0, "clip": 0.2},
-    {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "clip": 0.2},
+    {"lr": 3e-4, "epochs": 2, "negative": 0.3, "kl": 0.0, "entropy": 0.0, "clip": 0.2, "imitate": "steps"},
+    {"lr": 3e-4, "epochs": 2, "negative": 0.3, "kl": 0.0, "entropy": 0.0, "clip": 0.2, "imitate": "episodes"},
+    {"lr": 8e-4, "epochs": 1, "negative": 1.0, "kl": 0.01, "entropy": 0.01, "clip": 0.2, "imitate": "none"},
 )
-"""The first trials of every row: what ``step-ppo`` does by default, and what the algorithms without a critic do."""
+"""The first trials of every row: what ``step-ppo`` does by default, what ``ppo-final`` does, and what the algorithms without a critic do."""
 
 _UNIT = Range(0.0, 1.0, most=1.0)
 _CRITIC: Space = {**COMMON, "lam": _UNIT}
@@ -65,7 +68,7 @@ _PAIRS: Space = {
 
 SPACES: dict[str, Space] = {
     "SFT": {"demo_lr": Range(5e-4, 8e-3, log=True), "demo_epochs": (1, 2, 4), "demo_batch": (8, 16, 32)},
-    "RFT": {"lr": Range(1e-4, 1.6e-3, log=True), "epochs": (1, 2, 4), "group": (1, 4, 8)},
+    "RFT": {"lr": Range(1e-4, 1.6e-3, log=True), "epochs": (1, 2, 4), "group": (1, 4, 8), "imitate": ("none", "episodes")},
     "PPO (final)": _CRITIC,
     "ETO": _PAIRS,
     "trajectory DPO": _PAIRS,
@@ -83,6 +86,7 @@ SPACES: dict[str, Space] = {
     "turn-PPO": _CRITIC,
     "StepTool": _CRITIC,
     "w/o step credit": COMMON,
+    "w/o imitation": {name: choice for name, choice in _CRITIC.items() if name != "imitate"},
     "token credit": _FINE,
     "bilevel credit": _FINE,
     "SC only": _CRITIC,

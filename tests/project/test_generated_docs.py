@@ -49,9 +49,12 @@ def test_every_setting_and_metric_is_on_its_page() -> None:
 def test_runs_write_these_metrics_and_no_others(tmp_path: Path) -> None:
     """All algorithms together write every metric of the page, and none that is not on it."""
     written: set[str] = set()
+    pays = tmp_path / "pays.py"  # so that there is something to imitate again
+    pays.write_text("def pays(episode):\n    return {'paid': 1.0}\n", encoding="utf-8")
     with serving(Server(load_model("tiny"))) as at:
         served = {"kl": 0.01, "servers": f"http://{at}/v1", "server_model": "m"}
-        for algo, changes in {"step-ppo": served, "rft": {}, "eto": {}, "archer-lite": {"algo_options": {"warmup": 0}}}.items():
+        step_ppo = {**served, "updates": 2, "shaper": f"{pays}:pays"}
+        for algo, changes in {"step-ppo": step_ppo, "rft": {}, "eto": {}, "archer-lite": {"algo_options": {"warmup": 0}}}.items():
             config = configure([Layer("test", {**SMALL, "algo": algo, "report_to": "none", **changes})], algorithm_settings).config
             load_algorithm(algo)(config, tmp_path / algo)
             written |= {name for line in read_metrics(tmp_path / algo) for name in line} - {"update"}

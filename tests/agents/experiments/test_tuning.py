@@ -81,7 +81,8 @@ def test_every_row_has_the_same_budget_and_the_best_are_trained_with_all_seeds(t
             # 12 runs: 2 × 4 before the finals; the last trial may begin with little left.
             assert 4 * BUDGET <= sum(trial["env_steps"] for trial in own) < 5 * BUDGET
             assert {trial["reached"] for trial in own} >= {0.25, 1.0}, "halving"
-            assert [(trial["knobs"]["lr"], trial["knobs"]["epochs"]) for trial in own[:2]] == [(3e-4, 2), (8e-4, 1)], "the presets come first"
+            presets = [(3e-4, 2, "steps"), (3e-4, 2, "episodes"), (8e-4, 1, "none")]
+            assert [tuple(trial["knobs"][name] for name in ("lr", "epochs", "imitate")) for trial in own[:3]] == presets, "they come first"
             finalists = [trial for trial in found[row]["trials"] if trial["seed"] == seed and trial["finalist"]]
             assert len(finalists) <= tuning.FINALISTS
             assert all(trial["reached"] == 1.0 for trial in finalists)
