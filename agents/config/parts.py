@@ -201,7 +201,7 @@ class RunConfig(Part):
 
     seed: Amount = 0
     """Seeds weights, tasks and sampling."""
-    updates: Amount = 45
+    updates: Amount = 36
     """Updates of the policy; each plays ``episodes`` new episodes."""
     budget_steps: Count | None = None
     """Training also ends after this many steps in training environments."""

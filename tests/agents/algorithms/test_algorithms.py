@@ -184,6 +184,21 @@ def test_a_short_run_and_one_that_resumes_are_the_same(name: str, tmp_path: Path
     assert all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
 
 
+def test_a_run_that_resumes_imitates_what_it_did_before(tmp_path: Path) -> None:
+    pays = tmp_path / "pays.py"  # so that there is something to imitate
+    pays.write_text("def pays(episode):\n    return {'paid': 1.0}\n", encoding="utf-8")
+    config = SMALL.replace(shaper=f"{pays}:pays", memory=1)
+    train = load_algorithm("step-ppo")
+    train(config, tmp_path / "whole")
+    train(config.replace(updates=1), tmp_path / "parts")
+    train(config, tmp_path / "parts", resume=True)
+    first, second = read_metrics(tmp_path / "parts")
+    assert "imitation_loss" not in first and second["imitation_loss"] > 0.0
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "parts")
+    whole, parts = (load_checkpoint(tmp_path / part)[1] for part in ("whole", "parts"))
+    assert all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
+
+
 def test_a_budget_ends_training(tmp_path: Path) -> None:
     config = SMALL.replace(updates=9, value_passes=0, budget_steps=1)
     assert load_algorithm("step-ppo")(config, tmp_path / "run")["updates"] == 1  # the update that used it up
