@@ -41,7 +41,8 @@ PLACES = 9
 
 def spec(seeds: int, steps: int, tasks: int, rows: Sequence[str]) -> Spec:
     """Return the grid."""
-    methods = {row: {"algo": "step-ppo", **WARM_START, **ROWS[row]} for row in rows}
+    # Nothing is imitated again, so that only rewards and demonstrations differ.
+    methods = {row: {"algo": "step-ppo", "imitate": "none", **WARM_START, **ROWS[row]} for row in rows}
     settings = {"updates": 10_000, "budget_steps": steps, "budget_tokens": 4_000_000, "eval_episodes": 20}
     return Spec(methods, list(range(seeds)), settings, splits={"held-out": {}}, searches=["greedy"], faults=FAULTS, tasks=tasks)
 
