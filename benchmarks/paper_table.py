@@ -8,6 +8,10 @@
 All methods get the same environment steps (--steps) and at most the same model tokens (--tokens), whichever they use up first.
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
 
+What rebuilds every number, and what a grid needs to take more rows and seeds in another sitting, is small, and can be kept without the weights:
+
+    cd runs && find table -path '*/run/*' ! -name report.json ! -name metrics.jsonl -prune -o -type f -print | tar -cJf table.tar.xz -T -
+
 What the paper's six rows cost with --steps 20000, measured on two noisy cores: 10 s a cell for SFT, 150 for ETO, 206 for RFT, 250 for
 PPO (final), 284 for StepTool, 298 for ArCHer, and 57 to play the table's 1,200 episodes; together 13 minutes a seed. An ablation costs what
 StepTool does. A search of --steps 8000 takes half an hour.
@@ -51,6 +55,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--method", action="append", help="a row, or an algorithm by its name; may be repeated; all rows by default")
     parser.add_argument("--tasks", type=int, default=150, help="of each split")
+    parser.add_argument("--play", action="append", help="how tasks are played: greedy (which costs a fourth), dfsdt …; may be repeated; both by default")
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that the model reads, writes and trains on")
@@ -75,6 +80,7 @@ def main() -> None:
         methods = methods if given.settings is None else tuned(read_settings(given.settings), methods)
         methods |= with_faults(methods, given.with_faults) if given.with_faults else {}
         spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
+        spec = replace(spec, searches=given.play or spec.searches)
         if given.smoke:
             spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[{"rate": 0.4}])
         for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
