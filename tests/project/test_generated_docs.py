@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lms import load_model  # and one thread
 from model_servers import Server
+from pays import PAYS
 from project import ROOT
 from servers import serving
 
@@ -49,11 +50,9 @@ def test_every_setting_and_metric_is_on_its_page() -> None:
 def test_runs_write_these_metrics_and_no_others(tmp_path: Path) -> None:
     """All algorithms together write every metric of the page, and none that is not on it."""
     written: set[str] = set()
-    pays = tmp_path / "pays.py"  # so that there is something to imitate again
-    pays.write_text("def pays(episode):\n    return {'paid': 1.0}\n", encoding="utf-8")
     with serving(Server(load_model("tiny"))) as at:
         served = {"kl": 0.01, "servers": f"http://{at}/v1", "server_model": "m"}
-        step_ppo = {**served, "updates": 2, "shaper": f"{pays}:pays"}
+        step_ppo = {**served, "updates": 2, "shaper": PAYS}
         for algo, changes in {"step-ppo": step_ppo, "rft": {}, "eto": {}, "archer-lite": {"algo_options": {"warmup": 0}}}.items():
             config = configure([Layer("test", {**SMALL, "algo": algo, "report_to": "none", **changes})], algorithm_settings).config
             load_algorithm(algo)(config, tmp_path / algo)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from lms import language_model, passes, trajectory
 from measured import timeless
+from pays import PAYS
 
 from steptool_agents import ALGORITHMS, load_algorithm
 from steptool_agents.algorithms import algorithm_settings
@@ -185,9 +186,7 @@ def test_a_short_run_and_one_that_resumes_are_the_same(name: str, tmp_path: Path
 
 
 def test_a_run_that_resumes_imitates_what_it_did_before(tmp_path: Path) -> None:
-    pays = tmp_path / "pays.py"  # so that there is something to imitate
-    pays.write_text("def pays(episode):\n    return {'paid': 1.0}\n", encoding="utf-8")
-    config = SMALL.replace(shaper=f"{pays}:pays", memory=1)
+    config = SMALL.replace(shaper=PAYS, memory=1)
     train = load_algorithm("step-ppo")
     train(config, tmp_path / "whole")
     train(config.replace(updates=1), tmp_path / "parts")

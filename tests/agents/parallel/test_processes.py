@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from model_servers import Server
+from pays import PAYS
 from project import HELPERS
 from servers import serving
 
@@ -83,7 +84,7 @@ Path({out!r}, f"rank{{processes.rank()}}.json").write_text(str(report["after"]["
 load_algorithm("step-ppo")(Config.of(**settings, **{served!r}), Path({out!r}, "served"))
 """
 
-SETTINGS = {"demos": 8, "updates": 2, "episodes": 5, "eval_episodes": 3, "eval_width": 3, "minibatches": 2, "max_steps": 3, "report_to": "none"}
+SETTINGS = {"demos": 8, "updates": 2, "episodes": 5, "eval_episodes": 3, "eval_width": 3, "minibatches": 2, "max_steps": 3, "report_to": "none", "shaper": PAYS}
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -115,6 +116,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
         for key in ("success", "reward", "action_tokens", "steps", "masked"):
             assert [line[key] for line in updates] == [line[key] for line in lines], (name, key)
         assert all(line["tokens_per_second"] > 0 for line in updates)
+        assert updates[1]["imitation_loss"] == pytest.approx(lines[1]["imitation_loss"], rel=1e-4)
     for line in read_metrics(tmp_path / "served"):
         assert (line["staleness"], line["importance_truncated"]) == (0.0, 0.0)
         assert line["importance"] == pytest.approx(1.0, abs=1e-5) and line["sampling_kl"] < 1e-9
