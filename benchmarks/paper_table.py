@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--method", action="append", help="a row, or an algorithm by its name; may be repeated; all rows by default")
     parser.add_argument("--tasks", type=int, default=150, help="of each split")
-    parser.add_argument("--play", action="append", help="how tasks are played: greedy (which costs a fourth), dfsdt …; may be repeated; both by default")
+    parser.add_argument("--play", action="append", help="how tasks are played: greedy, dfsdt …; may be repeated; both by default")
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that the model reads, writes and trains on")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..credit.episodes import Floats
 from ..trajectory import Trajectory
-from .batches import action_tokens, length
+from .batches import length
 from .passes import Encoded, Passes
 
 __all__ = ["fit", "imitate"]
@@ -29,21 +29,15 @@ def imitate(passes: Passes, optimizer: torch.optim.Optimizer, chosen: Sequence[T
         chosen: The trajectories, at least one.
         weights: Per trajectory (T,) the weight of each step's tokens, 0 or more, not all 0; None: 1 each. The mean is weighted by them.
     """
-    per_token = [np.repeat(*pair) for pair in zip(weights, map(_sizes, chosen), strict=True)] if weights is not None else None
-    tokens = sum(map(action_tokens, chosen)) if per_token is None else float(sum(map(np.sum, per_token)))
+    each = [np.ones(len(trajectory.steps)) for trajectory in chosen] if weights is None else weights
+    per_token = [np.repeat(one, [step.generation.sampled for step in trajectory.steps]) for one, trajectory in zip(each, chosen, strict=True)]
+    total = float(sum(one.sum() for one in per_token))
 
     def loss(encoded: Encoded) -> tuple[Tensor, dict[str, float]]:
-        logprobs = encoded.logprobs(temperature=1.0)
-        if per_token is not None:
-            logprobs = logprobs * encoded.tensor([per_token[index] for index in encoded.indices])
-        share = -logprobs.sum() / tokens
+        share = -(encoded.logprobs(temperature=1.0) * encoded.tensor([per_token[index] for index in encoded.indices])).sum() / total
         return share, {"loss": float(share.detach())}
 
     return passes.step(optimizer, [(trajectory,) for trajectory in chosen], loss)["loss"]
-
-
-def _sizes(trajectory: Trajectory) -> list[int]:
-    return [step.generation.sampled for step in trajectory.steps]
 
 
 def fit(
