@@ -49,10 +49,9 @@ Say = Callable[[str], None]
 
 def settings(model: str, suite: str, given: argparse.Namespace) -> Config:
     """Return the settings of a cell's run: the preset, with a short training on top."""
-    options: dict[str, Any] = {"level": 1} if suite == "worlds" else {"category": "simple"}
-    chosen = preset(model, suite, level=1) if suite == "worlds" else preset(model, suite)
-    chosen["suite_options"] = {**chosen.get("suite_options", {}), **options}
-    chosen |= {"max_new_tokens": 80} if suite == "bfcl" else {}  # the preset's 48 are too few for a quarter of the solutions
+    chosen = preset(model, suite, level=1)
+    # The preset's 48 tokens are too few for a quarter of BFCL's solutions.
+    chosen |= {"suite_options": {"category": "simple"}, "max_new_tokens": 80} if suite == "bfcl" else {}
     chosen |= {"demo_options": {}, "lora_rank": 8, "demo_lr": 1e-3, "lr": 3e-4, "kl": 0.0, "minibatches": 2, "demo_batch": 2, "report_to": "none"}
     # The script plays its own held-out tasks. A model that has not learnt to end calls to the last step, and pays with time.
     chosen |= {"demos": given.demos, "updates": given.updates, "episodes": given.episodes, "eval_episodes": 1, "max_steps": 4}

@@ -72,7 +72,6 @@ def settings(way: str, model: str, servers: Path, folder: Path, given: argparse.
         given: The options.
     """
     chosen = preset(given.model, "worlds", level=1)
-    chosen["suite_options"] = {**chosen["suite_options"], "level": 1}
     chosen |= {"demo_options": {}, "lora_rank": WAYS[way], "report_to": "none", "minibatches": 2, "kl": 0.0}
     # All weights learn at a lower rate than adapters, which begin at 0.
     chosen |= {"demo_lr": 1e-3, "lr": 3e-4} if WAYS[way] else {"demo_lr": 1e-4, "lr": 2e-5}

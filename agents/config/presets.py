@@ -56,6 +56,7 @@ def preset(model: str, suite: str, level: int | None = None, group: int = 1) -> 
         options = dict(PRETRAINED_CHAINS if pretrained else CHAINS)
         if level not in (None, options["level"]):
             options.pop("depth", None)
+            options["level"] = level
         settings["suite_options"] = options
         if pretrained:
             # The longest call of a solution on levels 1 and 2 has 54 tokens with the tokenizer of ``smollm2``.

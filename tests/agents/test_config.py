@@ -121,6 +121,7 @@ def test_the_options_of_one_suite_do_not_reach_another() -> None:
 
 def test_another_level_brings_its_own_depths() -> None:
     assert "depth" in Config.of(**preset("tiny", "worlds", 2)).task.suite_options
+    assert Worlds(**preset("smollm2", "worlds", level=1)["suite_options"]).dials.depth == LEVELS[1].depth
     config, _ = configure([Layer("option", {"suite_options.level": 3})], algorithm_settings)
     assert config.task.suite_options == {"level": 3, "replies": "field", "families": ["lookup", "change"], "domains": ["shop", "travel", "clinic"]}
 
