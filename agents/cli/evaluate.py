@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import MOST_SEED, EpisodeBar, Force, Json, Level, Option, Split, check_target, make_console, pairs, print_json
+from .options import MOST_SEED, EpisodeBar, Force, Json, Level, Option, check_target, make_console, print_json, suite_options
 
 __all__ = ["evaluate"]
 
@@ -19,10 +19,12 @@ def evaluate(
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint that plays, such as http://127.0.0.1:8000/v1.")] = None,
     suite: Annotated[str | None, typer.Option(help="Where the tasks come from: a name, module:Class, or a Python file; the run's own by default.")] = None,
     level: Level = None,
-    split: Annotated[Split, typer.Option(help="Which tasks.")] = Split.test,
+    split: Annotated[str, typer.Option(help="Which tasks; worlds also knows paraphrases, compositions and domains.")] = "test",
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks, spread evenly over the suite; all if it has fewer.")] = 200,
     call_format: Annotated[str | None, typer.Option(help="How calls are written (for --model): auto by default, native calls of a server.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Play every task so often and report pass@k and pass^k; a model then samples at temperature 1.")] = 1,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Play every task this many times and report pass@k and pass^k; a model then samples at temperature 1.")
+    ] = 1,
     faults: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tool calls that fail, for the robustness of a policy.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seeds random play and new weights.")] = 0,
     option: Option = None,
@@ -79,11 +81,8 @@ def evaluate(
         lm = load_model(model, seed=seed, bfloat16=config.model.bfloat16)
         width, max_steps = config.run.eval_width, config.task.max_steps
         actor = evaluated_policy(lm, config, temperature=temperature, seed=seed)
-    options |= pairs(option, "--option")
-    if level is not None:
-        options["level"] = level
-    options.pop("split", None)  # --split takes precedence
-    tasks = make_suite(suite or "worlds", **options, split=split.value)
+    options |= suite_options(option, level, "split")
+    tasks = make_suite(suite or "worlds", **{**options, "split": split})
     if shows_budget:
         tasks = BudgetShown(tasks, max_steps)
     if faults:
@@ -99,7 +98,7 @@ def evaluate(
         from ..trajectory import write_jsonl
 
         write_jsonl(out, played)
-    result = {"suite": tasks.name, "split": split.value, "options": options, **report.as_dict()}
+    result = {"suite": tasks.name, "split": split, "options": options, **report.as_dict()}
     if samples > 1:
         result |= pass_rates(played)
     if json_:
@@ -107,8 +106,9 @@ def evaluate(
         return
     from ..show.tables import table
 
-    what = {"test": "held-out", "train": "training", "all": ""}[split.value]
-    console.print(table({"before": None, "after": result}, counted(len(indices) // samples, f"{what} task".strip())))
+    count = len(indices) // samples
+    named = {"test": counted(count, "held-out task"), "train": counted(count, "training task"), "all": counted(count, "task")}
+    console.print(table({"before": None, "after": result}, named.get(split, f"{counted(count, 'task')} of the split {split}")))
     for name in ("pass@k", "pass^k") if samples > 1 else ():
         console.print(f"{name}: " + "  ".join(f"{k}: {rate:.1%}" for k, rate in result[name].items()), highlight=False)
     if out is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +20,12 @@ __all__ = [
     "Option",
     "Set",
     "ShaperOption",
-    "Split",
     "check_target",
     "make_console",
     "pairs",
     "print_json",
     "read_settings_file",
+    "suite_options",
     "value_of",
 ]
 
@@ -34,14 +33,6 @@ MOST_SEED = 2**63 - 1
 """The largest seed that all random generators take."""
 _SHORT_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d{1,3})?")
 """What Python reads as a number and JSON does not: ``.5``, ``1.``"""
-
-
-class Split(StrEnum):
-    """The tasks that ``eval`` plays."""
-
-    train = "train"
-    test = "test"
-    all = "all"
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
@@ -52,7 +43,7 @@ ConfigFile = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change any setting, such as lr=1e-4 or learning.lr=1e-4; may be repeated.")]
 ShaperOption = Annotated[list[str] | None, typer.Option("--shaper-option", metavar="NAME=VALUE", help="A keyword of the shaper; may be repeated.")]
-Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A keyword of the suite, such as depth=[1,3]; may be repeated.")]
+Option = Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A keyword of the suite, such as 'depth=[1,3]'; may be repeated.")]
 
 
 class EpisodeBar:
@@ -132,6 +123,26 @@ def pairs(items: list[str] | None, flag: str) -> dict[str, Any]:
             raise InvalidArgument(f"{flag} takes NAME=VALUE, got {item!r}")
         values[name] = value_of(value, f"{flag} {name}")
     return values
+
+
+def suite_options(items: list[str] | None, level: int | None, *flags: str) -> dict[str, Any]:
+    """Return the keywords of a suite that ``--option`` and ``--level`` give.
+
+    Args:
+        items: The items of ``--option``; None for none.
+        level: The value of ``--level``; takes precedence.
+        flags: Names that this command has flags of their own for.
+
+    Raises:
+        InvalidArgument: An item is not ``NAME=VALUE``, or has one of these names.
+    """
+    from steptool_env.errors import InvalidArgument
+
+    options = pairs(items, "--option")
+    for name in ("suite", *flags):
+        if name in options:
+            raise InvalidArgument(f"--option {name}={options[name]} is not read here; use --{name} {options[name]}")
+    return options | ({} if level is None else {"level": level})
 
 
 def value_of(text: str, what: str) -> Any:

@@ -19,7 +19,10 @@ def table(
         "runs/table"
     ),
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Only rebuild the table from the episodes stored there.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="A row of the table, or an algorithm as --algo takes it; may be repeated.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A row of the table, such as StepTool or 'PPO (final)', or an algorithm as --algo takes it; may be repeated; all rows by default."),
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="The settings.json of a search: its best settings of every method.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, … of every method.")] = 1,
     search: Annotated[list[str] | None, typer.Option(help="greedy, dfsdt or best-of-n; may be repeated.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import MOST_SEED, Force, Json, Level, Option, ShaperOption, check_target, make_console, pairs, print_json
+from .options import MOST_SEED, Force, Json, Level, Option, ShaperOption, check_target, make_console, pairs, print_json, suite_options
 
 __all__ = ["audit", "demonstrations", "play", "suites"]
 
@@ -26,10 +26,11 @@ def audit(
 ) -> None:
     """Let an oracle, noisy oracles and cheap tricks play, and fail (exit 1) if the reward ranks them wrongly."""
     from steptool_env.audit import audit as run_audit
+    from steptool_env.tasks import make_suite
 
     from ..show.progress import Lines
 
-    options = pairs(option, "--option") | ({} if level is None else {"level": level})
+    tasks = make_suite(suite, **suite_options(option, level))
     console = make_console(json_)
     lines = Lines(console)
 
@@ -39,7 +40,7 @@ def audit(
 
     with console.status("") as status:
         report = run_audit(
-            suite,
+            tasks,
             shaper,
             episodes=episodes,
             gamma=gamma,
@@ -47,7 +48,6 @@ def audit(
             seed=seed,
             shaper_options=pairs(shaper_option, "--shaper-option"),
             on_policy=show,
-            **options,
         )
     if json_:
         print_json(report.as_dict())
@@ -74,11 +74,11 @@ def play(
 ) -> None:
     """Solve a task yourself: call its tools, and see what every call earns."""
     from steptool_env.env import StepToolEnv
+    from steptool_env.tasks import make_suite
 
     from .play import play as play_task
 
-    options = pairs(option, "--option") | ({} if level is None else {"level": level})
-    env = StepToolEnv(suite, shaper, split=split, **options)
+    env = StepToolEnv(make_suite(suite, split=split, **suite_options(option, level, "split")), shaper)
     chosen = int(task) if task is not None and task.isdecimal() and len(task) < 19 else task
     console = make_console(False, stderr=json_)
     result = play_task(env, chosen, seed, console, lambda: console.input("[bold]> [/]"))
@@ -107,7 +107,7 @@ def demonstrations(
     from ..show.progress import Bars
 
     check_target(out, "--out", force)
-    options = pairs(option, "--option") | ({} if level is None else {"level": level})
+    options = suite_options(option, level)
     lines = demonstrate(make_suite(suite, **options), count, noise=noise, most_depth=most_depth, deeper=deeper, seed=seed)
     with Bars(console=make_console(json_)) as progress:
         bar = progress.add_task("demonstrating", total=count)

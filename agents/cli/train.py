@@ -25,10 +25,10 @@ def train(
     level: Level = None,
     shaper: Annotated[str | None, typer.Option(help="The reward of every step: a name, module:object, or a Python file; the algorithm's by default.")] = None,
     shaper_option: ShaperOption = None,
-    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name, module:function, or a Python file; step by default.")] = None,
+    credit: Annotated[str | None, typer.Option(help="Credit assignment: a name, module:function, or a Python file; the algorithm's by default.")] = None,
     call_format: Annotated[str | None, typer.Option(help="How calls are written: auto (the default), native, or a format by name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, tasks and sampling; 0 by default.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Updates of the policy.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the policy; 36 by default, 20 for a pretrained model.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete update of the run in --out, with its settings.")] = False,
     from_: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the policy that this run has trained, and its settings where none are given.")

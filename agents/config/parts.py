@@ -84,11 +84,11 @@ class ModelConfig(Part):
     """How calls are written: ``auto`` (the chat template's own words where it has a section for tools, else ``hermes``), ``native`` (the former,
     or an error), or a name of ``steptool_env.FORMATS``, which is explained in text."""
     chat_template_options: Options = Field(default_factory=dict)
-    """Keywords of the chat template, such as ``{"enable_thinking": False}``."""
+    """Keywords of the chat template, such as ``{"enable_thinking": false}``."""
     lora_rank: Amount = 0
     """0 trains all weights."""
     bfloat16: bool | None = None
-    """Forward passes in bfloat16; None: only for pretrained models, and where the processor is faster with it."""
+    """Forward passes in bfloat16; null: only for pretrained models, and where the processor is faster with it."""
     device: str = "auto"
     """Device of the model: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"``: a GPU if there is one, but the CPU for ``tiny``."""
     token_budget: Count = 4096
@@ -186,8 +186,8 @@ class LearningConfig(Part):
     value_passes: Amount = 20
     """Passes of the value head over the steps of an update: they are cheap, since its features are computed once. 0: no critic."""
     imitate: Literal["none", "steps", "episodes"] = "steps"
-    """What of the episodes of the last updates is imitated again after each update: the steps that earned something, all steps of solved episodes,
-    or nothing; see ``learning/again.py``."""
+    """What of the episodes of the last updates is imitated again after each update: ``none``; ``steps``, those that earned something; ``episodes``, all
+    steps of solved episodes; see ``learning/again.py``. For the algorithms of ``step_ppo.py``, ``rft`` and ``archer-lite``; the others ignore it."""
     memory: Count = 4
     """Updates whose episodes are remembered for ``imitate``."""
     max_grad_norm: Positive = 1.0

@@ -243,6 +243,7 @@ def test_an_untrained_model(run: Any) -> None:
 
 # ---------------------------------------------------------------- mistakes
 MISTAKES = {
+    "an unknown split": (("eval", "--policy", "oracle", "--split", "tset"), ("'tset'", "Did you mean 'test'?", "domains")),
     "suite": (["eval", "--policy", "oracle", "--suite", "wrlds"], ["unknown suite 'wrlds'", "worlds", "bfcl"]),
     "level": (["eval", "--policy", "oracle", "--level", "9"], ["level", "9", "1, 2, 3, 4, 5"]),
     "option": (["eval", "--policy", "oracle", "--option", "dpth=[1,2]"], ["dpth", "depth"]),
@@ -282,7 +283,7 @@ def test_a_mistake_is_one_line_that_says_what_exists(run: Any, tmp_path: Path, m
     assert not list(out.rglob("*"))
 
 
-@pytest.mark.parametrize("line", ["trian", "eval --splt test", "eval --policy oracle --split tset", "train --updates ten", "eval --episodes 0"])
+@pytest.mark.parametrize("line", ["trian", "eval --splt test", "train --updates ten", "eval --episodes 0"])
 def test_wrong_usage(run: Any, line: str) -> None:
     code, _, err = run(*line.split())
     assert code == 2
@@ -302,10 +303,35 @@ def test_where_a_run_goes_by_default(run: Any, monkeypatch: pytest.MonkeyPatch) 
     assert seen == [Path("runs/step-ppo-tiny-worlds-3")]
 
 
-def test_a_split_given_as_an_option(run: Any) -> None:
-    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 2, "--option", "split=train", "--split", "test", "--json")
+@pytest.mark.parametrize("split", ["train", "all", "paraphrases", "compositions", "domains"])
+def test_any_split_of_a_suite_can_be_evaluated(run: Any, split: str) -> None:
+    code, out, _ = run("eval", "--policy", "oracle", "--episodes", 2, "--split", split, "--json")
     assert code == 0
-    assert json.loads(out)["split"] == "test"
+    assert json.loads(out)["split"] == split
+    assert "2 " in run("eval", "--policy", "oracle", "--episodes", 2, "--split", split)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        (("eval", "--policy", "oracle", "--option", "split=train"), "--split train"),
+        (("play", "--option", "split=test"), "--split test"),
+        (("play", "--option", "suite=worlds"), "--suite worlds"),
+        (("audit", "--option", "suite=worlds"), "--suite worlds"),
+        (("demonstrations", "--out", "lines.jsonl", "--option", "suite=worlds"), "--suite worlds"),
+    ],
+)
+def test_an_option_that_has_a_flag_of_its_own(run: Any, line: tuple[str, ...], flag: str) -> None:
+    code, _, err = run(*line)
+    assert code != 0
+    assert f"use {flag}" in err
+
+
+def test_a_keyword_of_something_else_is_no_option_of_a_suite(run: Any) -> None:
+    for command in (("play",), ("audit",)):
+        code, _, err = run(*command, "--option", "shaper=steptool")
+        assert code != 0
+        assert "unknown option of suite 'worlds' 'shaper'" in err
 
 
 def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
