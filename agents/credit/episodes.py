@@ -44,6 +44,8 @@ class Episodes:
     """(B, T) equal for steps that were chosen in the same state; only compared within a group."""
     valid: Bools
     """(B,) False for an episode that an infrastructure fault cut off: its return is unknown."""
+    answered: Bools
+    """(B,) False for an episode without an answer, whose last step is a call like any other: its budget was used up. Only ``mt-grpo`` uses it."""
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Episodes:
         groups: ArrayLike | None = None,
         states: Sequence[ArrayLike] | None = None,
         valid: ArrayLike | None = None,
+        answered: ArrayLike | None = None,
     ) -> Episodes:
         """Pad episodes of different lengths into one batch.
 
@@ -69,6 +72,7 @@ class Episodes:
             groups: (B,) integers; all episodes are of one task if not given.
             states: Per episode (T_b,) integers; the number of the step if not given.
             valid: (B,); True if not given.
+            answered: (B,); True if not given.
 
         Raises:
             InvalidArgument: The shapes do not match, a value is not finite, or a count is negative.
@@ -108,6 +112,7 @@ class Episodes:
             groups=per_episode("groups", groups, np.zeros(count, dtype=np.int64)),
             states=padded("states", states, 0, np.int64) if states is not None else np.where(live, np.arange(longest), 0),
             valid=per_episode("valid", valid, np.ones(count, dtype=np.bool_)),
+            answered=per_episode("answered", answered, np.ones(count, dtype=np.bool_)),
         )
         for name in ("tokens", "gaps"):
             if (getattr(episodes, name) < 0).any():

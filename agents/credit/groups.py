@@ -83,17 +83,18 @@ def process_grpo(episodes: Episodes, gamma: float, lam: float) -> Floats:
 def mt_grpo(episodes: Episodes, gamma: float, lam: float, weight: float = 1.0) -> Floats:
     """Rewards of turns and of the outcome, standardized apart.
 
-        A_{k,t} = (O_k - mean(O)) / std(O) + ω·(r_{k,t} - mean(r_t)) / std(r_t)      for t < T_k - 1
-        A_{k,t} = (O_k - mean(O)) / std(O)                                           for the last step, t = T_k - 1
+        A_{k,t} = (O_k - mean(O)) / std(O) + ω·(r_{k,t} - mean(r_t)) / std(r_t)      for a turn
+        A_{k,t} = (O_k - mean(O)) / std(O)                                           for the answer
 
-    O_k is the reward of the last step, the outcome. Rewards r_t are compared among the episodes of the group for which step t is not the
-    last. Source: Zeng et al., "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment" (arXiv 2505.11821v1),
+    The answer is the last step; its reward is the outcome O_k. All other steps are turns, also the last one of an episode that has no
+    answer because its budget was used up; the outcome of that is 0. Rewards r_t are compared among the episodes of the group for which step t
+    is a turn. Source: Zeng et al., "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment" (arXiv 2505.11821v1),
     section 4.2, for two turns, of which the first has a reward of its own; this is the same for any number of turns. Its code
     (SiliangZeng/Multi-Turn-RL-Agent) divides by the sample standard deviation plus 1e-4 and gives an episode without a tool call the
     standardized sum of both rewards.
 
     Args:
-        episodes: Uses ``rewards, groups, valid``.
+        episodes: Uses ``rewards, groups, valid, answered``.
         gamma: Not used: the outcome counts the same for all steps, and a turn's reward for its own step only.
         lam: Not used.
         weight: ω ≥ 0.
@@ -102,10 +103,11 @@ def mt_grpo(episodes: Episodes, gamma: float, lam: float, weight: float = 1.0) -
         (B, T)
     """
     last = episodes.lengths - 1
-    outcome = episodes.rewards[np.arange(len(last)), last]
+    outcome = np.where(episodes.answered, episodes.rewards[np.arange(len(last)), last], 0.0)
+    count = episodes.lengths - episodes.answered  # (B,) turns
     turns = np.zeros_like(episodes.rewards)
-    for t in range(int(last.max())):
-        turns[:, t] = _standardized(episodes.rewards[:, t], episodes.groups, episodes.valid & (t < last))
+    for t in range(int(count.max())):
+        turns[:, t] = _standardized(episodes.rewards[:, t], episodes.groups, episodes.valid & (t < count))
     return _over_steps(episodes, _standardized(outcome, episodes.groups, episodes.valid)) + weight * turns
 
 

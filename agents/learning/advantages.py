@@ -111,6 +111,7 @@ def as_episodes(trajectories: Sequence[Trajectory]) -> Episodes:
         groups=[task_numbers.setdefault(trajectory.task.id, len(task_numbers)) for trajectory in trajectories],
         states=[[state_numbers.setdefault(state, len(state_numbers)) for state in states(trajectory)] for trajectory in trajectories],
         valid=[not trajectory.steps[-1].masked for trajectory in trajectories],
+        answered=[trajectory.terminated for trajectory in trajectories],
     )
 
 

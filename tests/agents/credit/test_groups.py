@@ -62,6 +62,17 @@ def test_mt_grpo_by_hand() -> None:
     np.testing.assert_allclose(mt_grpo(Episodes.of([[0, 3], [2, 5, 1]]), 1.0, 1.0, weight=0.5), [[0.5, 1, 0], [-0.5, -1, -1]])
 
 
+def test_mt_grpo_has_no_outcome_where_the_budget_was_used_up() -> None:
+    # Nobody solved the task; the second episode ended on an invalid call that cost .1. The outcomes are 0, 0: no advantage for its first step.
+    # Its last step is a turn that it alone has: 0.
+    made = Episodes.of([[0, 0], [0, -0.1]], answered=[True, False])
+    assert not mt_grpo(made, 1.0, 1.0).any()
+    # Three turns at t = 1: -.1, .1 and the third's 0, which is no answer either: mean 0, std √(.02/3).
+    made = Episodes.of([[0, -0.1], [0, 0.1], [0, 0], [0, 1]], answered=[False, False, False, True])
+    c, outcome = 1.5**0.5, np.array([-1, -1, -1, 3]) / 3**0.5
+    np.testing.assert_allclose(mt_grpo(made, 1.0, 1.0), np.stack([outcome, outcome + np.array([-c, c, 0, 0])], axis=1), atol=1e-12)
+
+
 def test_mt_grpo_as_its_authors_compute_it() -> None:
     """Four episodes of two turns through SiliangZeng/Multi-Turn-RL-Agent, commit 7860de6, which divides by the sample std plus 1e-4."""
     turns, outcomes = np.array([0.2, 0.2, 0.0, 0.6]), np.array([1.0, 0.0, 0.0, 1.0])

@@ -32,6 +32,7 @@ def test_what_credit_sees() -> None:
     assert seen.gaps.tolist() == [[2, 1], [1, 0], [1, 3]]
     assert seen.groups.tolist() == [0, 1, 0]
     assert seen.valid.tolist() == [True, True, False]
+    assert seen.answered.tolist() == [one.terminated for one in MADE]
 
 
 @pytest.mark.parametrize("name", sorted(CREDIT))
