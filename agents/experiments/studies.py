@@ -27,10 +27,12 @@ try:
 except ImportError as fault:
     raise missing_extra("a search for settings", fault) from fault
 
-__all__ = ["RUNGS", "Studies", "TrialState", "reached", "success_of", "trial_folder"]
+__all__ = ["FINALIST", "PRESET", "RUNGS", "Studies", "TrialState", "reached", "runs_to_end", "success_of", "trial_folder"]
 
 RUNGS = (0.25, 0.5)
 """Shares of a trial's environment steps after which it is compared with the others: the worse half of those that came so far end there."""
+PRESET, FINALIST = "preset", "finalist"
+"""Why a trial was not drawn: its settings are those of a method as it is known, or were among the best of another seed."""
 STARTUP = 6
 """Trials of a study that are drawn at random, before those that were good say where to look."""
 
@@ -44,6 +46,11 @@ def reached(trial: FrozenTrial) -> float:
     """Return the share of its training after which a trial was last measured."""
     done = 1.0 if trial.state is TrialState.COMPLETE else 0.0
     return max([done, *(RUNGS[rung - 1] for rung in trial.intermediate_values)])
+
+
+def runs_to_end(trial: FrozenTrial) -> bool:
+    """Return whether a trial is trained to its end, however it compares with the others, and beside what its study may use."""
+    return bool(trial.user_attrs.get(PRESET) or trial.user_attrs.get(FINALIST))
 
 
 def success_of(trial: FrozenTrial) -> float:
@@ -106,16 +113,16 @@ class Studies:
                     trial.suggest_categorical(name, choice)
         return trial.number
 
-    def enqueue(self, row: str, seed: int, knobs: Mapping[str, Any], *, finalist: bool = False) -> None:
+    def enqueue(self, row: str, seed: int, knobs: Mapping[str, Any], reason: str) -> None:
         """Have a trial with these settings next; what they leave open is drawn.
 
         Args:
             row: The row.
             seed: The study's seed.
             knobs: The settings.
-            finalist: It was among the best of another seed. Such a trial is trained to its end.
+            reason: ``PRESET`` or ``FINALIST``.
         """
-        self.of(row, seed).enqueue_trial(dict(knobs), user_attrs={"finalist": finalist})
+        self.of(row, seed).enqueue_trial(dict(knobs), user_attrs={reason: True})
 
     def best(self, row: str, seed: int) -> FrozenTrial | None:
         """Return the best of the trials that were trained to their end; the first one wins a tie. None: there is none yet."""

@@ -1,7 +1,7 @@
 """One trial of a search, in a process of its own: ``python -m steptool_agents.experiments.trials SEARCH ROW SEED NUMBER``.
 
 It trains as a cell of a table does. After the shares of its training in ``RUNGS`` it plays the validation tasks; if half of the trials that came
-so far are better, it ends there. Otherwise it is measured once more at its end.
+so far are better, it ends there, unless it is a preset or a finalist. Otherwise it is measured once more at its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..runs.watching import watching
 from .children import DYING, end_with_parent
 from .grid import suite_of
 from .stored import read_numbers
-from .studies import RUNGS, Studies, TrialState, trial_folder
+from .studies import FINALIST, RUNGS, Studies, TrialState, runs_to_end, trial_folder
 from .tuning import Search, read_search
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def run_trial(search: Search, out: Path, row: str, seed: int, number: int) -> No
     limit = config.run.budget_steps
 
     def compare(run: Run) -> None:
-        if limit is None or known.user_attrs.get("finalist"):
+        if limit is None or known.user_attrs.get(FINALIST):
             return
         for rung, share in enumerate(RUNGS, start=1):
             if run.spent["env_steps"] >= share * limit and run.has_budget and rung not in measured:
                 trial.report(_success(search, config, run.lm), rung)
                 measured.add(rung)
-                if trial.should_prune():
+                if trial.should_prune() and not runs_to_end(known):
                     trial.set_user_attr("env_steps", run.spent["env_steps"])
                     raise _Pruned
 

@@ -1,9 +1,9 @@
 """The search for the settings of every row of a table: the same environment steps for each, on tasks that are neither trained nor tested on.
 
 What a row may choose is in ``spaces.py``. A trial is a training run with the table's own budget; it has a seed that the table does not use, and
-is scored by the success of greedy play on validation tasks. Every row has one study for each of ``SEEDS``: its first trials are the presets, Optuna
-draws the others, and trials that are worse than half of the others after a quarter or half of their training end there (successive
-halving, Jamieson & Talwalkar 2016, as Optuna has it). Where the best value lies at the edge of its range, the range grows.
+is scored by the success of greedy play on validation tasks. Every row has one study for each of ``SEEDS``: its first trials are the presets, each
+trained to its end. Optuna draws the others, and those that are not among the best half of what came so far after a quarter or half of their training
+end there (successive halving, Jamieson & Talwalkar 2016, as Optuna has it). Where the best value lies at the edge of its range, the range grows.
 
 The best trials of each seed are then trained to the end with the other seeds, too, and the settings with the highest mean win: the best of
 many trials of one seed is partly the best of many coincidences.
@@ -39,7 +39,7 @@ from .children import pipe, run_child
 from .found import warm_start_of
 from .grid import METHODS, Spec
 from .spaces import ANY_SPACE, SPACES, Space, presets
-from .studies import Studies, TrialState, reached, success_of, trial_folder
+from .studies import FINALIST, PRESET, Studies, TrialState, reached, runs_to_end, success_of, trial_folder
 
 __all__ = ["FINALISTS", "SEEDS", "VALIDATION", "Search", "read_search", "search_settings"]
 
@@ -65,8 +65,8 @@ class Search:
     """Validation tasks that are played."""
     seeds: list[int] = field(default_factory=lambda: list(SEEDS))
     """Each is a study of its own."""
-    worth: int = 16
-    """What each row may use, finals included: this many times the environment steps of one run; of a supervised row, this many trials."""
+    worth: int = 13
+    """What each row may use beside its presets, finals included: this many times the environment steps of one run; of a supervised row, this many trials."""
     warm_start: dict[str, Any] = field(default_factory=dict)
     """What was found for the first supervised row."""
 
@@ -225,7 +225,7 @@ class _Stage:
         if not self.studies.trials(row, seed):
             settings = {name.partition(".")[2]: value for name, value in self.search.config(row, seed, {}).flat().items()}
             for preset in presets(space, settings):
-                self.studies.enqueue(row, seed, preset)
+                self.studies.enqueue(row, seed, preset, PRESET)
         return _Job(row, seed, self.studies.ask(row, seed, space))
 
     def _used(self, row: str, seed: int) -> float:
@@ -233,7 +233,7 @@ class _Stage:
         limit = self.search.config(row, seed, {}).run.budget_steps
         used = 0.0
         for trial in self.studies.trials(row, seed):
-            if trial.state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED) and not trial.user_attrs.get("finalist"):
+            if trial.state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED) and not runs_to_end(trial):
                 steps = trial.user_attrs.get("env_steps")
                 used += steps / limit if steps and limit is not None else 1.0
         return used
@@ -242,13 +242,13 @@ class _Stage:
         """Have the best trials of each seed trained with the others."""
         seeds = self.search.seeds
         for seed in seeds:
-            ranking = [trial for trial in self.studies.ranking(row, seed) if not trial.user_attrs.get("finalist")]
+            ranking = [trial for trial in self.studies.ranking(row, seed) if not trial.user_attrs.get(FINALIST)]
             for best in ranking[:FINALISTS]:
                 for other in seeds:
                     known = [trial.params for trial in self.studies.trials(row, other) if trial.state is TrialState.COMPLETE]
                     known += [trial.system_attrs["fixed_params"] for trial in self.studies.trials(row, other) if trial.state is TrialState.WAITING]
                     if best.params not in known:
-                        self.studies.enqueue(row, other, best.params, finalist=True)
+                        self.studies.enqueue(row, other, best.params, FINALIST)
         self.studies.of(row, seeds[0]).set_user_attr("finals", True)
 
 
@@ -258,7 +258,7 @@ def _store(search: Search, out: Path) -> None:
 
 
 def _cost(trial: Any) -> dict[str, Any]:
-    return {"env_steps": trial.user_attrs.get("env_steps", 0), "finalist": trial.user_attrs.get("finalist", False)}
+    return {"env_steps": trial.user_attrs.get("env_steps", 0), PRESET: trial.user_attrs.get(PRESET, False), FINALIST: trial.user_attrs.get(FINALIST, False)}
 
 
 def _result(search: Search, studies: Studies, row: str) -> dict[str, Any] | None:

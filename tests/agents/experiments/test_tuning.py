@@ -52,7 +52,7 @@ class _Played:
         for rung in (1, 2):
             if not known.user_attrs.get("finalist"):
                 trial.report(success, rung)
-                if trial.should_prune():
+                if trial.should_prune() and not known.user_attrs.get("preset"):
                     trial.set_user_attr("env_steps", BUDGET * rung // 4)
                     study.tell(int(number), state=TrialState.PRUNED)
                     return 0
@@ -71,26 +71,29 @@ def test_every_row_has_the_same_budget_and_the_best_are_trained_with_all_seeds(t
     monkeypatch.setattr(tuning, "run_child", played)
     seen: list[tuple[str, int, int, str]] = []
     found = search_settings(_search(), tmp_path, processes=1, on_trial=lambda *trial: seen.append(trial))
-    assert {row for row, *_ in played.log[:8]} == {"SFT"}, "the supervised row comes first: 12 trials, 4 of them for finals"
+    assert {row for row, *_ in played.log[:10]} == {"SFT"}, "the supervised row comes first: a preset for each seed, and 12 trials, 4 of them for finals"
     in_order = sorted(played.log, key=lambda job: list(_search().methods).index(job[0]))
     assert [row for row, *_ in played.log] == [row for row, *_ in in_order], "a row is done before the next one begins"
     assert found == read_settings(tmp_path / "settings.json")
     for row in ("StepTool", "GRPO (final)"):
         for seed in SEEDS:
-            own = [trial for trial in found[row]["trials"] if trial["seed"] == seed and not trial["finalist"]]
+            of_seed = [trial for trial in found[row]["trials"] if trial["seed"] == seed]
+            own = [trial for trial in of_seed if not trial["preset"] and not trial["finalist"]]
             # 12 runs: 2 × 4 before the finals; the last trial may begin with little left.
             assert 4 * BUDGET <= sum(trial["env_steps"] for trial in own) < 5 * BUDGET
             assert {trial["reached"] for trial in own} >= {0.25, 1.0}, "halving"
             presets = [(3e-4, 2, "steps"), (3e-4, 2, "episodes"), (8e-4, 1, "none")]
-            assert [tuple(trial["knobs"][name] for name in ("lr", "epochs", "imitate")) for trial in own[:3]] == presets, "they come first"
-            finalists = [trial for trial in found[row]["trials"] if trial["seed"] == seed and trial["finalist"]]
+            assert [tuple(trial["knobs"][name] for name in ("lr", "epochs", "imitate")) for trial in of_seed[:3]] == presets, "they come first"
+            assert [trial["preset"] for trial in of_seed].count(True) == 3
+            assert all(trial["reached"] == 1.0 for trial in of_seed[:3]), "and are trained to their end, whatever they are worth after a quarter"
+            finalists = [trial for trial in of_seed if trial["finalist"]]
             assert len(finalists) <= tuning.FINALISTS
             assert all(trial["reached"] == 1.0 for trial in finalists)
         assert set(found[row]["by_seed"]) == set(map(str, SEEDS))
         best = max(trial["success"] for trial in found[row]["trials"])
         assert found[row]["success"] == pytest.approx(best), "here the seeds say the same"
     assert any("lr" in grown for grown in found["StepTool"]["widened"].values()) or found["StepTool"]["knobs"]["lr"] > 1.3e-4
-    assert len(found["SFT"]["trials"]) == 12 - 2 * tuning.FINALISTS + sum(trial["finalist"] for trial in found["SFT"]["trials"])
+    assert len(found["SFT"]["trials"]) == 12 - 2 * tuning.FINALISTS + sum(trial["preset"] or trial["finalist"] for trial in found["SFT"]["trials"])
     assert {state for *_, state in seen} == {"done", "pruned"}
     before = len(played.log)
     again = search_settings(_search(), tmp_path, processes=1)
