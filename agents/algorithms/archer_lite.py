@@ -158,7 +158,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             loop.log({"explained_variance": explained})
             if run.update >= options["warmup"]:
                 loop.log(improve(run.passes, optimizer, credited, learning, run.rng, run.reference))
-                loop.log(again(optimizer, episodes, run.rng))
+            loop.log(again(optimizer, episodes, run.rng))  # from the first update on: it needs no critic
         return loop.report()
 
 

@@ -12,7 +12,7 @@ from steptool_env.sealed import verified
 
 __all__ = ["ABLATED", "read_settings", "tuned", "warm_start_of"]
 
-ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "SC only", "Con only", "reference credit"), "StepTool")
+ABLATED: dict[str, str] = dict.fromkeys(("w/o step credit", "w/o imitation", "SC only", "Con only", "reference credit"), "StepTool")
 """Row -> the method it leaves something out of, whose settings it takes where none were searched for it."""
 
 

@@ -60,6 +60,7 @@ FAULTS: tuple[dict[str, float], ...] = (
 METHODS: dict[str, dict[str, Any]] = {
     "SFT": {"algo": "sft"},
     "RFT": {"algo": "rft"},
+    "RFT (step)": {"algo": "rft", "algo_options": {"steps": True}, "imitate": "steps"},
     "PPO (final)": {"algo": "ppo-final"},
     "ETO": {"algo": "eto"},
     "trajectory DPO": {"algo": "trajectory-dpo"},
@@ -93,8 +94,10 @@ WITH_FAULTS = ", with faults"
 TASKS: dict[str, Any] = {**CHAINS, "depth": [1, 6]}
 """The default tasks of a table. They include deep ones: if all tasks are shallow, most methods solve nearly all of them."""
 
-SPLITS: dict[str, dict[str, Any]] = {"held-out": {}, "deeper": {"split": "compositions"}}
-"""The splits of ``worlds``: tasks like those of training, and tasks of one or two calls more than the deepest of those."""
+_UNSEEN: dict[str, Any] = {"size": 20_000, "slice": [10_000, 20_000]}
+SPLITS: dict[str, dict[str, Any]] = {"held-out": _UNSEEN, "deeper": {"split": "compositions", **_UNSEEN}}
+"""The splits of ``worlds``: tasks like those of training, and tasks of one or two calls more than the deepest of those. The first ten thousand of
+each are what experiments play that choose or change a method; a table plays others."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ _UNIT = Range(0.0, 1.0, most=1.0)
 _CRITIC: Space = {**COMMON, "lam": _UNIT}
 _FINE: Space = {**COMMON, "lam": Range(0.9, 1.0, most=1.0)}  # λ acts once per token here
 _GROUPS: Space = {**COMMON, "group": (4, 8, 16)}
-_STATES: Space = {**_GROUPS, "gamma": Range(0.9, 1.0, most=1.0)}
+_STATES: Space = {**_GROUPS, "gamma": Range(0.9, 1.0, most=1.0), "credit": ("gigpo", "gigpo-std")}
+_KEPT: Space = {"lr": Range(1e-4, 1.6e-3, log=True), "epochs": (1, 2, 4), "group": (1, 4, 8)}
 _PAIRS: Space = {
     "lr": Range(5e-5, 8e-4, log=True),
     "epochs": (1, 2, 4),
@@ -68,11 +69,12 @@ _PAIRS: Space = {
 
 SPACES: dict[str, Space] = {
     "SFT": {"demo_lr": Range(5e-4, 8e-3, log=True), "demo_epochs": (1, 2, 4), "demo_batch": (8, 16, 32)},
-    "RFT": {"lr": Range(1e-4, 1.6e-3, log=True), "epochs": (1, 2, 4), "group": (1, 4, 8), "imitate": ("none", "episodes")},
+    "RFT": {**_KEPT, "imitate": ("none", "episodes")},
+    "RFT (step)": {**_KEPT, "imitate": ("none", "steps")},
     "PPO (final)": _CRITIC,
     "ETO": _PAIRS,
     "trajectory DPO": _PAIRS,
-    "ArCHer lite": {**COMMON, "algo_options.critic_lr": Range(3e-4, 1e-2, log=True)},
+    "ArCHer lite": {**COMMON, "algo_options.critic_lr": Range(3e-4, 1e-2, log=True), "algo_options.critic_passes": (2, 5, 10)},
     "REINFORCE (final)": COMMON,
     "REINFORCE (step)": COMMON,
     "RLOO (final)": _GROUPS,

@@ -51,7 +51,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
             "those of `step_ppo.py`; `archer-lite`",
         ),
         Metric("loss", "nats per token", "Negative log-likelihood of what is imitated; of pairs, the preference loss.", f"`rft`; {_PAIRS}"),
-        Metric("kept", "episodes", "Solved episodes that are imitated.", "`rft`"),
+        Metric("kept", "episodes", "Episodes that are imitated: the solved ones; with `steps`, those in which a step earned something.", "`rft`"),
         Metric("pairs", "pairs", "Pairs of a better and a worse episode that are learned from.", _PAIRS),
         Metric("accuracy", "share", "Pairs whose better episode the policy prefers more than the reference does.", _PAIRS),
         Metric("margin", "nats", "β times the difference of log π/π_ref between the better and the worse episode; the mean over pairs.", _PAIRS),

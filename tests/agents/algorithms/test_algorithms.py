@@ -46,6 +46,17 @@ def test_what_is_imitated() -> None:
     assert accepted([long, short, failed, short, other]) == [long, short, other]  # once each
     assert accepted([long, short, failed, other], shortest=True) == [short, other]
     assert accepted([failed, ended((5,), 0.0, masked_end=True)]) == []
+    nothing = ended((8,), 0.0)
+    assert accepted([failed, nothing, short, failed], "steps") == [failed, short]  # a part of the task earned something
+
+
+def test_the_steps_that_earned_something_teach_without_a_verdict(tmp_path: Path) -> None:
+    config = SMALL.replace(**{**algorithm_settings("rft"), "group": 2}, algo="rft", shaper=PAYS, updates=1)
+    load_algorithm("rft")(config, tmp_path / "episodes")
+    load_algorithm("rft")(config.replace(algo_options={"steps": True}), tmp_path / "steps")
+    (solved,), (paid,) = read_metrics(tmp_path / "episodes"), read_metrics(tmp_path / "steps")
+    assert (solved["kept"], paid["kept"]) == (0, 4)  # after so short a warm start every episode fails; every call is paid
+    assert np.isnan(solved["loss"]) and paid["loss"] > 0.0
 
 
 # ---------------------------------------------------------------- eto, trajectory-dpo
@@ -183,6 +194,15 @@ def test_a_short_run_and_one_that_resumes_are_the_same(name: str, tmp_path: Path
         assert one == pytest.approx(other, nan_ok=True)
     whole, parts = (load_checkpoint(tmp_path / part)[1] for part in ("whole", "parts"))
     assert all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_archer_imitates_while_its_critics_learn(tmp_path: Path) -> None:
+    config = SMALL.replace(**{**algorithm_settings("archer-lite"), "group": 2, "imitate": "steps"}, algo="archer-lite", shaper=PAYS)
+    load_algorithm("archer-lite")(config, tmp_path)
+    _, second = read_metrics(tmp_path)
+    assert "policy_loss" not in second, "the critics' warm-up takes two updates"
+    assert second["imitation_loss"] > 0.0
 
 
 def test_a_run_that_resumes_imitates_what_it_did_before(tmp_path: Path) -> None:
