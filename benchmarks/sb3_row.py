@@ -23,13 +23,13 @@ RESULTS = Path(__file__).parent / "results" / "sb3_row.md"
 ENVS = 16
 
 
-def play(model: Any, split: dict[str, Any], tasks: int, sizes: dict[str, Any]) -> dict[str, list[float]]:
+def play(model: Any, suite: Any, tasks: int, sizes: dict[str, Any]) -> dict[str, list[float]]:
     """Play held-out tasks greedily; return the success of each, and the calls that its solution takes."""
     import gymnasium as gym
 
     from steptool_agents import held_out
 
-    env: Any = gym.make("steptool_env:StepToolDiscrete-v0", **{**sizes, **split})
+    env: Any = gym.make("steptool_env:StepToolDiscrete-v0", suite=suite, **sizes)
     core = env.unwrapped
     success, depth = [], []
     for task in held_out(core.suite, tasks):
@@ -49,7 +49,7 @@ def train(seed: int, steps: Sequence[int], tasks: int, folder: Path) -> list[dic
     """Train one agent from mark to mark, and play at each."""
     import torch
 
-    from steptool_agents.experiments.grid import SPLITS, TASKS
+    from steptool_agents.experiments.grid import TASKS, Spec, suite_of
     from steptool_agents.interop.sb3 import make_envs, make_model, sizes_of
 
     file = folder / f"{seed}.json"
@@ -58,8 +58,9 @@ def train(seed: int, steps: Sequence[int], tasks: int, folder: Path) -> list[dic
         if [mark["asked"] for mark in found] == list(steps):
             return found
     torch.set_num_threads(1)  # the network is too small for more
-    options = {"suite": "worlds", **TASKS}
-    model = make_model("maskable-ppo", make_envs(ENVS, seed=seed, **options), seed=seed)
+    table = Spec()
+    suites = {name: suite_of(table, table.config("StepTool", seed), name) for name in table.splits}
+    model = make_model("maskable-ppo", make_envs(ENVS, seed=seed, suite="worlds", **TASKS), seed=seed)
     sizes = sizes_of(model.action_space, model.observation_space, 16)
     marks: list[dict[str, Any]] = []
     spent = 0.0
@@ -67,7 +68,7 @@ def train(seed: int, steps: Sequence[int], tasks: int, folder: Path) -> list[dic
         started = time.process_time()
         model.learn(asked - model.num_timesteps, reset_num_timesteps=False)
         spent += time.process_time() - started
-        played = {name: play(model, {**options, "split": "test", **split}, tasks, sizes) for name, split in SPLITS.items()}
+        played = {name: play(model, suite, tasks, sizes) for name, suite in suites.items()}
         marks.append({"asked": asked, "steps": model.num_timesteps, "cpu_seconds": spent, "played": played})
         print(f"seed {seed}, {model.num_timesteps:,} steps: {sum(played['held-out']['success']) / tasks:.3f}", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
