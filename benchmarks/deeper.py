@@ -36,7 +36,7 @@ from steptool_agents import Trajectory
 from steptool_agents.algorithms import algorithm_settings
 from steptool_agents.config import Layer, configure
 from steptool_agents.experiments.grid import TASKS
-from steptool_agents.experiments.stored import markdown, verdicts, with_interval
+from steptool_agents.experiments.stored import markdown, with_interval
 from steptool_agents.learning.passes import Passes
 from steptool_agents.rollouts.evaluate import contributed, held_out, rollout_tasks
 from steptool_agents.rollouts.statistics import bootstrap
@@ -139,7 +139,7 @@ def _as_many(calls: int, _: Task) -> int:
 
 def success(played: Played) -> str:
     """Return the success over tasks and runs, in per cent with its interval."""
-    return with_interval(asdict(bootstrap(verdicts(played))), "mean", "low", "high")
+    return with_interval(asdict(bootstrap([[episode.success for episode in seed] for seed in played])), "mean", "low", "high")
 
 
 def first_mistake(episode: Trajectory) -> tuple[int, str] | None:

@@ -8,6 +8,9 @@
 All methods get the same environment steps (--steps) and at most the same model tokens (--tokens), whichever they use up first.
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
 
+The comparison that counts, named before anything was trained: success on held-out tasks of four calls and more, played greedily, StepTool less each other
+row that is a method of its own, corrected for their number. All other columns are there to understand it.
+
 What rebuilds every number, and what a grid needs to take more rows and seeds in another sitting, is small, and can be kept without the weights:
 
     cd runs && find table -path '*/run/*' ! -name report.json ! -name metrics.jsonl -prune -o -type f -print | tar -cJf table.tar.xz -T -
@@ -26,7 +29,8 @@ from typing import Any
 
 from steptool_agents.experiments.found import read_settings, tuned
 from steptool_agents.experiments.grid import Spec, rows, run_grid, with_faults
-from steptool_agents.experiments.table import as_markdown, build, write
+from steptool_agents.experiments.layout import as_markdown, write
+from steptool_agents.experiments.table import build
 from steptool_env import StepToolError
 
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}

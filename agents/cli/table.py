@@ -41,8 +41,9 @@ def table(
 
     from ..config.config import merged
     from ..experiments.grid import SPLITS, Spec, rows, run_grid, with_faults
+    from ..experiments.layout import FILES, as_markdown, write
     from ..experiments.stored import check_own
-    from ..experiments.table import FILES, as_markdown, build, write
+    from ..experiments.table import build
 
     console = make_console(json_)
     if not force:

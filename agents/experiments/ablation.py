@@ -31,10 +31,9 @@ from ..credit.episodes import Floats
 from ..rollouts.evaluate import summarize
 from ..rollouts.statistics import bootstrap, paired
 from ..runs.names import check_names
-from ..trajectory import Trajectory
 from .grid import Spec, cell_folder, evaluations, read_spec, run_grid
 from .pictures import plot_effects
-from .stored import markdown, read_episodes, read_numbers, verdicts, with_interval
+from .stored import Played, markdown, read_episodes, read_numbers, verdicts, with_interval
 
 __all__ = ["FILES", "ablate", "ablation_spec", "as_markdown", "build", "write"]
 
@@ -164,7 +163,7 @@ def build(out: Path) -> dict[str, Any]:
     names = list(next(iter(spec.methods.values()), {}))
     if not names or any(list(chosen) != names for chosen in spec.methods.values()):
         raise CheckpointError(f"{out} holds no ablation: its methods do not differ in the same settings; steptool table --from {out} reads other grids")
-    played: dict[str, list[list[Trajectory]]] = {}
+    played: dict[str, list[Played]] = {}
     missing, rows = [], []
     for method, chosen in spec.methods.items():
         folders = [cell_folder(out, method, seed) for seed in spec.seeds]
@@ -172,9 +171,10 @@ def build(out: Path) -> dict[str, Any]:
         if not all(file.done for file in files):
             missing.append(method)
             continue
-        played[method] = episodes = [read_episodes(file.episodes) for file in files]
+        episodes = [read_episodes(file.episodes) for file in files]
+        played[method] = [Played.of(one) for one in episodes]
         reports = [read_numbers(folder / "run" / "report.json", "seconds", "env_steps", "model_tokens") for folder in folders]
-        interval, summaries = bootstrap(verdicts(episodes)), [summarize(one) for one in episodes]
+        interval, summaries = bootstrap(verdicts(played[method])), [summarize(one) for one in episodes]
         row = {"levels": chosen, "success": interval.mean, "success_low": interval.low, "success_high": interval.high}
         row |= {name: float(np.mean([getattr(summary, name) for summary in summaries])) for name in ("call_accuracy", "steps")}
         rows.append(row | {f"train_{name}": float(np.mean([report[name] for report in reports])) for name in ("seconds", "env_steps", "model_tokens")})
@@ -186,7 +186,7 @@ def build(out: Path) -> dict[str, Any]:
 
 
 def _effects(
-    name: str, factors: Mapping[str, Sequence[Any]], methods: Mapping[str, Mapping[str, Any]], played: Mapping[str, list[list[Trajectory]]]
+    name: str, factors: Mapping[str, Sequence[Any]], methods: Mapping[str, Mapping[str, Any]], played: Mapping[str, list[Played]]
 ) -> list[dict[str, Any]]:
     """Return the levels of a factor, each over those combinations of the other factors that are finished for all levels."""
     cells: dict[str, dict[str, str]] = {}
@@ -208,13 +208,13 @@ def _effects(
     return found
 
 
-def _mean(combinations: Sequence[list[list[Trajectory]]]) -> Floats:
+def _mean(combinations: Sequence[list[Played]]) -> Floats:
     """(seeds, tasks) the mean verdict over the combinations."""
-    return np.asarray(np.mean([verdicts(episodes) for episodes in combinations], axis=0))
+    return np.asarray(np.mean([verdicts(seeds) for seeds in combinations], axis=0))
 
 
-def _tasks(combinations: Sequence[list[list[Trajectory]]]) -> list[list[str]]:
-    return [[trajectory.task.instruction for trajectory in episodes[0]] for episodes in combinations]
+def _tasks(combinations: Sequence[list[Played]]) -> list[tuple[str, ...]]:
+    return [seeds[0].tasks for seeds in combinations]
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:

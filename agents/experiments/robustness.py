@@ -17,11 +17,10 @@ from steptool_env.env import StepToolEnv
 from steptool_env.scripted import oracle
 from steptool_env.tasks import TaskSuite
 from steptool_env.tasks.wrapped import Faulty
-from steptool_env.types import whose
 
-from ..rollouts.statistics import bootstrap, paired
-from ..trajectory import Trajectory
-from .stored import markdown, verdicts, with_interval
+from ..credit.episodes import Floats
+from ..rollouts.statistics import Interval, bootstrap, paired
+from .stored import Played, Seeds, markdown, together, verdicts, with_interval
 
 __all__ = ["ORACLE", "Condition", "condition_name", "curve", "failing", "label", "oracle_verdicts", "robustness", "robustness_markdown"]
 
@@ -63,11 +62,11 @@ def oracle_verdicts(suite: TaskSuite, tasks: Sequence[int], condition: Condition
     return solved
 
 
-def robustness(played: Mapping[tuple[str, str], Sequence[Sequence[Trajectory]]], conditions: Mapping[str, Condition], reference: str) -> list[dict[str, Any]]:
+def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str, Condition], reference: str) -> list[dict[str, Any]]:
     """Return a row per method and condition.
 
     Args:
-        played: Method and name of a condition -> the episodes of each seed, on the same tasks in the same order.
+        played: Method and name of a condition -> what each seed played.
         conditions: Name -> condition; the first one is without faults.
         reference: The method that the others are compared with under each condition.
 
@@ -75,23 +74,32 @@ def robustness(played: Mapping[tuple[str, str], Sequence[Sequence[Trajectory]]],
         ``mean``, ``low``, ``high``: success. ``recovered``: the share of failed calls after which the task was still solved; None if no call failed.
         ``wrong``: the share of episodes with a failed call that ended with a wrong answer. ``loss…``: success without faults less success under them, paired.
         ``lead…``: the reference's success less this one's, paired, with ``lead_corrected…`` for as many comparisons as there are other methods;
-        None in its own row.
+        ``more_lost…``: the reference's loss less this one's. All three are None in its own row.
     """
     methods = list(dict.fromkeys(method for method, _ in played))
     level = 1 - 0.05 / max(1, len(methods) - 1)
     calm = next(iter(conditions))
     rows = []
-    for (method, name), episodes in played.items():
-        solved = verdicts(episodes)
-        row: dict[str, Any] = {"method": method, "faults": dict(conditions[name]), **asdict(bootstrap(solved)), **_after_faults(episodes)}
-        row |= _ends("loss", paired(verdicts(played[method, calm]), solved))
+    for (method, name), seeds in played.items():
+        under, without = list(seeds.values()), list(played[method, calm].values())
+        row: dict[str, Any] = {"method": method, "faults": dict(conditions[name]), **asdict(bootstrap(verdicts(under))), **_after_faults(under)}
+        row |= _ends("loss", paired(verdicts(without), verdicts(under)))
+        pairs = None
         if method != reference and (reference, name) in played:
-            best = verdicts(played[reference, name])
-            row |= _ends("lead", paired(best, solved)) | _ends("lead_corrected", paired(best, solved, level=level, resamples=20_000))
-        else:
-            row |= _ends("lead", None) | _ends("lead_corrected", None)
+            pairs = together(played[reference, calm], played[reference, name], played[method, calm], seeds)
+        leads = dict.fromkeys(("lead", "lead_corrected", "more_lost"), None) if pairs is None else _leads(*map(verdicts, pairs), level=level)
+        for prefix, interval in leads.items():
+            row |= _ends(prefix, interval)
         rows.append(row)
     return rows
+
+
+def _leads(best_without: Floats, best: Floats, without: Floats, solved: Floats, *, level: float) -> dict[str, Interval]:
+    return {
+        "lead": paired(best, solved),
+        "lead_corrected": paired(best, solved, level=level, resamples=20_000),  # more, for quantiles farther out
+        "more_lost": paired(best_without - best, without - solved),
+    }
 
 
 def curve(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -129,7 +137,10 @@ def robustness_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> li
     lines += under(after, trained, heads[1:])
     if any(row.get("lead_mean") is not None for row in rows):
         lines += ["", f"{reference} less each method that was trained alike, in points, paired; the interval is corrected for all methods of a column:", ""]
-        lines += under(_lead, [method for method in trained if cells[method, heads[0]]["lead_mean"] is not None], heads)
+        others = [method for method in trained if cells[method, heads[0]]["lead_mean"] is not None]
+        lines += under(_lead, others, heads)
+        lines += ["", f"What {reference} loses by failures less what each method loses, in points, paired; a minus: it loses less:", ""]
+        lines += under(lambda row: points(row, "more_lost"), others, heads[1:])
     return lines
 
 
@@ -141,17 +152,9 @@ def _ends(prefix: str, interval: Any) -> dict[str, float | None]:
     return {f"{prefix}_{end}": None if interval is None else getattr(interval, end) for end in ("mean", "low", "high")}
 
 
-def _after_faults(episodes: Sequence[Sequence[Trajectory]]) -> dict[str, float | None]:
+def _after_faults(seeds: Sequence[Played]) -> dict[str, float | None]:
     """Return what became of episodes in which the environment was at fault, over all seeds."""
-    met = [(one, faults) for seed in episodes for one in seed if (faults := sum(whose(step.transition.result.error) == "environment" for step in one.steps))]
-    failed = sum(faults for _, faults in met)
-    if not failed:
+    failed, success, wrong = (np.concatenate([getattr(played, name) for played in seeds]) for name in ("failed", "success", "wrong"))
+    if not failed.any():
         return {"recovered": None, "wrong": None}
-    recovered = sum(faults for one, faults in met if one.success >= 1.0)
-    wrong = sum(one.success < 1.0 and one.steps[-1].transition.terminated and not _gave_up(one) for one, _ in met)
-    return {"recovered": recovered / failed, "wrong": wrong / len(met)}
-
-
-def _gave_up(trajectory: Trajectory) -> bool:
-    call = trajectory.steps[-1].transition.action
-    return bool(getattr(call, "arguments", {}).get("give_up"))
+    return {"recovered": float(failed[success >= 1.0].sum() / failed.sum()), "wrong": float(wrong[failed > 0].mean())}

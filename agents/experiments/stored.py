@@ -1,9 +1,10 @@
-"""What a grid of runs has stored, read and verified; what is computed from it; and the files that are written beside it."""
+"""What a grid of runs has stored, read and verified; what tables need of it; and the files that are written beside it."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from steptool_env.errors import CheckpointError, InvalidArgument
 from steptool_env.sealed import is_sealed, read_sealed, verified
+from steptool_env.types import whose
 
+from ..credit.episodes import Bools, Floats, Integers
 from ..rollouts.evaluate import contributed, counts
 from ..trajectory import Trajectory, read_jsonl
 
-__all__ = ["check_own", "markdown", "read_episodes", "read_numbers", "useful", "verdicts", "with_interval"]
+__all__ = ["Played", "Seeds", "check_own", "markdown", "read_episodes", "read_numbers", "together", "useful", "verdicts", "with_interval"]
 
 _WAY_OUT = "delete it, and the grid makes it again"
 
@@ -38,26 +41,66 @@ def read_episodes(path: Path) -> list[Trajectory]:
     return episodes
 
 
-def verdicts(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class Played:
+    """What tables need of the episodes of one seed, one entry per task. The episodes of a whole table would not fit into memory."""
+
+    tasks: tuple[str, ...]
+    """The instructions; only the same tasks can be paired."""
+    success: Floats
+    depth: Integers
+    """Calls of the solution; -1 where the suite does not say."""
+    useful: Floats
+    """Calls that contributed."""
+    counted: Floats
+    """Calls that count: all but those that failed by somebody else's fault."""
+    failed: Integers
+    """Calls that failed by the environment's fault."""
+    wrong: Bools
+    """Whether the episode ended with a wrong answer, instead of giving up or being cut off."""
+
+    @classmethod
+    def of(cls, episodes: Sequence[Trajectory]) -> Played:
+        """Return what is needed of these episodes."""
+        return cls(
+            tasks=tuple(episode.task.instruction for episode in episodes),
+            success=np.array([episode.success for episode in episodes], dtype=np.float64),
+            depth=np.array([depth if isinstance(depth := episode.task.tags.get("depth"), int) else -1 for episode in episodes]),
+            useful=np.array([sum(contributed(step.transition) for step in episode.steps) for episode in episodes], dtype=np.float64),
+            counted=np.array([sum(counts(step.transition) for step in episode.steps) for episode in episodes], dtype=np.float64),
+            failed=np.array([sum(whose(step.transition.result.error) == "environment" for step in episode.steps) for episode in episodes]),
+            wrong=np.array([episode.success < 1.0 and episode.terminated and not _gave_up(episode) for episode in episodes]),
+        )
+
+    def at(self, depths: Iterable[int] | None) -> Bools:
+        """(tasks,) which tasks are of these depths; all if None."""
+        return np.ones(len(self.tasks), dtype=np.bool_) if depths is None else np.isin(self.depth, list(depths))
+
+
+Seeds = Mapping[int, Played]
+"""Seed -> what it played: an evaluation of a method."""
+
+
+def together(*methods: Seeds) -> list[list[Played]] | None:
+    """Return what each method played with the seeds that all of them have, in the same order; None if they share none, or played other tasks."""
+    shared = [seed for seed in methods[0] if all(seed in other for other in methods)]
+    found = [[seeds[seed] for seed in shared] for seeds in methods]
+    return found if shared and len({played.tasks for seeds in found for played in seeds}) == 1 else None
+
+
+def verdicts(seeds: Sequence[Played], depths: Iterable[int] | None = None) -> Floats:
     """(seeds, tasks) the verdicts; with ``depths``, only of tasks of these depths."""
-    return np.array([[trajectory.success for trajectory in trajectories if _has_depth(trajectory, depths)] for trajectories in episodes])
+    return np.array([played.success[played.at(depths)] for played in seeds])
 
 
-def useful(episodes: Sequence[Sequence[Trajectory]], depths: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def useful(seeds: Sequence[Played], depths: Iterable[int] | None = None) -> tuple[Floats, Floats]:
     """(seeds, tasks) each: the calls that contributed, and all that count; with ``depths``, only of tasks of these depths."""
-    pairs = [
-        [
-            (sum(contributed(step.transition) for step in trajectory.steps), sum(counts(step.transition) for step in trajectory.steps))
-            for trajectory in trajectories
-            if _has_depth(trajectory, depths)
-        ]
-        for trajectories in episodes
-    ]
-    return np.array(pairs)[:, :, 0], np.array(pairs)[:, :, 1]
+    return np.array([played.useful[played.at(depths)] for played in seeds]), np.array([played.counted[played.at(depths)] for played in seeds])
 
 
-def _has_depth(trajectory: Trajectory, depths: Sequence[int] | None) -> bool:
-    return depths is None or trajectory.task.tags.get("depth") in depths
+def _gave_up(episode: Trajectory) -> bool:
+    call = episode.steps[-1].transition.action
+    return bool(getattr(call, "arguments", {}).get("give_up"))
 
 
 def check_own(out: Path, names: Iterable[str]) -> None:

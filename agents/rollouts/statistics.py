@@ -72,7 +72,9 @@ def paired(values: ArrayLike, baseline: ArrayLike, *, level: float = 0.95, resam
     return bootstrap(a - b, level=level, resamples=resamples, seed=seed)
 
 
-def paired_shares(counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike, ArrayLike], *, resamples: int = 2000, seed: int = 0) -> Interval:
+def paired_shares(
+    counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike, ArrayLike], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
     """Return the difference ``counts - baseline`` of two shares with its interval, paired on the same tasks and seeds.
 
     A share is taken over all events of a seed, such as the calls of all its episodes, then averaged over seeds; long episodes count
@@ -81,6 +83,7 @@ def paired_shares(counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike
     Args:
         counts: How many events of each task count, and how many there were; each (tasks,) or (seeds, tasks).
         baseline: The same shapes, the same tasks and seeds in the same order.
+        level: As for ``bootstrap``.
         resamples: As for ``bootstrap``.
         seed: As for ``bootstrap``.
 
@@ -106,7 +109,7 @@ def paired_shares(counts: tuple[ArrayLike, ArrayLike], baseline: tuple[ArrayLike
     drawn = np.stack([np.bincount(rng.integers(tasks, size=tasks), minlength=tasks) for _ in range(resamples)]).astype(np.float64)
     per_seed = difference(drawn)
     means = np.take_along_axis(per_seed, rng.integers(seeds, size=(resamples, seeds)), axis=1).mean(axis=1)
-    low, high = np.nanquantile(means, [0.025, 0.975])
+    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(difference(np.ones((1, tasks))).mean()), float(low), float(high))
 
 

@@ -7,7 +7,7 @@ from episodes import episode
 
 from steptool_agents.experiments.grid import METHODS, WITH_FAULTS, Spec, with_faults
 from steptool_agents.experiments.robustness import condition_name, curve, failing, label, oracle_verdicts, robustness, robustness_markdown
-from steptool_agents.trajectory import Trajectory
+from steptool_agents.experiments.stored import Played, Seeds, together
 from steptool_env.tasks.worlds import Worlds
 from steptool_env.types import Task
 
@@ -16,9 +16,9 @@ FINE, ONCE, TWICE = [("", 0.0, 1.0)], [("transient", 0.0, 0.0), ("", 0.0, 1.0)],
 CONDITIONS = {"": {}, "-faults-30": {"rate": 0.3}}
 
 
-def played(*steps: tuple[list[tuple[str, float, float]], float]) -> list[list[Trajectory]]:
+def played(*steps: tuple[list[tuple[str, float, float]], float]) -> Seeds:
     """Return the episodes of one seed."""
-    return [[episode(task, *made, solved=solved) for task, (made, solved) in zip(TASKS, steps, strict=True)]]
+    return {0: Played.of([episode(task, *made, solved=solved) for task, (made, solved) in zip(TASKS, steps, strict=True)])}
 
 
 CALM = played((FINE, 1.0), (FINE, 1.0), (FINE, 1.0), (FINE, 0.0))
@@ -36,7 +36,8 @@ def test_the_measures_by_hand() -> None:
     assert (worse["mean"], worse["recovered"], worse["wrong"], worse["loss_mean"]) == (0.25, 0.0, 1.0, 0.5)
     assert worse["lead_mean"] == 0.5
     assert worse["lead_corrected_low"] <= worse["lead_low"] <= 0.5 <= worse["lead_high"] <= worse["lead_corrected_high"]
-    assert under["lead_mean"] is None
+    assert worse["more_lost_mean"] == -0.5, "the reference loses nothing"
+    assert under["lead_mean"] is under["more_lost_mean"] is None
     text = "\n".join(robustness_markdown([*rows, {"method": "oracle", "faults": {"rate": 0.3}, "mean": 1.0, "low": 1.0, "high": 1.0}], "A"))
     assert "| oracle | - | 100.0 (100 to 100) |" in text
     assert "| A | 75 / 33 |" in text
@@ -44,9 +45,17 @@ def test_the_measures_by_hand() -> None:
 
 
 def test_a_policy_that_gives_up_or_is_cut_off_gives_no_wrong_answer() -> None:
-    cut = [[episode(TASKS[0], *ONCE, truncated=True)]]
+    cut = {0: Played.of([episode(TASKS[0], *ONCE, truncated=True)])}
     (row,) = robustness({("A", ""): cut}, {"": {}}, "A")
     assert (row["recovered"], row["wrong"]) == (0.0, 0.0)
+
+
+def test_what_is_paired() -> None:
+    other = Played.of([episode(Task(str(number), "Buy.", ("look", "finish"), 5), *FINE, solved=1.0) for number in range(4)])
+    one, two = CALM[0], played((FINE, 1.0), (FINE, 0.0), (FINE, 0.0), (FINE, 0.0))[0]
+    assert together({0: one, 1: two, 2: one}, {2: two, 1: one}) == [[two, one], [one, two]]
+    assert together({0: one}, {1: two}) is None, "no seed in common"
+    assert together({0: one}, {0: other}) is None, "other tasks"
 
 
 def test_names_of_conditions() -> None:

@@ -18,8 +18,9 @@ from steptool_agents.config.presets import PRETRAINED_CHAINS
 from steptool_agents.experiments import children, table
 from steptool_agents.experiments.cells import run_cell, without_tokens
 from steptool_agents.experiments.grid import METHODS, Spec, cell_folder, evaluations, read_spec, run_grid, suite_of
+from steptool_agents.experiments.layout import as_csv, as_markdown, write
 from steptool_agents.experiments.pictures import draw_curves
-from steptool_agents.experiments.table import as_csv, as_markdown, build, write
+from steptool_agents.experiments.table import build
 from steptool_agents.rollouts.evaluate import summarize
 from steptool_agents.runs.folder import read_warm_start
 from steptool_agents.trajectory import Trajectory, read_jsonl, write_jsonl
@@ -66,6 +67,10 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert against["low"] <= 5 / 8 <= against["high"]
     # Episodes of one call each, a finish that contributes where it solves: the share of calls is the share of tasks.
     assert against["accuracy_mean"] == pytest.approx(5 / 8)
+    (gain,) = (one for one in made["gains"] if one["tasks"] == "all")
+    assert (gain["method"], gain["mean"], gain["accuracy_mean"]) == ("StepTool", 5 / 8, pytest.approx(5 / 8))
+    assert gain["corrected_low"] == pytest.approx(gain["low"], abs=0.05), "one comparison: nothing to correct, other draws"
+    assert gain["comparisons"] == 1
     by_depth = [one for one in made["horizon"] if one["method"] == "StepTool"]
     assert sum(one["mean"] * one["tasks"] for one in by_depth) == pytest.approx(3.0)  # 6 of 8 over two seeds of 4 tasks
 
@@ -78,7 +83,9 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert "| method | greedy, held-out |" in text
     assert "| StepTool | 100.0 (100 to 100) / 0.0 |" in text
     assert "+75.0 (" in text
-    assert as_csv(made).splitlines()[0].startswith("method,split,search,success_low")
+    head, first, _ = as_csv(made).splitlines()
+    assert head.startswith("method,split,search,seeds,success_low")
+    assert first.startswith("SFT,held-out,greedy,0 1,")
     assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(made))
 
 
@@ -124,13 +131,21 @@ def test_splits_may_be_slices() -> None:
     assert suite_of(made, config, "held-out")[0].id == "worlds-1-test-0"
 
 
-def test_a_method_that_is_not_finished_is_left_out_and_named(tmp_path: Path) -> None:
+def test_a_method_has_the_seeds_that_are_finished_and_is_named_where_it_has_none(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
     next((cell_folder(tmp_path, "StepTool", 1) / "evaluations").glob("*.json")).unlink()
     made = build(tmp_path)
+    assert [(row["method"], row["seeds"]) for row in made["rows"]] == [("SFT", [0, 1]), ("StepTool", [0])]
+    (all_tasks,) = (one for one in made["differences"] if one["tasks"] == "all")
+    assert (all_tasks["seeds"], all_tasks["mean"]) == (1, 0.75), "over the seed that both have"
+    assert "| StepTool (1 seed) |" in as_markdown(made)
+    assert "Not finished" not in as_markdown(made)
+    next((cell_folder(tmp_path, "StepTool", 0) / "evaluations").glob("*.json")).unlink()
+    made = build(tmp_path)
     assert ([row["method"] for row in made["rows"]], made["missing"], made["differences"]) == (["SFT"], ["StepTool"], [])
     assert "Not finished, and left out: StepTool." in as_markdown(made)
-    next((cell_folder(tmp_path, "SFT", 1) / "evaluations").glob("*.json")).unlink()
+    for seed in (0, 1):
+        next((cell_folder(tmp_path, "SFT", seed) / "evaluations").glob("*.json")).unlink()
     with pytest.raises(CheckpointError, match=r"no method of .* is finished"):
         table.build(tmp_path)
 
