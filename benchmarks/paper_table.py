@@ -58,7 +58,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--method", action="append", help="a row, or an algorithm by its name; may be repeated; all rows by default")
-    parser.add_argument("--tasks", type=int, default=500, help="of each split")
+    parser.add_argument("--tasks", type=int, default=500, help="held-out tasks without faults")
+    parser.add_argument("--fewer-tasks", type=int, default=250, help="of the deeper split, and of each condition with faults")
     parser.add_argument("--play", action="append", help="how tasks are played: greedy, dfsdt …; may be repeated; both by default")
     parser.add_argument("--calls", type=int, default=20, help="calls of the model per task, for every search at inference")
     parser.add_argument("--steps", type=int, default=6_000, help="environment steps of training")
@@ -83,10 +84,10 @@ def main() -> None:
     if given.source is None:
         methods = methods if given.settings is None else tuned(read_settings(given.settings), methods)
         methods |= with_faults(methods, given.with_faults) if given.with_faults else {}
-        spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, budget=given.calls)
+        spec = Spec(methods, list(range(given.seeds)), budget, tasks=given.tasks, fewer_tasks=given.fewer_tasks, budget=given.calls)
         spec = replace(spec, searches=given.play or spec.searches)
         if given.smoke:
-            spec = replace(spec, settings=SMOKE, tasks=12, budget=12, faults=[{"rate": 0.4}])
+            spec = replace(spec, settings=SMOKE, tasks=12, fewer_tasks=6, budget=12, faults=[{"rate": 0.4}])
         for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
             print(f"{folder} failed; see its log.txt")
     table = build(out)

@@ -61,7 +61,7 @@ def _evaluate(spec: Spec, config: Config, run: Path, evaluation: Evaluation) -> 
     sampler = evaluated_policy(policy.lm, config, temperature=1.0, seed=config.run.seed)
     suite = suite_of(spec, config, evaluation.split)
     started = time.perf_counter()
-    tasks = held_out(suite, spec.tasks)
+    tasks = held_out(suite, evaluation.tasks)
     options: dict[str, Any] = {"budget": spec.budget, "max_steps": config.task.max_steps, "parallel": config.run.eval_width}
     # The same faults for every method: seeded by the seed of the cell.
     suite = failing(suite, evaluation.faults, config.run.seed)

@@ -118,7 +118,10 @@ class Spec:
     tiny: dict[str, Any] = field(default_factory=lambda: dict(TASKS))
     """Keywords of ``worlds`` that all runs of ``tiny`` play unless ``settings`` say otherwise; empty: those of ``steptool train``."""
     tasks: int = 200
-    """Tasks of each split."""
+    """Tasks of the first split."""
+    fewer_tasks: int | None = None
+    """Tasks of every other split, and of the first one under each condition; None: as many. Best a divisor of ``tasks``: a loss by faults is measured
+    on the tasks that were played with and without."""
     budget: int = 30
     """Calls of the model per task, for every search."""
 
@@ -190,6 +193,8 @@ class Evaluation(NamedTuple):
     search: str
     faults: Condition
     """What fails; empty: nothing."""
+    tasks: int
+    """How many tasks are played."""
     folder: Path
 
     @property
@@ -214,9 +219,9 @@ class Evaluation(NamedTuple):
 
 def evaluations(spec: Spec, folder: Path) -> list[Evaluation]:
     """Return all evaluations of a cell's policy; those with failing tools come last."""
-    subfolder = folder / "evaluations"
-    plain = [Evaluation(split, name, {}, subfolder) for split in spec.splits for name in spec.searches]
-    return plain + [Evaluation(next(iter(spec.splits)), "greedy", condition, subfolder) for condition in spec.faults]
+    subfolder, first, fewer = folder / "evaluations", next(iter(spec.splits)), spec.fewer_tasks or spec.tasks
+    plain = [Evaluation(split, name, {}, spec.tasks if split == first else fewer, subfolder) for split in spec.splits for name in spec.searches]
+    return plain + [Evaluation(first, "greedy", condition, fewer, subfolder) for condition in spec.faults]
 
 
 def suite_of(spec: Spec, config: Config, split: str) -> TaskSuite:

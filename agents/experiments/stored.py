@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Played:
     """What tables need of the episodes of one seed, one entry per task. The episodes of a whole table would not fit into memory."""
 
     tasks: tuple[str, ...]
-    """The instructions; only the same tasks can be paired."""
+    """Ids and instructions; only the same tasks can be paired."""
     success: Floats
     depth: Integers
     """Calls of the solution; -1 where the suite does not say."""
@@ -63,7 +63,7 @@ class Played:
     def of(cls, episodes: Sequence[Trajectory]) -> Played:
         """Return what is needed of these episodes."""
         return cls(
-            tasks=tuple(episode.task.instruction for episode in episodes),
+            tasks=tuple(f"{episode.task.id}: {episode.task.instruction}" for episode in episodes),
             success=np.array([episode.success for episode in episodes], dtype=np.float64),
             depth=np.array([depth if isinstance(depth := episode.task.tags.get("depth"), int) else -1 for episode in episodes]),
             useful=np.array([sum(contributed(step.transition) for step in episode.steps) for episode in episodes], dtype=np.float64),
@@ -71,6 +71,12 @@ class Played:
             failed=np.array([sum(whose(step.transition.result.error) == "environment" for step in episode.steps) for episode in episodes]),
             wrong=np.array([episode.success < 1.0 and episode.terminated and not _gave_up(episode) for episode in episodes]),
         )
+
+    def only(self, tasks: Collection[str]) -> Played:
+        """Return the same for these tasks only."""
+        kept = np.isin(self.tasks, list(tasks))
+        arrays = {one.name: getattr(self, one.name)[kept] for one in fields(self) if one.name != "tasks"}
+        return Played(tuple(task for task, keep in zip(self.tasks, kept, strict=True) if keep), **arrays)
 
     def at(self, depths: Iterable[int] | None) -> Bools:
         """(tasks,) which tasks are of these depths; all if None."""

@@ -75,7 +75,7 @@ def _read(spec: Spec, method: str, evaluation: Evaluation, files: Mapping[int, E
     """Return what each seed played, and its measures; those only without faults."""
     config = spec.config(method, next(iter(files)))
     suite = suite_of(spec, config, evaluation.split)
-    oracle = {} if evaluation.faults else oracle_calls(suite, held_out(suite, spec.tasks))
+    oracle = {} if evaluation.faults else oracle_calls(suite, held_out(suite, evaluation.tasks))
     seeds, summaries = {}, []
     for seed, file in files.items():
         episodes = read_episodes(file.episodes)
@@ -185,14 +185,17 @@ def _horizon(played: Mapping[Column, Mapping[str, Seeds]]) -> list[dict[str, Any
 
 
 def _robustness(spec: Spec, under: Mapping[tuple[str, str], Seeds]) -> list[dict[str, Any]]:
-    """Return the rows of ``robustness.py``, methods that are trained alike together, and those of the oracle."""
+    """Return the rows of ``robustness.py``, methods that are trained alike together, and those of the oracle; over the tasks of every condition."""
     conditions: dict[str, Condition] = {"": {}, **{condition_name(condition): condition for condition in spec.faults}}
+    name = condition_name(spec.faults[0])
+    shared = {method: {seed: one.only(under[method, name][seed].tasks) for seed, one in seeds.items()} for (method, calm), seeds in under.items() if not calm}
     rows = []
-    for reference in _references(method for method, _ in under):
-        rows += robustness({key: seeds for key, seeds in under.items() if _alike(key[0], REFERENCE_ROW) == reference}, conditions, reference)
-    config = spec.config(next(method for method, _ in under), spec.seeds[0])
+    for reference in _references(shared):
+        alike = {key: seeds for key, seeds in under.items() if _alike(key[0], REFERENCE_ROW) == reference}
+        rows += robustness({key: seeds if key[1] else shared[key[0]] for key, seeds in alike.items()}, conditions, reference)
+    config = spec.config(next(iter(shared)), spec.seeds[0])
     suite = suite_of(spec, config, next(iter(spec.splits)))
-    tasks = held_out(suite, spec.tasks)
+    tasks = [index for index in held_out(suite, spec.tasks) if index in held_out(suite, spec.fewer_tasks or spec.tasks)]
     for condition in conditions.values():
         solved = [oracle_verdicts(suite, tasks, condition, seed, config.task.max_steps) for seed in spec.seeds]
         if solved[0]:

@@ -101,6 +101,22 @@ def test_the_curve_under_faults(tmp_path: Path) -> None:
     assert "| StepTool | 100.0 (100 to 100) | 50.0 (" in text
 
 
+def test_a_loss_is_measured_on_the_tasks_that_were_played_with_and_without_faults(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 1, 1]] * 2, "StepTool": [[1, 1, 1, 0]] * 2}, {0.4: [0, 1]})
+    made = build(tmp_path)
+    rows = {(one["method"], one["faults"].get("rate", 0.0)): one for one in made["robustness"]}
+    assert (rows["SFT", 0.0]["mean"], rows["StepTool", 0.0]["mean"]) == (0.5, 1.0), "of the first two tasks"
+    assert (rows["SFT", 0.4]["loss_mean"], rows["StepTool", 0.4]["loss_mean"]) == (0.0, 0.5)
+    assert (rows["SFT", 0.4]["lead_mean"], rows["SFT", 0.4]["more_lost_mean"]) == (0.0, 0.5)
+    assert {row["method"]: row["success"] for row in made["rows"]} == {"SFT": 0.75, "StepTool": 0.75}, "of all four"
+
+
+def test_other_splits_and_conditions_may_have_fewer_tasks() -> None:
+    made = spec(splits={"held-out": {}, "deeper": {"split": "compositions"}}, searches=["greedy"], faults=[{"rate": 0.1}], fewer_tasks=2)
+    assert [(one.split, one.faults, one.tasks) for one in evaluations(made, Path())] == [("held-out", {}, 4), ("deeper", {}, 2), ("held-out", {"rate": 0.1}, 2)]
+    assert {one.tasks for one in evaluations(replace(made, fewer_tasks=None), Path())} == {4}
+
+
 def test_the_pictures_show_every_interval(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0], [0, 0, 0, 0]], "StepTool": [[1, 1, 0, 1], [0, 1, 1, 1]]})
     horizon = [({**row, "x": row["depth"]}, f"{row['search']}, {row['split']}") for row in build(tmp_path)["horizon"]]
