@@ -8,16 +8,19 @@
 All methods get the same environment steps (--steps) and at most the same model tokens (--tokens), whichever they use up first.
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
 
-The comparison that counts, named before anything was trained: success on held-out tasks of four calls and more, played greedily, StepTool less each other
-row that is a method of its own, corrected for their number. All other columns are there to understand it.
+The comparison that counts, named before a row of the table was trained: success on held-out tasks of four calls and more, played greedily, StepTool less
+each other row that is a method of its own, corrected for their number. All other columns are there to understand it.
 
-What rebuilds every number, and what a grid needs to take more rows and seeds in another sitting, is small, and can be kept without the weights:
+What rebuilds every number, and what a grid needs to take more rows and seeds in another sitting, is small, and can be kept without the weights; of one row:
 
-    cd runs && find table -path '*/run/*' ! -name report.json ! -name metrics.jsonl -prune -o -type f -print | tar -cJf table.tar.xz -T -
+    cd runs && find table/cells -path 'table/cells/steptool-[0-9]*' \\
+        \\( -path '*/run/*' ! -name report.json ! -name metrics.jsonl -prune -o -type f -print \\) | tar -cJf steptool.tar.xz -T -
+    find table -maxdepth 2 -name 'spec.json*' -type f | tar -cJf grid.tar.xz -T -
 
-What the paper's six rows cost with --steps 20000, measured on two noisy cores: 10 s a cell for SFT, 150 for ETO, 206 for RFT, 250 for
-PPO (final), 284 for StepTool, 298 for ArCHer, and 57 to play the table's 1,200 episodes; together 13 minutes a seed. An ablation costs what
-StepTool does. A search of --steps 8000 takes half an hour.
+A row that comes later fits its warm start anew, and on another machine not to the last bit.
+
+What a cell costs with --steps 20000, in seconds of one slow core: 8 for SFT, 302 for PPO (final), 322 for StepTool, and 68 to 89 to play 2,250 tasks
+greedily. The rows that compare episodes take longer, an ablation what StepTool does.
 """
 
 from __future__ import annotations
