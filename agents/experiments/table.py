@@ -66,7 +66,11 @@ def build(out: Path) -> dict[str, Any]:
                 rows.append(_row(method, evaluation, seeds, summaries, reports, costs))
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
-    compared = {"differences": _differences(played), "gains": _gains(played), "aggregates": _aggregates(spec, played)}
+    compared = {
+        "differences": _beside(played, REFERENCE_ROW, less_each=True),
+        "gains": _beside(played, WARM_START, less_each=False),
+        "aggregates": _aggregates(spec, played),
+    }
     curves = {"horizon": _horizon(played), "robustness": _robustness(spec, under) if spec.faults else []}
     return {"seeds": spec.seeds, "rows": rows, **compared, **curves, "missing": missing, "spec": asdict(spec)}
 
@@ -103,25 +107,22 @@ def _row(
     return row | {f"eval_{key}": float(np.mean([cost[key] for cost in costs])) for key in ("calls", "env_steps", "tokens", "seconds")}
 
 
-def _differences(played: Mapping[Column, Mapping[str, Seeds]]) -> list[dict[str, Any]]:
-    """Return StepTool less each method that was trained alike."""
+def _beside(played: Mapping[Column, Mapping[str, Seeds]], row: str, *, less_each: bool) -> list[dict[str, Any]]:
+    """Return a row that was trained alike beside each other method, paired.
+
+    Args:
+        played: Column -> method -> what each seed played.
+        row: The row, as it is named without faults.
+        less_each: The row less each method, which is named ``against``; or else each method less the row, named ``method``.
+    """
     rows = []
     for column, methods in played.items():
         for method in methods:
-            reference = _alike(method, REFERENCE_ROW)
-            if reference in methods and method != reference:
-                rows += _compared({"against": method}, column, methods[reference], methods[method], _rivals(methods, reference))
-    return rows
-
-
-def _gains(played: Mapping[Column, Mapping[str, Seeds]]) -> list[dict[str, Any]]:
-    """Return each method less the warm start that was trained alike."""
-    rows = []
-    for column, methods in played.items():
-        for method in methods:
-            start = _alike(method, WARM_START)
-            if start in methods and method != start:
-                rows += _compared({"method": method}, column, methods[method], methods[start], _rivals(methods, start))
+            common = _alike(method, row)
+            if common not in methods or method == common:
+                continue
+            name, pair = ({"against": method}, (common, method)) if less_each else ({"method": method}, (method, common))
+            rows += _compared(name, column, methods[pair[0]], methods[pair[1]], _rivals(methods, common))
     return rows
 
 
