@@ -195,7 +195,7 @@ def make_model(algorithm: str, envs: VecEnv | gym.Env[Any, Any], seed: int | Non
         InvalidArgument: The observations are not those of ``StepToolDiscrete-v0``.
     """
     if algorithm not in SB3_ALGORITHMS:
-        raise UnknownName("algorithm of stable-baselines3", algorithm, SB3_ALGORITHMS)
+        raise UnknownName("stable-baselines3 algorithm", algorithm, SB3_ALGORITHMS)
     rows = sizes_of(envs.action_space, envs.observation_space)["observation"] == "rows"
     table: dict[str, Any] = SB3_ALGORITHMS if rows else STOCK_ALGORITHMS
     if algorithm not in table:

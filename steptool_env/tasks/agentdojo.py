@@ -80,7 +80,7 @@ class AgentDojo(Listed):
 
     def __init__(self, category: str = "all", split: str = "train") -> None:
         if category not in (*CATEGORIES, "all"):
-            raise UnknownName("category of suite 'agentdojo'", category, (*CATEGORIES, "all"))
+            raise UnknownName("agentdojo category", category, (*CATEGORIES, "all"))
         check_split(self.name, split)
         self.category, self.split = category, split
         categories = CATEGORIES if category == "all" else (category,)

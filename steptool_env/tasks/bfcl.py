@@ -111,7 +111,7 @@ def make_bfcl(category: str = "base", split: str = "train") -> TaskSuite:
     from steptool_env.tasks.bfcl_single import SINGLE_TURN, BfclSingle
 
     if category not in (*CATEGORIES, *SINGLE_TURN):
-        raise UnknownName("category of suite 'bfcl'", category, (*CATEGORIES, *SINGLE_TURN))
+        raise UnknownName("bfcl category", category, (*CATEGORIES, *SINGLE_TURN))
     return BfclSingle(category, split) if category in SINGLE_TURN else Bfcl(category, split)
 
 
@@ -138,7 +138,7 @@ class Bfcl(Listed):
 
     def __init__(self, category: str = "base", split: str = "train") -> None:
         if category not in CATEGORIES:
-            raise UnknownName("category of suite 'bfcl'", category, CATEGORIES)
+            raise UnknownName("bfcl category", category, CATEGORIES)
         check_split(self.name, split)
         self.category, self.split = category, split
         super().__init__(task for number, task in _load(category) if in_split(number, split))

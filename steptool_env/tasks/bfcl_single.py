@@ -110,7 +110,7 @@ class BfclSingle(Listed):
 
     def __init__(self, category: str = "simple", split: str = "train") -> None:
         if category not in SINGLE_TURN:
-            raise UnknownName("category of suite 'bfcl'", category, SINGLE_TURN)
+            raise UnknownName("bfcl category", category, SINGLE_TURN)
         check_split(self.name, split)
         self.category, self.split = category, split
         super().__init__(task for number, task in _load(category) if in_split(number, split))

@@ -22,7 +22,7 @@ def check_split(suite: str, split: str) -> None:
         split: What was asked for.
     """
     if split not in SPLITS:
-        raise UnknownName(f"split of suite {suite!r}", split, SPLITS)
+        raise UnknownName(f"{suite} split", split, SPLITS)
 
 
 def in_split(number: int, split: str) -> bool:

@@ -52,9 +52,9 @@ class Tau2(Listed):
 
     def __init__(self, domain: str = "telecom", subset: str = "base", split: str = "train", policy: bool = True) -> None:
         if domain not in DOMAINS:
-            raise UnknownName("domain of suite 'tau2'", domain, DOMAINS)
+            raise UnknownName("tau2 domain", domain, DOMAINS)
         if subset not in ("base", "full"):
-            raise UnknownName("subset of suite 'tau2'", subset, ("base", "full"))
+            raise UnknownName("tau2 subset", subset, ("base", "full"))
         check_split(self.name, split)
         if subset == "full" and domain != "telecom":
             raise InvalidArgument(f"subset='full' exists of telecom only, not of {domain!r}")

@@ -101,7 +101,7 @@ class Toolbench(Listed):
         self, folder: str = "", subset: str = "all", split: str = "train", server: str | None = None, cache: str | None = None, max_steps: int = 12
     ) -> None:
         if subset not in (*SUBSETS, "all"):
-            raise UnknownName("subset of suite 'toolbench'", subset, (*SUBSETS, "all"))
+            raise UnknownName("toolbench subset", subset, (*SUBSETS, "all"))
         check_split(self.name, split)
         if server is not None and cache is not None:
             raise InvalidArgument("suite 'toolbench' takes server= or cache=, not both")
