@@ -19,6 +19,7 @@ from steptool_env.errors import NotSupported
 
 from ..models.attention import ATTENTION, attending
 from ..models.language_model import Kept, LanguageModel
+from ..models.probe import probe_ids
 from ..parallel import sharding
 from .admission import Limits
 from .cache import SlotCache
@@ -81,7 +82,7 @@ def find_way(lm: LanguageModel) -> Way:
 
 def _find_way(lm: LanguageModel, tolerance: float) -> Way:
     lm.quiet()
-    ids = torch.arange(2 * TOTAL, device=lm.device).view(2, TOTAL) * 7 % max(lm.vocabulary - 2, 1) + 1
+    ids = probe_ids(2 * TOTAL, lm.vocabulary, lm.device).view(2, TOTAL)
     if lm.config._attn_implementation == ATTENTION:
         if _works(lambda: _shared(lm, ids, tolerance)):
             return Way(shared=True)

@@ -29,6 +29,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from .adapters import AdaptedLinear
+from .probe import probe_ids
 from .products import PLAIN, product
 
 __all__ = ["Copies", "Packed", "PackedLinear"]
@@ -36,7 +37,7 @@ __all__ = ["Copies", "Packed", "PackedLinear"]
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.1
-"""Of the norm of hidden states. Rounding once more in a stack of layers comes to some hundredths, a module that was mistaken for another to 1."""
+"""Of the norm of a token's hidden state. Rounding once more in a stack of layers comes to some hundredths, a module that was mistaken for another to 1."""
 
 
 class PackedLinear(nn.Module):
@@ -200,7 +201,8 @@ def _have_room(parameters: Sequence[Tensor]) -> bool:
 def _alike(decoder: Any, twin: Any, bfloat16: bool) -> bool:
     """Return whether two decoders say the same of a few tokens, up to rounding."""
     device = next(decoder.parameters()).device
-    ids = torch.arange(2, 18, device=device)[None] % int(decoder.get_input_embeddings().weight.shape[0])
+    ids = probe_ids(16, int(decoder.get_input_embeddings().weight.shape[0]), device)[None]
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
         expected, found = (one(input_ids=ids, use_cache=False).last_hidden_state.float() for one in (decoder, twin))
-    return bool((found - expected).norm() <= TOLERANCE * expected.norm())
+    error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+    return bool(error.median() <= TOLERANCE)  # single tokens may be unstable; a mistaken module is in the way of all

