@@ -58,6 +58,8 @@ def steps_of(lm: LanguageModel, batch: int, options: argparse.Namespace) -> dict
             for way, seconds in spent.items():
                 lm.copies.enabled = way == "playing"
                 with lm.playing():
+                    if way == "playing" and not lm.copies.copied:
+                        raise SystemExit("no copies were made, so there is nothing to compare; the log says why")
                     writer.step()
                     started = time.process_time()
                     for _ in range(STEPS):
@@ -118,6 +120,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for rank in options.ranks:
         lm = load_model(options.model, lora_rank=rank, bfloat16=True)
+        for name, parameter in lm.named_parameters():
+            if "lora_B" in name:  # at 0 they change nothing, as before any training, and copies can only say the same
+                torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
         for batch in options.batch:
             if batch not in theirs and batch * options.context <= MOST_READ:
                 theirs[batch] = batch / generate(model, torch.tensor(prompts(lm, batch, options.context)))
