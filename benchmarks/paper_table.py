@@ -30,10 +30,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from table_parts.printed import print_table
+
 from steptool_agents.experiments.found import read_settings, tuned
-from steptool_agents.experiments.grid import Spec, rows, run_grid, with_faults
-from steptool_agents.experiments.layout import as_markdown, write
-from steptool_agents.experiments.table import build
+from steptool_agents.experiments.grid import Spec, rows, with_faults
 from steptool_env import StepToolError
 
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
@@ -71,9 +71,6 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
-    def show(method: str, seed: int, state: str) -> None:
-        print(f"{method}, seed {seed}: {state}\n", end="", flush=True)  # one write: cells end side by side
-
     # Nobody looks at the evaluations of the runs themselves: the table has its own.
     budget = {"updates": 10_000, "budget_steps": given.steps, "budget_tokens": given.tokens, "eval_episodes": 20}
     try:
@@ -83,7 +80,7 @@ def main() -> None:
     if given.search:
         _search(given, methods, budget)
         return
-    out = given.source or given.out
+    spec = None
     if given.source is None:
         methods = methods if given.settings is None else tuned(read_settings(given.settings), methods)
         methods |= with_faults(methods, given.with_faults) if given.with_faults else {}
@@ -91,13 +88,7 @@ def main() -> None:
         spec = replace(spec, searches=given.play or spec.searches)
         if given.smoke:
             spec = replace(spec, settings=SMOKE, tasks=12, fewer_tasks=6, budget=12, faults=[{"rate": 0.4}])
-        for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
-            print(f"{folder} failed; see its log.txt")
-    table = build(out)
-    write(table, out)
-    if given.smoke:
-        print("SMOKE RUN: it shows the layout only.\n")
-    print(as_markdown(table))
+    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from steptool_agents.experiments.grid import Spec, rows, run_grid
-from steptool_agents.experiments.layout import as_markdown, write
-from steptool_agents.experiments.table import build
+from table_parts.printed import print_table
+
+from steptool_agents.experiments.grid import Spec, rows
 from steptool_env import StepToolError
 
 ROWS = ("SFT", "StepTool", "PPO (final)", "GRPO (final)", "RFT")
@@ -54,27 +54,18 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
-    def show(method: str, seed: int, state: str) -> None:
-        print(f"{method}, seed {seed}: {state}\n", end="", flush=True)  # one write: cells end side by side
-
     try:
         methods = rows(given.method or ROWS)
     except StepToolError as fault:
         parser.error(str(fault))
-    out = given.source or given.out
+    spec = None
     if given.source is None:
         settings = {**SETTINGS, "model": given.model, "budget_steps": given.steps}
         tasks, fewer = given.tasks, given.fewer_tasks
         if given.smoke:
             settings, tasks, fewer = {**settings, **SMOKE, "model": "tiny", "budget_steps": 40}, 4, 2
         spec = Spec(methods, list(range(given.seeds)), settings, SPLITS, ["greedy"], [{"rate": 0.2}], tasks=tasks, fewer_tasks=fewer)
-        for folder in run_grid(spec, out, processes=given.processes, on_cell=show):
-            print(f"{folder} failed; see its log.txt")
-    table = build(out)
-    write(table, out)
-    if given.smoke:
-        print("SMOKE RUN: it shows the layout only.\n")
-    print(as_markdown(table))
+    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
 
 
 if __name__ == "__main__":
