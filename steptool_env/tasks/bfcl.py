@@ -101,18 +101,20 @@ class _BfclToolkit(Toolkit):
         return super().answer(call)
 
 
-def make_bfcl(category: str = "base", split: str = "train") -> TaskSuite:
-    """Return suite ``bfcl`` with one of its categories.
+def make_bfcl(category: str | list[str] | tuple[str, ...] = "base", split: str = "train") -> TaskSuite:
+    """Return suite ``bfcl`` with some of its categories.
 
     Args:
-        category: A multi-turn category (``CATEGORIES``), or a single-turn one (``bfcl_single.SINGLE_TURN``).
+        category: A multi-turn category (``CATEGORIES``), or one or several single-turn ones (``bfcl_single.SINGLE_TURN``).
         split: ``"train"``, ``"test"`` or ``"all"``.
     """
     from steptool_env.tasks.bfcl_single import SINGLE_TURN, BfclSingle
 
-    if category not in (*CATEGORIES, *SINGLE_TURN):
+    if isinstance(category, list | tuple) or category in SINGLE_TURN:
+        return BfclSingle(category, split)
+    if category not in CATEGORIES:
         raise UnknownName("bfcl category", category, (*CATEGORIES, *SINGLE_TURN))
-    return BfclSingle(category, split) if category in SINGLE_TURN else Bfcl(category, split)
+    return Bfcl(category, split)
 
 
 class Bfcl(Listed):

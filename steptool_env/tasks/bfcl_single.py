@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from steptool_env.errors import DataError, MissingExtra, UnknownName
+from steptool_env.errors import DataError, InvalidArgument, MissingExtra, UnknownName
 from steptool_env.tasks.base import Episode
 from steptool_env.tasks.bfcl_simulators import INSTALL, as_json_schema, data_folder, load_module, read_jsonl
 from steptool_env.tasks.listed import Listed, check_split, in_split
@@ -92,10 +92,10 @@ class _LoggingToolkit(Toolkit):
 
 
 class BfclSingle(Listed):
-    """One single-turn category of the Berkeley Function Calling Leaderboard, with its AST checker: a curriculum of one to some calls.
+    """Single-turn categories of the Berkeley Function Calling Leaderboard, with their AST checker: a curriculum of one to some calls.
 
     Args:
-        category: A key of ``SINGLE_TURN``.
+        category: A key of ``SINGLE_TURN``, or several, whose tasks follow one another.
         split: ``"train"``, ``"test"`` (every fifth task, from 0) or ``"all"``.
 
     Raises:
@@ -108,14 +108,18 @@ class BfclSingle(Listed):
     has_solution: bool = True
     has_progress: bool = True
 
-    def __init__(self, category: str = "simple", split: str = "train") -> None:
-        if category not in SINGLE_TURN:
-            raise UnknownName("bfcl category", category, SINGLE_TURN)
+    def __init__(self, category: str | list[str] | tuple[str, ...] = "simple", split: str = "train") -> None:
+        categories = dict.fromkeys(category if isinstance(category, list | tuple) else [category])
+        for one in categories:
+            if one not in SINGLE_TURN:
+                raise UnknownName("single-turn category of bfcl", one, SINGLE_TURN)
+        if not categories:
+            raise InvalidArgument("bfcl needs a category, got none; it has: " + ", ".join(SINGLE_TURN))
         check_split(self.name, split)
         self.category, self.split = category, split
-        super().__init__(task for number, task in _load(category) if in_split(number, split))
+        super().__init__(task for one in categories for number, task in _load(one) if in_split(number, split))
 
-    def __reduce__(self) -> tuple[type[BfclSingle], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[BfclSingle], tuple[str | list[str] | tuple[str, ...], str]]:
         return type(self), (self.category, self.split)
 
     def toolkit(self, task: Task) -> Toolkit:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steptool_env import StepToolEnv, ToolCall, make_suite
-from steptool_env.errors import UnknownName
+from steptool_env.errors import InvalidArgument, UnknownName
 from steptool_env.tasks.bfcl_single import SINGLE_TURN, BfclSingle
 
 MakeEnv = Callable[..., StepToolEnv]
@@ -53,6 +53,24 @@ def test_the_split_goes_by_number() -> None:
     assert parts["train"] | parts["test"] == parts["all"]
     assert not parts["train"] & parts["test"]
     assert pickle.loads(pickle.dumps(BfclSingle("parallel", "test"))).split == "test"
+
+
+def test_several_categories_are_one_suite_each_with_its_own_checker(make_env: MakeEnv) -> None:
+    both = make_suite("bfcl", category=["parallel", "simple", "parallel"], split="test")
+    assert [task.id for task in both] == [task.id for name in ("parallel", "simple") for task in make_suite("bfcl", category=name, split="test")]
+    assert [task.id for task in pickle.loads(pickle.dumps(both))] == [task.id for task in both]
+    env = make_env(suite="bfcl", category=["parallel", "simple"], split="test")
+    for index in (0, len(env.suite) - 1):
+        env.reset(options={"task": index})
+        for call in env.solution():
+            *_, info = env.step(call)
+        assert info["success"] == 1.0
+    with pytest.raises(UnknownName, match="single-turn category of bfcl 'base'"):
+        make_suite("bfcl", category=["simple", "base"])
+    with pytest.raises(UnknownName, match="unknown bfcl category"):
+        make_suite("bfcl", category=3)
+    with pytest.raises(InvalidArgument, match="got none"):
+        make_suite("bfcl", category=[])
 
 
 def test_what_the_checker_accepts_and_what_not(make_env: MakeEnv) -> None:
