@@ -190,6 +190,9 @@ class SlotCache(Cache):
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append this pass's keys and values (n, heads, Q, head size) to the rows; return those of the rows: (n, heads, W, head size)."""
         self.updated = layer_idx
+        if value_states.dtype == _autocast(key_states.device.type):
+            # Rotary embeddings leave keys in float32, and attention would round all that are kept, the same way, in each pass.
+            key_states = key_states.to(value_states.dtype)
         if layer_idx == len(self._keys):
             shape = (len(self.lengths), key_states.shape[1], max(self.reserved, self._width), key_states.shape[3])
             self._keys.append(key_states.new_zeros(shape))
@@ -255,6 +258,11 @@ def _groups(taking_part: Sequence[tuple[Prefix | None, int]], queries: Tensor, p
             hidden = out_of_reach if hidden is None else hidden | out_of_reach
         groups.append(_Group(prefix, start, end, torch.tensor(rows, device=device), None if hidden is None else _additive(hidden)))
     return groups
+
+
+def _autocast(device: str) -> torch.dtype | None:
+    """Return the type that products round their factors to."""
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _additive(hidden: Tensor) -> Tensor:

@@ -116,3 +116,22 @@ def test_all_rows_new() -> None:
     assert cache.lengths.tolist() == [0, 0, 0]
     states = append(lm, cache, slice(0, 3), [[5, 6], [7], [8]])
     same(lm, states[0], [5, 6])
+
+
+def test_keys_are_kept_as_attention_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast, rotary embeddings leave keys in float32: kept so, they would take twice the memory, and be rounded in every pass."""
+    lm = language_model("llama")
+    lm.autocast = True
+    feeds = [[[3, 4, 5, 6, 7], [10]], [[14], [15, 16, 17]], [[20], [21]]]
+
+    def states() -> tuple[SlotCache, list[Tensor]]:
+        cache = SlotCache()
+        cache.arrange([-1, -1])
+        return cache, [row for some in feeds for row in append(lm, cache, slice(0, 2), some)]
+
+    cache, rounded = states()
+    assert {layer.dtype for layer in (*cache._keys, *cache._values)} == {torch.bfloat16}
+    monkeypatch.setattr("steptool_agents.generation.cache._autocast", lambda device: None)
+    cache, whole = states()
+    assert {layer.dtype for layer in cache._keys} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(rounded, whole, strict=True))
