@@ -1,6 +1,6 @@
 """Ablations: every combination of the levels of some settings, with several seeds, as a grid of runs; and the table that compares them.
 
-    ablate(Path("runs/ablation"), {"shaper.alpha": [0, 0.02, 0.1], "learning.lam": [0, 0.5, 0.9]}, seeds=5)
+    ablate("runs/ablation", {"shaper.alpha": [0, 0.02, 0.1], "learning.lam": [0, 0.5, 0.9]}, seeds=5)
 
 A factor is a setting, its levels are values; a level may also be a shaper, credit scheme, suite or algorithm of one's own, as an object or by reference.
 Each cell is a run like any other, in a process of its own (see ``grid.py``): finished ones are kept, interrupted ones go on.
@@ -15,6 +15,7 @@ import csv
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ _MOST = 400
 
 
 def ablate(
-    out: Path,
+    out: str | os.PathLike[str],
     factors: Mapping[str, Sequence[Any]],
     *,
     seeds: int | Sequence[int] = 3,
@@ -74,6 +75,7 @@ def ablate(
         CheckpointError: A run failed, whose ``log.txt`` says why; or ``out`` holds another grid.
     """
     spec = ablation_spec(factors, seeds=seeds, settings=settings, tasks=tasks)
+    out = Path(out)
     failed = run_grid(spec, out, processes=processes, on_cell=on_cell)
     if failed:
         raise CheckpointError(f"{len(failed)} runs failed, {failed[0]} first; its log.txt says why")

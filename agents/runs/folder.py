@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ FORMAT = 2
 
 
 # -------------------------------------------------------------------- settings
-def read_config(run: Path) -> Config:
+def read_config(run: str | os.PathLike[str]) -> Config:
     """Return the settings of a run's folder; raises ``CheckpointError`` if they are missing, broken, or of another version."""
-    path = run / CONFIG_FILE
+    path = Path(run) / CONFIG_FILE
     try:
         record = parse_json(verified(path, f"put the original back, or begin another run: steptool train --config {path} takes its settings as they are"))
         if not isinstance(record, dict):

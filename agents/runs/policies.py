@@ -101,7 +101,9 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
     return LMPolicy(lm, config.model.call_format, temperature=temperature, seed=seed, **common)
 
 
-def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0, seed: int = 0, device: str = "auto") -> tuple[LMPolicy, Config]:
+def load_policy(
+    run: str | os.PathLike[str], *, warm_start: bool = False, temperature: float = 0.0, seed: int = 0, device: str = "auto"
+) -> tuple[LMPolicy, Config]:
     """Return the trained policy of a run, greedy unless told otherwise, with its settings.
 
     Args:
@@ -114,6 +116,7 @@ def load_policy(run: Path, *, warm_start: bool = False, temperature: float = 0.0
     Raises:
         CheckpointError: The folder holds no run, or its weights are missing or corrupt.
     """
+    run = Path(run)
     config = read_config(run)
     model = config.model
     lm = load_model(model.name, seed=config.run.seed, lora_rank=model.lora_rank, bfloat16=model.bfloat16, device=device)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -91,7 +92,8 @@ class Run:
         InvalidArgument: A setting differs from the resumed run's and must not.
     """
 
-    def __init__(self, config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> None:
+    def __init__(self, config: Config, out: str | os.PathLike[str], *, resume: bool = False, console: Console | None = None) -> None:
+        out = Path(out)
         processes.start(cpu=pick_device(config.model.device, config.model.name).type == "cpu")
         self._lock = open_folder(out, resume=resume) if processes.is_main() else None
         try:
