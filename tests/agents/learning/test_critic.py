@@ -55,6 +55,29 @@ def test_it_learns_from_both(what: str) -> None:
     assert all(parameter.grad is None for parameter in head.parameters())
 
 
+@pytest.mark.parametrize("width", [128, 576, 2048])
+def test_it_learns_from_states_that_are_nearly_the_same_everywhere(width: int) -> None:
+    """Those of pretrained models are: a head that reads them as those of a small model saturates at once, and is a constant for good."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    common, outlier, signal, steps = draw(width), torch.zeros(width), draw(width), 192
+    outlier[3] = 40.0  # as large as in SmolLM2-135M
+    what = draw(steps).sign()
+    states = common + outlier + 0.1 * draw(steps, width) + 0.25 * what[:, None] * signal
+    tasks = common + outlier + 0.05 * draw(steps, width)
+    returns = 0.5 + 0.5 * what
+    torch.manual_seed(0)
+    head = ValueHead(width)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.0)
+    for update in range(6):
+        fit_values(head, optimizer, (states, tasks), returns, torch.ones(steps), passes=20, rng=np.random.default_rng(update))
+    with torch.no_grad():
+        assert explained_variance(head(states, tasks).numpy(), returns.numpy()) > 0.5
+
+
 def test_a_weight_of_zero_leaves_a_step_out() -> None:
     torch.manual_seed(0)
     states, tasks = torch.randn(200, 8), torch.randn(200, 8)
