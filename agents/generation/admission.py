@@ -43,7 +43,11 @@ class TokenSequence:
     """Its row in the cache; -1: none."""
     prefix: Prefix | None = None
     shared: int = 0
-    """How many tokens of the prefix it begins with."""
+    """How many tokens of the prefix it begins with; its row has what follows."""
+    source: Prefix | None = None
+    """A prefix that is copied into its row instead, before the rest is read."""
+    copied: int = 0
+    """How many tokens of that."""
     status: str = "waiting"
     """``waiting`` to be read, ``writing``, or ``idle``: its action was handed out."""
     state: Tensor | None = None

@@ -39,6 +39,11 @@ class Prefix:
     kept: Any = None
     """``General``: what the model keeps of these tokens."""
 
+    @property
+    def token_bytes(self) -> int:
+        """How many bytes of a layer a token takes."""
+        return sum(part.shape[0] * part.shape[2] * part.element_size() for part in (self.keys[0], self.values[0]))
+
 
 class SlotCache(Cache):
     """A key/value cache with one row per running episode.
@@ -125,6 +130,19 @@ class SlotCache(Cache):
             self.lengths[target] = length
             self.prefixes[target] = self.prefixes[source]
 
+    def fill(self, row: int, prefix: Prefix, length: int) -> None:
+        """Put the first tokens of a prefix into an empty row, as if they had been read there."""
+        if not self._keys:
+            wide = max(self.reserved, length)
+            for store, parts in ((self._keys, prefix.keys), (self._values, prefix.values)):
+                store += [part.new_zeros((len(self.lengths), part.shape[0], wide, part.shape[2])) for part in parts]
+        for number in range(len(self._keys)):
+            if self._keys[number].shape[2] < length:
+                self._grow(number, length)
+            self._keys[number][row, :, :length] = prefix.keys[number][:, :length]
+            self._values[number][row, :, :length] = prefix.values[number][:, :length]
+        self.lengths[row] = length
+
     def take(self, ids: list[int], sums: Tensor) -> Prefix:
         """Return the contents of the cache, which must have one row, as a prefix.
 
@@ -198,7 +216,7 @@ class SlotCache(Cache):
             self._keys.append(key_states.new_zeros(shape))
             self._values.append(value_states.new_zeros(shape[:3] + value_states.shape[3:]))
         if self._keys[layer_idx].shape[2] < self._width:
-            self._grow(layer_idx)
+            self._grow(layer_idx, self._width)
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         keys[self._index, :, self._positions] = key_states.transpose(1, 2)
         values[self._index, :, self._positions] = value_states.transpose(1, 2)
@@ -206,9 +224,9 @@ class SlotCache(Cache):
         self._reach = keys.shape[2] if whole else self._width
         return keys[self._rows, :, : self._reach], values[self._rows, :, : self._reach]
 
-    def _grow(self, layer_idx: int) -> None:
+    def _grow(self, layer_idx: int, width: int) -> None:
         # In steps of an eighth: a decode loop adds one column at a time, and each growth copies everything.
-        columns = self.reserved if self.reserved >= self._width else max(self._width + 32, self._width * 9 // 8)
+        columns = self.reserved if self.reserved >= width else max(width + 32, width * 9 // 8)
         for store in (self._keys, self._values):
             old = store[layer_idx]
             new = old.new_zeros((*old.shape[:2], columns, old.shape[3]))

@@ -4,7 +4,7 @@ An episode is a growing sequence of token ids. The caller adds tokens, the engin
 and the caller returns with the next observation. Meanwhile the other episodes go on.
 
 - Each token is encoded once: keys and values stay from action to action.
-- A common prefix of several sequences is encoded once, and a long one is in memory once (``Prefix``).
+- A common prefix of several sequences is encoded once, and what many of them share is in memory once (``Prefix``).
 - Waiting sequences are read in batches of similar length, at most ``token_budget`` tokens in a pass.
 - The cache holds at most ``cache_budget`` tokens, padding included: sequences wait for room, and idle ones are evicted and read
   again later. Only a sequence that is longer than the whole budget exceeds it, alone.
@@ -14,6 +14,7 @@ What it leaves out: beams, speculative decoding, a sampler for top-p (training n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,10 +30,14 @@ from .prefixes import PrefixPool
 from .reasoning import ReasoningBudget
 from .writing import TokenModel, Writing, Written
 
-__all__ = ["Engine", "Limits", "TokenModel", "Written"]
+__all__ = ["ATTENDED", "Engine", "Limits", "TokenModel", "Written"]
 
 IDLE_SHARE = 0.3
 """The rows are compacted when more than this share of them would be computed in vain."""
+ATTENDED = {"cpu": 2**20, "cuda": 2**26}
+"""Rows that begin alike attend to a prefix in one place if that spares them so many bytes of a layer, else each has a copy of it. Products of their
+own for each prefix cost more than what they spare, as long as that is little; on a GPU, reading memory is a hundred times as fast, and to start a
+product is not."""
 
 
 class Engine(Writing):
@@ -76,7 +81,7 @@ class Engine(Writing):
 
     # ---------------------------------------------------------------- reading
     def _admit(self, waiting: list[TokenSequence]) -> list[TokenSequence]:
-        self.prefixes.share([sequence for sequence in waiting if sequence.first is None])
+        self._share([sequence for sequence in waiting if sequence.first is None])
         admitted = admit(waiting, [sequence for sequence in self._rows if sequence is not None], self._writing, self.limits, self._evict)
         if not admitted:
             return []
@@ -90,12 +95,31 @@ class Engine(Writing):
                 readers.append(sequence)
             else:
                 duplicates.setdefault(id(original), (original, []))[1].append(sequence)
+        for sequence in readers:
+            if sequence.source is not None and not sequence.read:
+                self.cache.fill(sequence.row, sequence.source, sequence.copied)
+                sequence.read = sequence.copied
         self._read(readers)
         for original, copies in duplicates.values():
             self.cache.copy(original.row, [sequence.row for sequence in copies])
             for sequence in copies:
-                sequence.read, sequence.state, sequence.first = original.read, original.state, original.first
+                sequence.read, sequence.state, sequence.first, sequence.source = original.read, original.state, original.first, None
         return admitted
+
+    def _share(self, new: Sequence[TokenSequence]) -> None:
+        for sequence in new:
+            sequence.source, sequence.copied = None, 0
+        self.prefixes.share(new)
+        everyone = list(self._sequences.values())
+        longest = max(len(sequence.ids) for sequence in everyone) + self.limits.max_new_tokens
+        if 2 * len(everyone) * longest > self.limits.cache_budget:
+            return  # room is scarce: what is in one place takes less
+        rows = Counter(id(sequence.prefix) for sequence in everyone)
+        least = ATTENDED["cpu" if self.model.device.type == "cpu" else "cuda"]
+        for sequence in new:
+            prefix, length = sequence.prefix, sequence.shared
+            if prefix is not None and rows[id(prefix)] * length * prefix.token_bytes < least:
+                sequence.source, sequence.copied, sequence.prefix, sequence.shared = prefix, length, None, 0
 
     def _release(self, sequence: TokenSequence) -> None:
         self._rows[sequence.row] = None
@@ -159,8 +183,10 @@ class Engine(Writing):
         states = hidden[torch.arange(len(batch)), counts - 1]
         for index, sequence in enumerate(batch):
             if sequence.first is None:
-                total = hidden[index, : sequence.prompt_length - sequence.shared].sum(0)
-                sequence.first = (total + sequence.prefix.sums[sequence.shared - 1] if sequence.prefix is not None else total) / sequence.prompt_length
+                prefix, before = sequence.prefix or sequence.source, sequence.shared or sequence.copied
+                total = hidden[index, : sequence.prompt_length - before].sum(0)
+                sequence.first = (total + prefix.sums[before - 1] if prefix is not None else total) / sequence.prompt_length
+                sequence.source = None
             sequence.state, sequence.read = states[index], len(sequence.ids)
         self.read_tokens += int(counts.sum())
 

@@ -12,7 +12,7 @@ from engines import WIDEST, check, model, plans, play, text
 from lms import KINDS, language_model
 
 from steptool_agents.generation.admission import Limits
-from steptool_agents.generation.engine import Engine
+from steptool_agents.generation.engine import ATTENDED, Engine
 from steptool_agents.models.attention import ATTENTION
 
 
@@ -29,8 +29,10 @@ WINDOWS = ("mistral", "gemma2", "gemma3_text", "gpt_oss", "llama4_text", "deepse
 """Architectures of the shared cache: windows in all layers or in some, with capped scores, with sinks; chunks; latent attention."""
 
 
+@pytest.mark.parametrize("least", [0, 2**40])
 @pytest.mark.parametrize("name", WINDOWS)
-def test_windows_bind_across_actions_and_shared_prefixes(name: str, tmp_path: Path) -> None:
+def test_windows_bind_across_actions_and_shared_prefixes(name: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATTENDED, "cpu", least)  # prefixes in one place, and copied into each row
     lm = model(name, tmp_path)
     plan = plans(longest=3)
     said, engine = play(lm, plan, Limits(12, 1.0))
@@ -75,6 +77,21 @@ def test_each_token_is_encoded_once_and_what_is_shared_once_for_all() -> None:
     assert engine.read_tokens == 100 + 7 * 10 + 6 * (5 + 1)
     assert engine.written_tokens == sum(len(one.ids) for actions in said for one in actions)
     assert [prefix.ids for prefix in engine.prefixes.prefixes] == [tools]
+
+
+@pytest.mark.parametrize(("rows", "least", "copied"), [(6, 2**40, True), (6, 0, False), (6, None, True), (100, None, False)])
+def test_few_rows_have_copies_of_what_they_share(rows: int, least: int | None, copied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if least is not None:
+        monkeypatch.setitem(ATTENDED, "cpu", least)
+    lm = language_model()
+    rng = random.Random(1)
+    tools = text(rng, 100)
+    plan = [[tools + text(rng, 10), text(rng, 5)] for _ in range(rows)]
+    prefixed: list[int] = []
+    said, engine = play(lm, plan, Limits(8, 0.0), rows, lambda engine: prefixed.append(sum(prefix is not None for prefix, _ in engine.cache.prefixes)))
+    assert (max(prefixed) == 0) == copied
+    assert engine.read_tokens == 100 + rows * 10 + rows * (5 + 1)  # encoded once all the same
+    check(lm, plan, said, 0.0)
 
 
 def test_episodes_one_after_the_other_share_as_well() -> None:
