@@ -3,6 +3,7 @@
     python benchmarks/pretrained_table.py --out runs/smollm2                # generated worlds, two seeds; resumes when killed
     python benchmarks/pretrained_table.py --suite bfcl --out runs/bfcl      # single calls of BFCL, the warm start and StepTool
     python benchmarks/pretrained_table.py --from runs/smollm2               # rebuilds every number from the stored episodes
+    python benchmarks/pretrained_table.py --validation --set negative=1.0 --out runs/trial  # other settings, on other tasks
     python benchmarks/pretrained_table.py --smoke --out runs/smoke          # with ``tiny``: shows the layout, proves nothing
 
 All rows start from the same demonstrations, have the same environment steps, and the same settings, which were chosen for none of them: learning
@@ -25,6 +26,7 @@ from typing import Any
 
 from table_parts.printed import print_table
 
+from steptool_agents.cli.options import pairs
 from steptool_agents.experiments.grid import Spec, rows
 from steptool_env import StepToolError
 
@@ -40,6 +42,8 @@ SETTINGS: dict[str, Any] = {
     "eval_episodes": 1,
     "eval_width": 50,
 }
+UNSEEN: dict[str, Any] = {"size": 20_000, "slice": [10_000, 20_000]}
+"""Tasks that nobody has chosen a setting by, as in ``experiments/grid.py``."""
 SMOKE: dict[str, Any] = {"model": "tiny", "demos": 8, "episodes": 8, "minibatches": 1, "budget_steps": 40}
 
 
@@ -63,7 +67,7 @@ PLANS = {
     "worlds": Plan(
         rows=("SFT", "StepTool", "PPO (final)", "GRPO (final)", "RFT"),
         settings={"suite_options": {"level": 2, "families": ["lookup", "change"], "depth": [1, 2]}, "demos": 300},
-        splits={"held-out": {}, "deeper": {"depth": [3, 3]}},
+        splits={"held-out": UNSEEN, "deeper": {"depth": [3, 3], **UNSEEN}},
         faults=[{"rate": 0.2}],
         tasks=200,
         fewer_tasks=50,
@@ -94,21 +98,26 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, help="held-out tasks")
     parser.add_argument("--fewer-tasks", type=int, help="of the deeper ones, and of those with faults")
     parser.add_argument("--steps", type=int, help="environment steps of training")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting of all runs, such as negative=1.0; may be repeated")
+    parser.add_argument("--validation", action="store_true", help="worlds: play tasks to choose settings by, which the table does not play")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
 
     plan = PLANS[given.suite]
+    splits = plan.splits
+    if given.validation:
+        splits = {name: {key: value for key, value in options.items() if key not in UNSEEN} for name, options in splits.items()}
     try:
-        methods = rows(given.method or plan.rows)
+        methods, said = rows(given.method or plan.rows), pairs(given.set, "--set")
     except StepToolError as fault:
         parser.error(str(fault))
     spec = None
     if given.source is None:
-        settings = {**plan.settings, **SETTINGS, "model": given.model, "budget_steps": given.steps or plan.steps}
+        settings = {**plan.settings, **SETTINGS, "model": given.model, "budget_steps": given.steps or plan.steps, **said}
         tasks, fewer = given.tasks or plan.tasks, given.fewer_tasks or plan.fewer_tasks
         if given.smoke:
             settings, tasks, fewer = {**settings, **SMOKE}, 4, 2
-        spec = Spec(methods, list(range(given.seeds)), settings, plan.splits, ["greedy"], plan.faults, tasks=tasks, fewer_tasks=fewer)
+        spec = Spec(methods, list(range(given.seeds)), settings, splits, ["greedy"], plan.faults, tasks=tasks, fewer_tasks=fewer)
     print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
 
 
