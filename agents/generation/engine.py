@@ -36,8 +36,8 @@ IDLE_SHARE = 0.3
 """The rows are compacted when more than this share of them would be computed in vain."""
 ATTENDED = {"cpu": 2**20, "cuda": 2**26}
 """Rows that begin alike attend to a prefix in one place if that spares them so many bytes of a layer, else each has a copy of it. Products of their
-own for each prefix cost more than what they spare, as long as that is little; on a GPU, reading memory is a hundred times as fast, and to start a
-product is not."""
+own for each prefix cost more than what they spare, as long as that is little. Measured on a CPU; a GPU reads memory a hundred times as fast, and does
+not start products faster, so what it says of one is an estimate."""
 
 
 class Engine(Writing):

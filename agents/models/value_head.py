@@ -8,7 +8,7 @@ from torch import Tensor, nn
 __all__ = ["ValueHead", "mean_by"]
 
 NARROW, INPUTS = 128, 32
-"""Widths up to which features are read as they are (that of ``tiny``, 128), and to how many inputs of 1 those of wider models together amount."""
+"""Widths up to which features are read as they are (that of ``tiny``, 128), and to how many inputs of 1 each state of a wider model amounts."""
 
 
 class ValueHead(nn.Module):
