@@ -131,7 +131,13 @@ class SlotCache(Cache):
             self.prefixes[target] = self.prefixes[source]
 
     def fill(self, row: int, prefix: Prefix, length: int) -> None:
-        """Put the first tokens of a prefix into an empty row, as if they had been read there."""
+        """Put the first tokens of a prefix into an empty row, as if they had been read there.
+
+        Args:
+            row: The row.
+            prefix: Of P tokens.
+            length: How many of them, at most P.
+        """
         if not self._keys:
             wide = max(self.reserved, length)
             for store, parts in ((self._keys, prefix.keys), (self._values, prefix.values)):

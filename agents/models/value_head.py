@@ -14,6 +14,9 @@ NARROW, INPUTS = 128, 32
 class ValueHead(nn.Module):
     """V(s) from two hidden states of the policy, through one hidden layer. A new head returns 0 everywhere.
 
+    Wide states are scaled down, and the first weights up: with Adam, hidden weights need steps of 1 / inputs (Yang et al., "Tensor Programs V",
+    arXiv 2203.03466), and here the learning rate is one for all of them. Those of up to ``NARROW`` units are read as they are.
+
     Args:
         width: H, of the policy's hidden states.
         hidden: Units of the hidden layer.

@@ -107,6 +107,10 @@ def make_bfcl(category: str | list[str] | tuple[str, ...] = "base", split: str =
     Args:
         category: A multi-turn category (``CATEGORIES``), or one or several single-turn ones (``bfcl_single.SINGLE_TURN``).
         split: ``"train"``, ``"test"`` or ``"all"``.
+
+    Raises:
+        UnknownName: There is no such category or split; a multi-turn category cannot be one of several.
+        InvalidArgument: No category is named.
     """
     from steptool_env.tasks.bfcl_single import SINGLE_TURN, BfclSingle
 

@@ -101,6 +101,7 @@ class BfclSingle(Listed):
     Raises:
         MissingExtra: The package ``bfcl-eval`` is not installed; names the command.
         UnknownName: There is no such category or split.
+        InvalidArgument: No category is named.
         DataError: A data file of the package has a broken line.
     """
 
