@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def pipe() -> Iterator[int]:
 
 
 def run_child(module: str, *arguments: str, log: Path, alive: int) -> int:
-    """Run ``python -m module arguments``; return its exit status.
+    """Run ``python -m module arguments``; return its exit status, negative if a signal ended it.
+
+    A process that is killed writes nothing itself, so the log says it then.
 
     Args:
         module: A module of this package; it calls ``end_with_parent``.
@@ -41,7 +44,11 @@ def run_child(module: str, *arguments: str, log: Path, alive: int) -> int:
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", f"{__package__}.{module}", *arguments]
     with open(log, "ab") as file:
-        return subprocess.run(command, stdin=alive, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+        code = subprocess.run(command, stdin=alive, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False).returncode
+        if code < 0:
+            why = "; systems do this when memory runs out: run fewer processes at once, and then go on" if code == -signal.SIGKILL else ""
+            file.write(f"\nThis process was ended by {signal.strsignal(-code)} (signal {-code}){why}.\n".encode())
+    return code
 
 
 def end_with_parent() -> None:
