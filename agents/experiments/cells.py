@@ -17,6 +17,7 @@ from ..rollouts.evaluate import held_out
 from ..rollouts.search import search
 from ..runs.folder import copy_warm_start, has_warm_start
 from ..runs.lock import WriterLock
+from ..runs.memory import give_back
 from ..runs.policies import evaluated_policy, load_policy
 from ..trajectory import Trajectory, write_jsonl
 from .children import DYING, end_with_parent
@@ -36,6 +37,7 @@ def run_cell(spec: Spec, out: Path, method: str, seed: int) -> None:
             load_algorithm(config.learning.algo)(config, run, resume=(run / "config.json").exists())
         for evaluation in evaluations(spec, folder):
             if not evaluation.done:
+                give_back()  # of the training, and of the evaluation before
                 _evaluate(spec, config, run, evaluation)
 
 

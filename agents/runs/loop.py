@@ -24,6 +24,7 @@ from steptool_env.errors import NotSupported
 from ..parallel.profiling import metrics as phase_metrics
 from ..rollouts.evaluate import Report, measure
 from ..trajectory import Trajectory
+from .memory import give_back
 from .player import Player
 from .run import Run
 from .watching import tell_watchers
@@ -71,6 +72,7 @@ class Loop:
         if source is not None and run.config.rollout.overlap:
             raise NotSupported(f"{run.name} has its own way to play, and cannot do so ahead: set overlap to 0")
         run.warm_start()
+        give_back()
         if optimizer is None:
             return
         extra = run.open(optimizer)
@@ -110,6 +112,7 @@ class Loop:
             self._logged = {}
             yield episodes
             run.count_passes()
+            give_back()
             learned = time.perf_counter()
             self._player.finish()
             seconds = {"seconds_rollout": collected - started + time.perf_counter() - learned, "seconds_update": learned - collected}
