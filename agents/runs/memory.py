@@ -23,8 +23,8 @@ def give_back(least: int = 2**30) -> bool:
     """Let the C library return to the system what it holds free; return whether it was asked to.
 
     glibc keeps blocks of up to 32 MB when they are freed, and returns them only from the top of its heap. The tensors of a pass through a
-    pretrained model are of this size, so after the first update a run would hold the memory that learning needs while it plays, and need that
-    of both in the evaluation at its end. Other C libraries are left alone.
+    pretrained model are of this size, so after the first update a run would hold what learning needs while it plays, and the sum of both in
+    the evaluation at its end. Other C libraries are left alone. Source: malloc_trim(3), mallopt(3).
 
     Args:
         least: Nothing is done while less is free, in bytes: to get memory again costs a little time, which a small model would notice.
