@@ -9,7 +9,7 @@ All methods get the same environment steps (--steps) and at most the same model 
 ``--settings`` reads what a search has found; without it, all methods have their defaults.
 
 The comparison that counts, named before a row of the table was trained: success on held-out tasks of four calls and more, played greedily, StepTool less
-each other row that is a method of its own, corrected for their number. All other columns are there to understand it.
+each other row that is a method of its own, corrected for their number (``PLANNED``). All other columns are there to understand it.
 
 What rebuilds every number, and what a grid needs to take more rows and seeds in another sitting, is small, and can be kept without the weights; of one row:
 
@@ -36,6 +36,8 @@ from steptool_agents.experiments.found import read_settings, tuned
 from steptool_agents.experiments.grid import Spec, rows, with_faults
 from steptool_env import StepToolError
 
+PLANNED = ("SFT", "RFT", "RFT (step)", "PPO (final)", "ETO", "ArCHer lite", "GRPO (final)", "GRPO (step)", "process GRPO", "StepTool")
+"""The rows that are compared, trained or not yet. Others, such as ablations, are no rivals."""
 SMOKE: dict[str, Any] = {"episodes": 32, "updates": 3, "eval_episodes": 8, "eval_width": 8}
 
 
@@ -88,7 +90,7 @@ def main() -> None:
         spec = replace(spec, searches=given.play or spec.searches)
         if given.smoke:
             spec = replace(spec, settings=SMOKE, tasks=12, fewer_tasks=6, budget=12, faults=[{"rate": 0.4}])
-    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
+    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke, planned=PLANNED)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,6 @@ SETTINGS: dict[str, Any] = {
     "eval_episodes": 1,
     "eval_width": 50,
 }
-OWN: dict[str, dict[str, Any]] = {"GRPO (final)": {"group": 4}}
-"""Row -> what it needs: this one compares the episodes of a task."""
 UNSEEN: dict[str, Any] = {"size": 20_000, "slice": [10_000, 20_000]}
 """Tasks that nobody has chosen a setting by, as in ``experiments/grid.py``."""
 SMOKE: dict[str, Any] = {"model": "tiny", "demos": 8, "episodes": 8, "minibatches": 1, "budget_steps": 40}
@@ -57,6 +55,8 @@ class Plan:
 
     rows: tuple[str, ...]
     settings: dict[str, Any]
+    own: dict[str, dict[str, Any]]
+    """Row -> settings of its own."""
     splits: dict[str, dict[str, Any]]
     faults: list[dict[str, float]]
     tasks: int
@@ -71,6 +71,7 @@ PLANS = {
     "worlds": Plan(
         rows=("SFT", "StepTool", "PPO (final)", "GRPO (final)", "RFT"),
         settings={"suite_options": {"level": 2, "families": ["lookup", "change"], "depth": [1, 2]}, "demos": 300},
+        own={"GRPO (final)": {"group": 4}},  # compares the episodes of a task
         splits={"held-out": UNSEEN, "deeper": {"depth": [3, 3], **UNSEEN}},
         faults=[{"rate": 0.2}],
         tasks=200,
@@ -81,6 +82,7 @@ PLANS = {
         rows=("SFT", "StepTool"),
         # A call and ``finish``, more where several calls are asked for: so many steps are some 3,000 episodes.
         settings={"suite": "bfcl", "suite_options": {"category": ["simple", "multiple", "parallel"]}, "demos": 200, "max_new_tokens": 96, "max_steps": None},
+        own={"StepTool": {"group": 4}},  # for time: the prompts, with their tools, are most of an episode
         splits={"held-out": {}},
         faults=[],
         tasks=160,
@@ -117,13 +119,13 @@ def main() -> None:
         parser.error(str(fault))
     spec = None
     if given.source is None:
-        methods = {name: {**options, **OWN.get(name, {})} for name, options in methods.items()}
+        methods = {name: {**options, **plan.own.get(name, {})} for name, options in methods.items()}
         settings = {**plan.settings, **SETTINGS, "model": given.model, "budget_steps": given.steps or plan.steps, **said}
         tasks, fewer = given.tasks or plan.tasks, given.fewer_tasks or plan.fewer_tasks
         if given.smoke:
             settings, tasks, fewer = {**settings, **SMOKE}, 4, 2
         spec = Spec(methods, list(range(given.seeds)), settings, splits, ["greedy"], plan.faults, tasks=tasks, fewer_tasks=fewer)
-    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke)
+    print_table(given.source or given.out, spec, processes=given.processes, smoke=given.smoke, planned=plan.rows)
 
 
 if __name__ == "__main__":

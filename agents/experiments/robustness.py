@@ -62,22 +62,22 @@ def oracle_verdicts(suite: TaskSuite, tasks: Sequence[int], condition: Condition
     return solved
 
 
-def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str, Condition], reference: str) -> list[dict[str, Any]]:
+def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str, Condition], reference: str, comparisons: int) -> list[dict[str, Any]]:
     """Return a row per method and condition.
 
     Args:
         played: Method and name of a condition -> what each seed played.
         conditions: Name -> condition; the first one is without faults.
         reference: The method that the others are compared with under each condition.
+        comparisons: How many methods it is compared with, which intervals are corrected for.
 
     Returns:
         ``mean``, ``low``, ``high``: success. ``recovered``: the share of failed calls after which the task was still solved; None if no call failed.
         ``wrong``: the share of episodes with a failed call that ended with a wrong answer. ``loss…``: success without faults less success under them, paired.
-        ``lead…``: the reference's success less this one's, paired, with ``lead_corrected…`` for as many comparisons as there are other methods;
+        ``lead…``: the reference's success less this one's, paired, with ``lead_corrected…`` for so many comparisons;
         ``more_lost…``: the reference's loss less this one's. All three are None in its own row.
     """
-    methods = list(dict.fromkeys(method for method, _ in played))
-    level = 1 - 0.05 / max(1, len(methods) - 1)
+    level = 1 - 0.05 / comparisons
     calm = next(iter(conditions))
     rows = []
     for (method, name), seeds in played.items():
@@ -136,7 +136,7 @@ def robustness_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> li
     lines += ["", "Failed calls after which the task was still solved / episodes with a failed call that ended with a wrong answer, per cent:", ""]
     lines += under(after, trained, heads[1:])
     if any(row.get("lead_mean") is not None for row in rows):
-        lines += ["", f"{reference} less each method that was trained alike, in points, paired; the interval is corrected for all methods of a column:", ""]
+        lines += ["", f"{reference} less each method that was trained alike, in points, paired; the interval is corrected for their number:", ""]
         others = [method for method in trained if cells[method, heads[0]]["lead_mean"] is not None]
         lines += under(_lead, others, heads)
         lines += ["", f"What {reference} loses by failures less what each method loses, in points, paired; a minus: it loses less:", ""]

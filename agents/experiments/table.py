@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ Column = tuple[str, str]
 """Split and search."""
 
 
-def build(out: Path) -> dict[str, Any]:
+def build(out: Path, planned: Collection[str] = ()) -> dict[str, Any]:
     """Return the table: ``rows`` (method × split × search), ``differences`` (StepTool less each method, paired), ``gains`` (each method less the
     warm start, paired), ``aggregates`` (interquartile mean, probability of improvement, profile of each method; of several seeds), ``horizon``
     (success by depth), ``robustness`` (what failing tools do, see ``robustness.py``). Methods that were trained with faults are compared
@@ -40,6 +40,11 @@ def build(out: Path) -> dict[str, Any]:
 
     A method is in it with the seeds that are finished, which ``rows`` name; two methods are compared over the seeds that both have. ``missing``
     names the methods that have none.
+
+    Args:
+        out: The grid's folder.
+        planned: The methods that are to be compared, whether they are trained yet or not: intervals are corrected for their number, and stay what
+            they are when a row is added. None: the methods that are there. Those trained with faults always count as they are there.
 
     Raises:
         CheckpointError: The folder holds no grid, or no finished cell.
@@ -67,11 +72,11 @@ def build(out: Path) -> dict[str, Any]:
     if not rows:
         raise CheckpointError(f"no method of {out} is finished yet; run the grid first")
     compared = {
-        "differences": _beside(played, REFERENCE_ROW, less_each=True),
-        "gains": _beside(played, WARM_START, less_each=False),
+        "differences": _beside(played, REFERENCE_ROW, planned, less_each=True),
+        "gains": _beside(played, WARM_START, planned, less_each=False),
         "aggregates": _aggregates(spec, played),
     }
-    curves = {"horizon": _horizon(played), "robustness": _robustness(spec, under) if spec.faults else []}
+    curves = {"horizon": _horizon(played), "robustness": _robustness(spec, under, planned) if spec.faults else []}
     return {"seeds": spec.seeds, "rows": rows, **compared, **curves, "missing": missing, "spec": asdict(spec)}
 
 
@@ -107,12 +112,13 @@ def _row(
     return row | {f"eval_{key}": float(np.mean([cost[key] for cost in costs])) for key in ("calls", "env_steps", "tokens", "seconds")}
 
 
-def _beside(played: Mapping[Column, Mapping[str, Seeds]], row: str, *, less_each: bool) -> list[dict[str, Any]]:
+def _beside(played: Mapping[Column, Mapping[str, Seeds]], row: str, planned: Collection[str], *, less_each: bool) -> list[dict[str, Any]]:
     """Return a row that was trained alike beside each other method, paired.
 
     Args:
         played: Column -> method -> what each seed played.
         row: The row, as it is named without faults.
+        planned: As in ``build``.
         less_each: The row less each method, which is named ``against``; or else each method less the row, named ``method``.
     """
     rows = []
@@ -122,13 +128,14 @@ def _beside(played: Mapping[Column, Mapping[str, Seeds]], row: str, *, less_each
             if common not in methods or method == common:
                 continue
             name, pair = ({"against": method}, (common, method)) if less_each else ({"method": method}, (method, common))
-            rows += _compared(name, column, methods[pair[0]], methods[pair[1]], _rivals(methods, common))
+            rows += _compared(name, column, methods[pair[0]], methods[pair[1]], _rivals(methods, common, planned))
     return rows
 
 
-def _rivals(methods: Iterable[str], reference: str) -> int:
+def _rivals(methods: Iterable[str], reference: str, planned: Collection[str]) -> int:
     """Return how many methods are compared with this one, in one column."""
-    return sum(method != reference and method.endswith(WITH_FAULTS) == reference.endswith(WITH_FAULTS) for method in methods)
+    counted = planned if planned and not reference.endswith(WITH_FAULTS) else methods
+    return max(1, sum(method != reference and method.endswith(WITH_FAULTS) == reference.endswith(WITH_FAULTS) for method in counted))
 
 
 def _compared(name: dict[str, str], column: Column, method: Seeds, baseline: Seeds, comparisons: int) -> list[dict[str, Any]]:
@@ -185,7 +192,7 @@ def _horizon(played: Mapping[Column, Mapping[str, Seeds]]) -> list[dict[str, Any
     return rows
 
 
-def _robustness(spec: Spec, under: Mapping[tuple[str, str], Seeds]) -> list[dict[str, Any]]:
+def _robustness(spec: Spec, under: Mapping[tuple[str, str], Seeds], planned: Collection[str]) -> list[dict[str, Any]]:
     """Return the rows of ``robustness.py``, methods that are trained alike together, and those of the oracle; over the tasks of every condition."""
     conditions: dict[str, Condition] = {"": {}, **{condition_name(condition): condition for condition in spec.faults}}
     name = condition_name(spec.faults[0])
@@ -193,7 +200,8 @@ def _robustness(spec: Spec, under: Mapping[tuple[str, str], Seeds]) -> list[dict
     rows = []
     for reference in _references(shared):
         alike = {key: seeds for key, seeds in under.items() if _alike(key[0], REFERENCE_ROW) == reference}
-        rows += robustness({key: seeds if key[1] else shared[key[0]] for key, seeds in alike.items()}, conditions, reference)
+        comparisons = _rivals({method for method, _ in alike}, reference, planned)
+        rows += robustness({key: seeds if key[1] else shared[key[0]] for key, seeds in alike.items()}, conditions, reference, comparisons)
     config = spec.config(next(iter(shared)), spec.seeds[0])
     suite = suite_of(spec, config, next(iter(spec.splits)))
     tasks = [index for index in held_out(suite, spec.tasks) if index in held_out(suite, spec.fewer_tasks or spec.tasks)]

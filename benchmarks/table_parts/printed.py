@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from steptool_agents.experiments.grid import Spec, run_grid
@@ -11,7 +12,7 @@ from steptool_agents.experiments.table import build
 __all__ = ["print_table"]
 
 
-def print_table(out: Path, spec: Spec | None, *, processes: int, smoke: bool) -> None:
+def print_table(out: Path, spec: Spec | None, *, processes: int, smoke: bool, planned: Collection[str] = ()) -> None:
     """Run a grid, write its table, and print it.
 
     Args:
@@ -19,6 +20,7 @@ def print_table(out: Path, spec: Spec | None, *, processes: int, smoke: bool) ->
         spec: The grid; None: only the table, from the episodes that are stored in the folder.
         processes: Cells that run at the same time.
         smoke: Say that the numbers mean nothing.
+        planned: The methods whose number intervals are corrected for; none: those of the folder.
     """
 
     def show(method: str, seed: int, state: str) -> None:
@@ -27,7 +29,7 @@ def print_table(out: Path, spec: Spec | None, *, processes: int, smoke: bool) ->
     if spec is not None:
         for folder in run_grid(spec, out, processes=processes, on_cell=show):
             print(f"{folder} failed; see its log.txt")
-    table = build(out)
+    table = build(out, planned)
     write(table, out)
     if smoke:
         print("SMOKE RUN: it shows the layout only.\n")

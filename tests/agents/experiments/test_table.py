@@ -75,6 +75,22 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert sum(one["mean"] * one["tasks"] for one in by_depth) == pytest.approx(3.0)  # 6 of 8 over two seeds of 4 tasks
 
 
+def test_intervals_are_corrected_for_the_methods_that_are_planned(tmp_path: Path) -> None:
+    stored(tmp_path, {"SFT": [[1, 0, 0, 1], [0, 0, 1, 0]], "StepTool": [[1, 1, 0, 1], [0, 1, 1, 1]]}, {0.4: [0, 1, 0, 1]})
+    alone, among = build(tmp_path), build(tmp_path, ["SFT", "RFT", "ETO", "PPO (final)", "StepTool"])
+    for name in ("differences", "gains"):
+        assert {row["comparisons"] for row in alone[name]} == {1}
+        assert {row["comparisons"] for row in among[name]} == {4}
+        for one, other in zip(alone[name], among[name], strict=True):
+            assert (one["mean"], one["low"], one["high"]) == (other["mean"], other["low"], other["high"])
+            assert other["corrected_low"] <= one["corrected_low"] <= one["corrected_high"] <= other["corrected_high"]
+    widths = []
+    for made in (alone, among):
+        (lead,) = (row for row in made["robustness"] if row["method"] == "SFT" and not row["faults"])
+        widths.append(lead["lead_corrected_high"] - lead["lead_corrected_low"])
+    assert widths[0] < widths[1]
+
+
 def test_what_is_written(tmp_path: Path) -> None:
     stored(tmp_path, {"SFT": [[1, 0, 0, 0]] * 2, "StepTool": [[1, 1, 1, 1]] * 2})
     made = build(tmp_path)

@@ -115,6 +115,13 @@ def test_a_search_that_was_stopped_goes_on_and_draws_what_it_would_have_drawn(tm
         search_settings(_search(methods=methods, tasks=5), parts, processes=1)
 
 
+def test_the_first_settings_win_a_tie() -> None:
+    means = {"preset": (235 / 300 + 248 / 300) / 2, "drawn": (240 / 300 + 243 / 300) / 2}
+    assert means["preset"] < means["drawn"], "by rounding alone"
+    assert tuning.highest(means) == "preset"
+    assert tuning.highest({**means, "better": 0.806}) == "better"
+
+
 def test_rows_may_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, parts, other = tmp_path / "whole", tmp_path / "parts", tmp_path / "other"
     monkeypatch.setattr(tuning, "run_child", _Played(whole))
