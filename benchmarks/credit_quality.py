@@ -249,6 +249,7 @@ def report(out: Path, stages: Sequence[int], seeds: Sequence[int], command: str,
             count, rho = order({scheme: graded[scheme]["auc"][0] for scheme in schemes}, TABLE.read_text(encoding="utf-8"))
             where = "[the table](paper_credit.md)"
             lines += ["", f"Rank correlation of AUC with the success of trained policies, over the {count} schemes that have a row in {where}: {rho:.2f}."]
+            lines[-1] += " Of these, those with a critic and those without differ in their optimizer, too, so that it does not say that the AUC is the reason."
         by_stage = {f"update {update}": episodes(update) for update in stages}
         curves[reward] = {scheme: [graded_by(scheme, reward, part)["auc"] for part in by_stage.values()] for scheme in schemes}
         lines += ["", BY_STAGE, "", f"| scheme | {' | '.join(by_stage)} |", "|---|" + "---:|" * len(by_stage)]

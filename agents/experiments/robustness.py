@@ -19,7 +19,7 @@ from steptool_env.tasks import TaskSuite
 from steptool_env.tasks.wrapped import Faulty
 
 from ..credit.episodes import Floats
-from ..rollouts.statistics import Interval, bootstrap, paired
+from ..rollouts.statistics import Interval, bootstrap, paired, paired_shares
 from .stored import Played, Seeds, markdown, together, verdicts, with_interval
 
 __all__ = ["ORACLE", "Condition", "condition_name", "curve", "failing", "label", "oracle_verdicts", "robustness", "robustness_markdown"]
@@ -62,7 +62,7 @@ def oracle_verdicts(suite: TaskSuite, tasks: Sequence[int], condition: Condition
     return solved
 
 
-def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str, Condition], reference: str, comparisons: int) -> list[dict[str, Any]]:
+def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str, Condition], reference: str, comparisons: int = 1) -> list[dict[str, Any]]:
     """Return a row per method and condition.
 
     Args:
@@ -73,9 +73,11 @@ def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str,
 
     Returns:
         ``mean``, ``low``, ``high``: success. ``recovered``: the share of failed calls after which the task was still solved; None if no call failed.
-        ``wrong``: the share of episodes with a failed call that ended with a wrong answer. ``loss…``: success without faults less success under them, paired.
+        ``wrong``, ``cut_off``: the shares of episodes with a failed call that ended with a wrong answer, and when their budget was used up.
+        ``loss…``: success without faults less success under them, paired.
         ``lead…``: the reference's success less this one's, paired, with ``lead_corrected…`` for so many comparisons;
-        ``more_lost…``: the reference's loss less this one's. All three are None in its own row.
+        ``more_lost…``: the reference's loss less this one's. Who solves more without failures has more to lose; so ``kept…``: of the tasks that both
+        solve without failures, the share that the reference still solves less the share that this one does. All four are None in its own row.
     """
     level = 1 - 0.05 / comparisons
     calm = next(iter(conditions))
@@ -87,18 +89,20 @@ def robustness(played: Mapping[tuple[str, str], Seeds], conditions: Mapping[str,
         pairs = None
         if method != reference and (reference, name) in played:
             pairs = together(played[reference, calm], played[reference, name], played[method, calm], seeds)
-        leads = dict.fromkeys(("lead", "lead_corrected", "more_lost"), None) if pairs is None else _leads(*map(verdicts, pairs), level=level)
+        leads = dict.fromkeys(("lead", "lead_corrected", "more_lost", "kept"), None) if pairs is None else _leads(*map(verdicts, pairs), level=level)
         for prefix, interval in leads.items():
             row |= _ends(prefix, interval)
         rows.append(row)
     return rows
 
 
-def _leads(best_without: Floats, best: Floats, without: Floats, solved: Floats, *, level: float) -> dict[str, Interval]:
+def _leads(best_without: Floats, best: Floats, without: Floats, solved: Floats, *, level: float) -> dict[str, Interval | None]:
+    both = np.minimum(best_without, without)
     return {
         "lead": paired(best, solved),
         "lead_corrected": paired(best, solved, level=level, resamples=20_000),  # more, for quantiles farther out
         "more_lost": paired(best_without - best, without - solved),
+        "kept": paired_shares((both * best, both), (both * solved, both)) if both.any(axis=1).all() else None,
     }
 
 
@@ -127,13 +131,14 @@ def robustness_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> li
         return "-" if row[f"{prefix}_mean"] is None else with_interval(row, *(f"{prefix}_{end}" for end in ("mean", "low", "high")), signed=True)
 
     def after(row: Mapping[str, Any]) -> str:
-        return "-" if row["recovered"] is None else f"{100 * row['recovered']:.0f} / {100 * row['wrong']:.0f}"
+        return "-" if row["recovered"] is None else " / ".join(f"{100 * row[share]:.0f}" for share in ("recovered", "wrong", "cut_off"))
 
     lines = ["Success by the share of calls that fail, greedy, per cent with the 95 % interval; the oracle tries again until its budget is used up:", ""]
     lines += under(lambda row: with_interval(row, "mean", "low", "high"), methods, heads)
     lines += ["", "What they cost: success without failures less success with them, in points, paired:", ""]
     lines += under(lambda row: points(row, "loss"), trained, heads[1:])
-    lines += ["", "Failed calls after which the task was still solved / episodes with a failed call that ended with a wrong answer, per cent:", ""]
+    head = "Failed calls after which the task was still solved / episodes with one that ended with a wrong answer / that used up their budget, per cent:"
+    lines += ["", head, ""]
     lines += under(after, trained, heads[1:])
     if any(row.get("lead_mean") is not None for row in rows):
         lines += ["", f"{reference} less each method that was trained alike, in points, paired; the interval is corrected for their number:", ""]
@@ -141,6 +146,8 @@ def robustness_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> li
         lines += under(_lead, others, heads)
         lines += ["", f"What {reference} loses by failures less what each method loses, in points, paired; a minus: it loses less:", ""]
         lines += under(lambda row: points(row, "more_lost"), others, heads[1:])
+        lines += ["", f"Of the tasks that both solve without failures, what {reference} still solves less what each method does, in points, paired:", ""]
+        lines += under(lambda row: points(row, "kept"), others, heads[1:])
     return lines
 
 
@@ -154,7 +161,8 @@ def _ends(prefix: str, interval: Any) -> dict[str, float | None]:
 
 def _after_faults(seeds: Sequence[Played]) -> dict[str, float | None]:
     """Return what became of episodes in which the environment was at fault, over all seeds."""
-    failed, success, wrong = (np.concatenate([getattr(played, name) for played in seeds]) for name in ("failed", "success", "wrong"))
+    failed, success, wrong, cut_off = (np.concatenate([getattr(played, name) for played in seeds]) for name in ("failed", "success", "wrong", "cut_off"))
     if not failed.any():
-        return {"recovered": None, "wrong": None}
-    return {"recovered": float(failed[success >= 1.0].sum() / failed.sum()), "wrong": float(wrong[failed > 0].mean())}
+        return {"recovered": None, "wrong": None, "cut_off": None}
+    ends = {"wrong": float(wrong[failed > 0].mean()), "cut_off": float(cut_off[failed > 0].mean())}
+    return {"recovered": float(failed[success >= 1.0].sum() / failed.sum()), **ends}

@@ -58,6 +58,8 @@ class Played:
     """Calls that failed by the environment's fault."""
     wrong: Bools
     """Whether the episode ended with a wrong answer, instead of giving up or being cut off."""
+    cut_off: Bools
+    """Whether the episode ended unsolved when its budget of calls was used up."""
 
     @classmethod
     def of(cls, episodes: Sequence[Trajectory]) -> Played:
@@ -70,6 +72,7 @@ class Played:
             counted=np.array([sum(counts(step.transition) for step in episode.steps) for episode in episodes], dtype=np.float64),
             failed=np.array([sum(whose(step.transition.result.error) == "environment" for step in episode.steps) for episode in episodes]),
             wrong=np.array([episode.success < 1.0 and episode.terminated and not _gave_up(episode) for episode in episodes]),
+            cut_off=np.array([episode.success < 1.0 and not episode.terminated for episode in episodes]),
         )
 
     def only(self, tasks: Collection[str]) -> Played:

@@ -37,17 +37,26 @@ def test_the_measures_by_hand() -> None:
     assert worse["lead_mean"] == 0.5
     assert worse["lead_corrected_low"] <= worse["lead_low"] <= 0.5 <= worse["lead_high"] <= worse["lead_corrected_high"]
     assert worse["more_lost_mean"] == -0.5, "the reference loses nothing"
-    assert under["lead_mean"] is under["more_lost_mean"] is None
+    assert worse["kept_mean"] == pytest.approx(2 / 3), "of the three tasks that both solve without failures, all and one"
+    assert under["lead_mean"] is under["more_lost_mean"] is under["kept_mean"] is None
     text = "\n".join(robustness_markdown([*rows, {"method": "oracle", "faults": {"rate": 0.3}, "mean": 1.0, "low": 1.0, "high": 1.0}], "A"))
     assert "| oracle | - | 100.0 (100 to 100) |" in text
-    assert "| A | 75 / 33 |" in text
+    assert "| A | 75 / 33 / 0 |" in text
     assert "| B | +0.0 (+0.0 to +0.0) | +50.0 (" in text
+    assert "| B | +66.7 (" in text
 
 
 def test_a_policy_that_gives_up_or_is_cut_off_gives_no_wrong_answer() -> None:
     cut = {0: Played.of([episode(TASKS[0], *ONCE, truncated=True)])}
     (row,) = robustness({("A", ""): cut}, {"": {}}, "A")
-    assert (row["recovered"], row["wrong"]) == (0.0, 0.0)
+    assert (row["recovered"], row["wrong"], row["cut_off"]) == (0.0, 0.0, 1.0)
+
+
+def test_where_nothing_is_solved_by_both_nothing_can_be_kept() -> None:
+    none = played((FINE, 0.0), (FINE, 0.0), (FINE, 0.0), (FINE, 1.0))
+    rows = robustness({("A", ""): CALM, ("A", "-faults-30"): CALM, ("B", ""): none, ("B", "-faults-30"): none}, CONDITIONS, "A")
+    assert [row["kept_mean"] for row in rows if row["method"] == "B"] == [None, None]
+    assert "| B | - |" in "\n".join(robustness_markdown(rows, "A"))
 
 
 def test_what_is_paired() -> None:
