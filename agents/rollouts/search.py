@@ -12,7 +12,7 @@ No search looks at a reward or a verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from steptool_env.rewards import RewardShaper
 from steptool_env.tasks import TaskSuite
 from steptool_env.types import Action, Observation, ToolCall
 
-from ..policies.base import Policy
+from ..policies.base import Policy, Streaming
 from ..trajectory import Generation, Step, Trajectory
 
 __all__ = ["SEARCHES", "Searched", "search"]
@@ -55,13 +55,16 @@ class _Task:
     calls: int = 0
     env_steps: int = 0
     tokens: int = 0
+    went_back: bool = False
+    """Whether the episode goes on from an earlier state: what a policy remembers of it may never have happened."""
     observation: Observation = field(init=False)
 
     def reset(self, index: int) -> None:
         self.observation, _ = self.env.reset(options={"task": index})
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def go_back(self, snapshot: Snapshot) -> None:
         self.env.restore(snapshot)
+        self.went_back = True
         episode = self.env.episode
         assert episode is not None
         self.observation = {"messages": episode.messages, "tools": episode.toolkit.schemas}
@@ -94,7 +97,8 @@ def dfsdt(task: _Task, index: int, width: int) -> Search:
         snapshot, tried = path[-1]
         generation = None
         if len(tried) < width:
-            task.restore(snapshot)
+            if tried:
+                task.go_back(snapshot)
             generation = yield from _child(task, tried)
         if generation is None:
             if task.calls >= task.budget:
@@ -184,6 +188,10 @@ def search(
             if not positions:
                 continue
             chosen = [running[position] for position in positions]
+            for task, _, _ in chosen:
+                if task.went_back:
+                    _leave(policies.values(), task.env)
+                    task.went_back = False
             generations = policies[most_likely].act([task.observation for task, _, _ in chosen], [task.env for task, _, _ in chosen])
             for position, (task, searcher, _), generation in zip(positions, chosen, generations, strict=True):
                 task.calls += 1
@@ -197,6 +205,13 @@ def search(
                         on_done(end.value)
                     start(task.env)
     return [result for result in results if result is not None]
+
+
+def _leave(policies: Iterable[Policy], env: StepToolEnv) -> None:
+    """Have all policies forget an episode. One of two that play it in turn knows its own last action, and not that the other's was taken instead."""
+    for policy in policies:
+        if isinstance(policy, Streaming):
+            policy.leave(env)
 
 
 def _episode(task: _Task, most_likely: bool) -> Search:

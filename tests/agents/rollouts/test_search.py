@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from lms import tokenizer
 from toy import Counting
 
+from steptool_agents.chat.prompts import make_chat
+from steptool_agents.policies.transcripts import Transcripts
 from steptool_agents.rollouts.search import SEARCHES, search
 from steptool_agents.trajectory import Generation
 from steptool_env.errors import InvalidArgument, UnknownName
@@ -36,6 +39,37 @@ class Says:
             call = self.calls.pop(0) if len(self.calls) > 1 else self.calls[0]
             said.append(Generation(json.dumps(call.name), call, (1, 2), (3,), (-1.0,), self.values.pop(0) if self.values else 0.0))
         return said
+
+
+class Reads(Says):
+    """Reads as a language model does: what has come since its last action, if the episode goes on from there."""
+
+    def __init__(self, *calls: ToolCall) -> None:
+        super().__init__(*calls)
+        self.prompts = make_chat(tokenizer(), "auto", style="terse")[0]
+        self.transcripts = Transcripts(self.prompts, None)
+        self.ids: dict[int, list[int]] = {}
+        self.read: list[tuple[str, str]] = []
+        """What it had before each action, and what a model that has read nothing before would have."""
+
+    def act(self, observations: Sequence[Any], envs: Sequence[Any]) -> list[Generation]:
+        said = super().act(observations, envs)
+        for observation, env, generation in zip(observations, envs, said, strict=True):
+            transcript = self.transcripts.read(id(env), observation)
+            ids = self.ids[id(env)] = ([] if transcript.new else self.ids[id(env)]) + transcript.context
+            self.read.append((tokenizer().decode(ids), tokenizer().decode(self.prompts.prompt(observation))))
+            written = self.prompts.write(generation.action)  # type: ignore[arg-type]
+            transcript.record(list(written.ids), ended=written.ended)
+            ids += written.ids
+        return said
+
+    def submit(self, observation: Any, env: Any) -> None: ...
+
+    def poll(self) -> list[Any]:
+        return []
+
+    def leave(self, env: Any) -> None:
+        self.transcripts.drop(id(env))
 
 
 def one(name: str, greedy: Says, sampler: Says, **options: Any) -> Any:
@@ -68,6 +102,21 @@ def test_depth_first_goes_back_after_giving_up() -> None:
     assert greedy.seen == [1, 3]  # messages in front of each call: the task; the task, a call and its result
     assert sampler.seen == [3, 3]
     assert [step.transition.step for step in found.trajectory.steps] == [0, 1]
+
+
+def test_after_going_back_both_policies_read_what_has_happened() -> None:
+    # Greedy gives up at the root; the sampler adds instead, and what greedy reads next is after that, not after its own action.
+    greedy, sampler = Reads(GIVE_UP, RIGHT), Reads(ADD)
+    found = one("dfsdt", greedy, sampler)
+    assert (actions(found), found.trajectory.success) == ([ADD, RIGHT], 1.0)
+    (_, _), (last, anew) = greedy.read
+    assert "give_up" not in last
+    assert last == anew
+    # Deeper, and back to the root: the same for both.
+    greedy, sampler = Reads(ADD, GIVE_UP, ToolCall("add", {"amount": 2}), RIGHT), Reads(GIVE_UP, GIVE_UP, GIVE_UP, ToolCall("add", {"amount": 1}))
+    assert one("dfsdt", greedy, sampler).trajectory.success == 1.0
+    assert all(had == anew for policy in (greedy, sampler) for had, anew in policy.read)
+    assert any("amount" in had for had, _ in greedy.read)
 
 
 def test_depth_first_climbs_to_the_root_and_down_again() -> None:
