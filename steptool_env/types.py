@@ -177,6 +177,9 @@ class Task:
             raise InvalidArgument(f'task {self.id!r}: tools must be a tuple of names, got the text {self.tools!r}; write ({self.tools!r}, "finish")')
         if self.max_steps < 1:
             raise InvalidArgument(f"task {self.id!r}: max_steps must be 1 or more, got {self.max_steps!r}")
+        for name, tag in self.tags.items():  # said here, and not when the first episode is written
+            if not isinstance(name, str) or isinstance(tag, bool) or not isinstance(tag, str | int):
+                raise InvalidArgument(f"task {self.id!r}: a tag has a name and is text or an integer, got {name!r}: {tag!r}; write it as one of these")
 
 
 @dataclass(frozen=True, slots=True)

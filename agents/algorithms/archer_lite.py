@@ -40,6 +40,7 @@ from ..learning.optimizer import policy_optimizer
 from ..learning.passes import Encoded, Passes
 from ..learning.policy_gradient import improve
 from ..models.value_head import ValueHead
+from ..parallel import processes
 from ..runs.loop import Loop
 from ..runs.run import Run
 from ..trajectory import Trajectory
@@ -175,7 +176,8 @@ def encode(passes: Passes, trajectories: Sequence[Trajectory], weights: Mapping[
         members = [trajectories[index] for index in encoded.indices]
         sizes = encoded.batch.steps
         per_trajectory = []
-        for trajectory, state, action, task in zip(members, encoded.states.split(sizes), encoded.actions.split(sizes), encoded.tasks.split(sizes), strict=True):
+        states, actions, tasks = (processes.portable(hidden).split(sizes) for hidden in (encoded.states, encoded.actions, encoded.tasks))
+        for trajectory, state, action, task in zip(members, states, actions, tasks, strict=True):
             options = {"dtype": torch.float32, "device": state.device}
             per_trajectory.append(
                 Turns(
@@ -191,7 +193,7 @@ def encode(passes: Passes, trajectories: Sequence[Trajectory], weights: Mapping[
         return per_trajectory
 
     parts = passes.measure(trajectories, turns, weights=weights)
-    return Turns(*(torch.cat([getattr(part, name) for part in parts]) for name in Turns.__slots__))
+    return Turns(*(torch.cat([getattr(part, name) for part in parts]).to(passes.lm.device) for name in Turns.__slots__))
 
 
 def fit_critics(

@@ -23,12 +23,14 @@ from rich.console import Console
 from steptool_env.errors import NotSupported
 
 from ..config import Config
+from ..learning.batches import length
 from ..learning.optimizer import policy_optimizer
 from ..learning.preference import Pair, prefer
 from ..policies.demonstrator import DemonstrationPolicy
 from ..runs.loop import Loop
+from ..runs.rewards import labeled
 from ..runs.run import Run
-from ..trajectory import Trajectory, in_hindsight
+from ..trajectory import Trajectory
 
 __all__ = ["pair_with_expert", "train"]
 
@@ -52,14 +54,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             drawn = run.draw(suite)
             tasks.clear()
             tasks.update({suite[index].id: index for index in drawn})
-            return in_hindsight(run.collect(envs, drawn), envs[0].shaper)
+            return labeled(run.collect(envs, drawn), envs[0].shaper)
 
         optimizer = policy_optimizer(run.lm, learning.lr)
         loop = Loop(run, optimizer, source=explore, note="{pairs} pairs")
         for episodes in loop:
             failed = dict.fromkeys(episode.task.id for episode in episodes if _failed(episode))
             shown = run.collect(envs, [tasks[task] for task in failed], DemonstrationPolicy(run.policy))
-            pairs = pair_with_expert(episodes, {episode.task.id: episode for episode in shown if episode.success == 1.0}, options["pairs"])
+            expert = {episode.task.id: episode for episode in shown if episode.success == 1.0 and length(episode) <= run.lm.context}
+            pairs = pair_with_expert(episodes, expert, options["pairs"])
             loop.log({"pairs": len(pairs)})
             loop.log(prefer(run.passes, optimizer, pairs, learning, run.rng, beta=options["beta"], imitation=options["imitation"]))
         return loop.report()

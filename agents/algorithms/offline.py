@@ -89,6 +89,8 @@ def _load(run: Run) -> list[Trajectory]:
     size = len(embeddings.weight)
     if not usable:
         raise InvalidArgument(f"{name!r} holds no trajectory with tokens to learn from")
+    if not all(trajectory.steps[0].generation.prompt_ids for trajectory in usable):
+        raise InvalidArgument(f"{name!r} holds trajectories with the tokens of actions and not of prompts; a policy that reads token ids makes both")
     generations = [step.generation for trajectory in usable for step in trajectory.steps]
     if any(token >= size for generation in generations for token in (*generation.prompt_ids, *generation.token_ids)):
         raise InvalidArgument(f"{name!r} holds tokens that the model {model!r} does not have; it was made with another one")

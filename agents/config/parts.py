@@ -109,7 +109,8 @@ class WarmStartConfig(Part):
     demo_options: Options = Field(default_factory=lambda: {"depth": [2, 2]})
     """Keywords of the suite for demonstrations only: by default they show only tasks of two calls, none of three or four."""
     demo_mistakes: Share = 0.2
-    """Share of demonstrated steps with a mistake. The mistakes carry no loss; they teach recovery. See ``policies/mistakes.py``."""
+    """Share of demonstrated steps with a mistake. The mistakes carry no loss; they teach recovery. See ``policies/mistakes.py``.
+    Tools whose state cannot be copied show none."""
     demo_fault_rate: Shares = 0.0
     """Share of the demonstrated calls that fail, as ``fault_rate``; they show that to try again helps."""
     demo_epochs: Amount = 1

@@ -83,6 +83,8 @@ def assign_credit(trajectories: Sequence[Trajectory], gamma: float, lam: float, 
     mask = episodes.live if advantages.ndim == 2 else episodes.token_mask
     counted = np.zeros(episodes.live.shape, dtype=np.bool_)
     counted[episodes.live] = [not step.masked for trajectory in trajectories for step in trajectory.steps]
+    left_out = ~episodes.valid & ~advantages.reshape(len(advantages), -1).any(axis=1)
+    counted[left_out] = False  # by a scheme that compares episodes: no zeros of theirs in the scale of the others
     live = (counted if advantages.ndim == 2 else counted[:, :, None] & mask)[mask]
     flat = advantages[mask]
     scaling = scaling_of(credit)
@@ -110,7 +112,7 @@ def as_episodes(trajectories: Sequence[Trajectory]) -> Episodes:
         gaps=[[len(step.generation.prompt_ids) for step in trajectory.steps] for trajectory in trajectories],
         groups=[task_numbers.setdefault(trajectory.task.id, len(task_numbers)) for trajectory in trajectories],
         states=[[state_numbers.setdefault(state, len(state_numbers)) for state in states(trajectory)] for trajectory in trajectories],
-        valid=[not trajectory.steps[-1].masked for trajectory in trajectories],
+        valid=[not trajectory.masked.any() for trajectory in trajectories],  # a reward that is missing is no 0 to compare others with
         answered=[trajectory.terminated for trajectory in trajectories],
     )
 

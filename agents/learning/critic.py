@@ -48,7 +48,8 @@ class Features:
             returns: Per trajectory (T,), one return per step.
         """
         # Detached: a critic that is still wrong must not reshape the features that the policy acts on.
-        return cls(encoded.states.detach(), encoded.tasks.detach(), encoded.tensor(returns), encoded.batch.weights)
+        tensors = encoded.states.detach(), encoded.tasks.detach(), encoded.tensor(returns), encoded.batch.weights
+        return cls(*map(processes.portable, tensors))
 
 
 def fit_value_head(passes: Passes, optimizer: torch.optim.Optimizer, features: Sequence[Features], *, count: int, rng: np.random.Generator) -> dict[str, float]:
@@ -64,7 +65,7 @@ def fit_value_head(passes: Passes, optimizer: torch.optim.Optimizer, features: S
     gathered = processes.gather(features)
     if not gathered or not count:
         return {}
-    state, task, returns, weights = (torch.cat([getattr(part, name) for part in gathered]) for name in Features.__slots__)
+    state, task, returns, weights = (torch.cat([getattr(part, name) for part in gathered]).to(passes.lm.device) for name in Features.__slots__)
     return {"value_loss": fit_values(passes.lm.value_head, optimizer, (state, task), returns, weights, passes=count, rng=rng)}
 
 

@@ -14,15 +14,15 @@ nothing here has an effect. ``sharding.py`` is for weights that are too large fo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "rank", "share", "start", "tell", "wait", "world"]
+__all__ = ["add_gradients", "add_numbers", "gather", "is_main", "most", "once", "portable", "rank", "share", "start", "tell", "wait", "world"]
 
 T = TypeVar("T")
 
@@ -66,7 +66,10 @@ def share(items: Sequence[T]) -> list[T]:
 
 
 def gather(items: Sequence[T]) -> list[T]:
-    """Return the items of all processes in the order that ``share`` took them from; the same list in every process."""
+    """Return the items of all processes in the order that ``share`` took them from; the same list in every process.
+
+    Tensors in them must be ``portable``.
+    """
     if world() == 1:
         return list(items)
     parts: list[Any] = [None] * world()
@@ -74,9 +77,19 @@ def gather(items: Sequence[T]) -> list[T]:
     return [part[index] for index in range(max(map(len, parts))) for part in parts if index < len(part)]
 
 
+def portable(tensor: Tensor) -> Tensor:
+    """Return a tensor as other processes can take it: where there are several, on the CPU. One on a GPU would arrive on the sender's."""
+    return tensor.cpu() if world() > 1 else tensor
+
+
 def tell(value: T | None) -> T:
     """Return the value of the main process in every process; what the others pass is of no concern. Waits for all of them."""
     return gather([value] if is_main() else [])[0]  # type: ignore[return-value]  # the main process has one
+
+
+def once(make: Callable[[], T]) -> T:
+    """Return in every process what ``make`` returns in the main process, the only one that calls it. Waits for all of them."""
+    return make() if world() == 1 else tell(make() if is_main() else None)
 
 
 def add_numbers(numbers: dict[str, float]) -> dict[str, float]:

@@ -36,7 +36,7 @@ def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Gener
         rng: Draws.
 
     Returns:
-        The text, or None if none was found within a few tries.
+        The text, or None if none was found within a few tries, or there is no tool but ``finish``.
     """
     assert env.episode is not None
     solution = env.solution()
@@ -44,11 +44,15 @@ def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Gener
     if not solution or budget <= len(solution):
         return None
     schemas = {name: schema for name, schema in env.episode.toolkit.parameters.items() if name != "finish"}
+    if not schemas:
+        return None
     seen = [value for call in solution[:1] for value in call.arguments.values()]
     seen += [value for message in env.episode.messages[1:] for value in _VALUE.findall(message.content)]
     failing = rng.random() < 0.5
     for _ in range(TRIES):
         text = _draw(solution[0], schemas, seen, call_format, rng)
+        if text is None:
+            continue
         action = call_format.parse(text)
         if action in solution:
             continue
@@ -60,7 +64,8 @@ def draw_mistake(env: StepToolEnv, call_format: CallFormat, rng: np.random.Gener
     return None
 
 
-def _draw(correct: ToolCall, schemas: Mapping[str, Mapping[str, Any]], seen: list[object], call_format: CallFormat, rng: np.random.Generator) -> str:
+def _draw(correct: ToolCall, schemas: Mapping[str, Mapping[str, Any]], seen: list[object], call_format: CallFormat, rng: np.random.Generator) -> str | None:
+    """Return an action that may be a mistake; None if it needs a value and none has been seen."""
     kind = rng.random()
     if kind < 0.15:
         words = call_format.render(correct).split('"')
@@ -73,6 +78,8 @@ def _draw(correct: ToolCall, schemas: Mapping[str, Mapping[str, Any]], seen: lis
     name = str(rng.choice(names))
     arguments = {}
     for key in schemas[name].get("required", ()):
-        values = schemas[name]["properties"][key].get("enum", seen)
+        values = schemas[name].get("properties", {}).get(key, {}).get("enum", seen)
+        if not values:
+            return None
         arguments[key] = values[int(rng.integers(len(values)))]
     return call_format.render(ToolCall(name, arguments))

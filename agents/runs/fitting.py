@@ -80,7 +80,7 @@ def check_budgets(suite: TaskSuite, policy: TokenPolicy, config: Config, context
     """Refuse budgets into which no solution fits, and say on the console if only some fit.
 
     Args:
-        suite: The training tasks; those without solutions are not asked.
+        suite: The training tasks, without calls that fail: what they take shall not depend on luck. Those without solutions are not asked.
         policy: The policy that will play.
         config: Uses ``rollout.max_new_tokens`` and ``task.max_steps``.
         context: The longest sequence that the model takes, in tokens.

@@ -25,7 +25,8 @@ from ..parallel.background import background
 from ..parallel.profiling import Profiler
 from ..policies.served import ServedPolicy
 from ..rollouts.collect import rollout
-from ..trajectory import Trajectory, from_lines, in_hindsight, to_lines
+from ..trajectory import Trajectory, from_lines, to_lines
+from .rewards import labeled
 from .run import Run
 
 __all__ = ["Player"]
@@ -62,7 +63,7 @@ class Player:
         """Play with the newest weights, and wait for it."""
         run, self._asked = self.run, True
         run.policy.forget()
-        return in_hindsight(run.collect(self._envs, run.draw(self._suite)), self._envs[0].shaper)
+        return labeled(run.collect(self._envs, run.draw(self._suite)), self._envs[0].shaper)
 
     def next(self) -> list[Trajectory]:
         """Return the episodes of the update that begins; with ``overlap``, those of the next one are begun."""
@@ -105,6 +106,6 @@ class Player:
             local = self._flight.result()
         profiler.count("generate", sum(map(length, local)))
         self._flight = None
-        self._ahead = in_hindsight(run.gathered(local), self._envs[0].shaper)
+        self._ahead = labeled(run.gathered(local), self._envs[0].shaper)
         if processes.is_main():
             run.state[AHEAD] = to_lines(self._ahead).decode("utf-8")

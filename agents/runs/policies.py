@@ -87,7 +87,7 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
 
     Args:
         lm: The model.
-        config: Uses ``model.call_format``, ``model.token_budget`` and ``rollout.max_new_tokens``.
+        config: Uses the parts ``model`` and ``rollout``, but for the sampling.
         temperature: Sampling temperature; 0 is greedy.
         seed: Seed of the sampling.
 
@@ -96,6 +96,7 @@ def evaluated_policy(lm: LanguageModel, config: Config, *, temperature: float = 
     """
     _check_length(lm, config.rollout.max_new_tokens)
     common: dict[str, Any] = {"max_new_tokens": config.rollout.max_new_tokens, "token_budget": config.model.token_budget}
+    common["cache_budget"] = config.rollout.cache_budget
     common["max_reasoning_tokens"] = config.rollout.max_reasoning_tokens
     common["chat_template_options"] = config.model.chat_template_options
     return LMPolicy(lm, config.model.call_format, temperature=temperature, seed=seed, **common)

@@ -134,7 +134,7 @@ class Run:
         self.reference: dict[str, Tensor] = {}
         """The trainable weights after the warm start, by name."""
         if not resume:
-            check_budgets(self.suite("train"), self.policy, config, self.lm.context, self.console)
+            check_budgets(suite_of(config, "train", failing=False), self.policy, config, self.lm.context, self.console)
             if processes.is_main():
                 write_config(out, config)
         self.metrics: Metrics | None = None

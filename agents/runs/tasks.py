@@ -10,13 +10,14 @@ from ..config import Config
 __all__ = ["as_shown", "suite_of"]
 
 
-def suite_of(config: Config, part: str) -> TaskSuite:
+def suite_of(config: Config, part: str, *, failing: bool = True) -> TaskSuite:
     """Return the tasks of a part of a run.
 
     Args:
         config: Uses the part ``task``, and ``warm_start.demo_options``.
         part: ``"train"`` and ``"demonstrations"`` come from the split ``train``, with calls that fail as the settings say; ``"test"`` from
             the split ``test``, without.
+        failing: Whether calls fail as the settings say.
     """
     task, warm_start = config.task, config.warm_start
     if part == "test":
@@ -24,7 +25,7 @@ def suite_of(config: Config, part: str) -> TaskSuite:
     demonstrated = part == "demonstrations"
     options = {**task.suite_options, **(warm_start.demo_options if demonstrated else {}), "split": "train"}
     suite, rate = make_suite(task.suite, **options), warm_start.demo_fault_rate if demonstrated else task.fault_rate
-    return as_shown(Faulty(suite, rate, config.run.seed, **task.fault_options) if rate else suite, config)
+    return as_shown(Faulty(suite, rate, config.run.seed, **task.fault_options) if rate and failing else suite, config)
 
 
 def as_shown(suite: TaskSuite, config: Config) -> TaskSuite:

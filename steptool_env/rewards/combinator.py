@@ -12,7 +12,7 @@ from steptool_env.errors import InvalidArgument
 from steptool_env.rewards.base import Past, RewardShaper, bind, knows_later, label
 from steptool_env.types import Transition
 
-__all__ = ["Combinator", "frozen", "load_state", "set_training_progress", "state_of"]
+__all__ = ["Combinator", "frozen", "has_statistics", "load_state", "set_training_progress", "state_of"]
 
 
 class Combinator(abc.ABC):
@@ -104,7 +104,7 @@ def set_training_progress(shaper: RewardShaper, progress: float) -> None:
 @contextmanager
 def frozen(shaper: RewardShaper) -> Iterator[None]:
     """Keep every running statistic within a shaper as it is during an evaluation."""
-    running = [nested.running for nested in _within(shaper) if hasattr(nested, "running")]
+    running = _statistics(shaper)
     before = [statistic.frozen for statistic in running]
     for statistic in running:
         statistic.frozen = True
@@ -113,6 +113,15 @@ def frozen(shaper: RewardShaper) -> Iterator[None]:
     finally:
         for statistic, was_frozen in zip(running, before, strict=True):
             statistic.frozen = was_frozen
+
+
+def has_statistics(shaper: RewardShaper) -> bool:
+    """Return whether a shaper holds a running statistic of the episodes that it has paid."""
+    return bool(_statistics(shaper))
+
+
+def _statistics(shaper: RewardShaper) -> list[Any]:
+    return [nested.running for nested in _within(shaper) if hasattr(nested, "running")]
 
 
 def _within(shaper: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,8 +173,11 @@ def test_files_that_nothing_can_be_learnt_from(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="data=FILE"):
         train(Config.of(**{"algo": "step-ppo-offline", **SETTINGS}), tmp_path / "no data")
     write_jsonl(tmp_path / "t.jsonl", evaluate(OraclePolicy(), make_suite("worlds"), range(2))[1])
-    long = write(tmp_path / "long.csv", ([PROMPTS[0] + "Function: 7 7 7\n" * 2000], RESPONSES[2:], [1.0]))
-    wrong = {tmp_path / "t.jsonl": "no trajectory with tokens", long: "the shortest has", tmp_path / "x.csv": "not exist"}
-    for number, (path, fault) in enumerate(wrong.items()):
+    (_, played) = evaluate(LMPolicy(load_model("tiny"), "hermes", max_new_tokens=12), make_suite("worlds"), range(2))
+    unread = [replace(one, steps=tuple(replace(step, generation=replace(step.generation, prompt_ids=())) for step in one.steps)) for one in played]
+    write_jsonl(tmp_path / "u.jsonl", unread)
+    write(tmp_path / "long.csv", ([PROMPTS[0] + "Function: 7 7 7\n" * 2000], RESPONSES[2:], [1.0]))
+    wrong = {"t.jsonl": "no trajectory with tokens", "u.jsonl": "tokens of actions and not of prompts", "long.csv": "the shortest has", "x.csv": "not exist"}
+    for number, (name, fault) in enumerate(wrong.items()):
         with pytest.raises(InvalidArgument, match=fault):
-            train(Config.of(**{"algo": "step-ppo-offline", "data": str(path), **SETTINGS}), tmp_path / str(number))
+            train(Config.of(**{"algo": "step-ppo-offline", "data": str(tmp_path / name), **SETTINGS}), tmp_path / str(number))

@@ -43,6 +43,7 @@ MISTAKES = {
     "no task": ("return Task(", "return (", "its tasks must be of the class Task, got ('mine-0'"),
     "a text for the tools": ('("look", "finish")', '"look"', "tools must be a tuple of names, got the text 'look'; write ('look', \"finish\")"),
     "a tool that is not there": ('("look", "finish")', '("loook", "finish")', "unknown tool in the tools of task 'mine-0': 'loook'. Did you mean 'look'?"),
+    "a tag that is neither": ("), 4, index", '), 4, index, {"hard": True}', "a tag has a name and is text or an integer, got 'hard': True"),
     "no step": ("), 4, index", "), 0, index", "max_steps must be 1 or more, got 0"),
     "no solution": ('name = "mine"', 'name = "mine"\n    has_solution = True', "Mine says has_solution = True and defines no solution(self, task, episode)"),
 }

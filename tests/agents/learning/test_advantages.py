@@ -75,6 +75,26 @@ def test_groups_keep_their_own_scale() -> None:
     np.testing.assert_allclose(got, np.array([-1, -1, -1, 3]) / 3**0.5)  # mean ¼, variance 3/16
 
 
+@pytest.mark.parametrize("name", ["rloo", "grpo", "process-grpo", "gigpo", "gigpo-std", "mt-grpo"])
+def test_a_reward_that_is_missing_is_no_zero_to_compare_with(name: str) -> None:
+    """Four equal episodes, one of them without the reward of its middle step: the others are compared as if there were three."""
+    made = [trajectory([((1,), (2,))] * 3, [0.5, 1.0, 0.25], task="a") for _ in range(4)]
+    first, middle, last = made[0].steps
+    made[0] = Trajectory((first, replace(middle, parts={"all": 0.0}, masked=True), last))
+    four, three = assign_credit(made, 1.0, 1.0, name), assign_credit(made[1:], 1.0, 1.0, name)
+    assert four.advantages[0].tolist() == [0.0] * 3
+    np.testing.assert_allclose(four.advantages[1:], three.advantages)
+    assert name in ("process-grpo", "gigpo", "gigpo-std") or not np.any(three.advantages), "they are equal; only these compare steps with one another"
+
+
+def test_an_episode_that_was_cut_off_does_not_stretch_the_scale_of_the_others() -> None:
+    made = [trajectory([((1,), (2,))], [reward], task="a") for reward in (0.0, 0.0, 1.0, 1.0)]
+    cut = [trajectory([((1,), (2,)), ((3,), (4,))], [0.0, 0.0], task="b", masked_end=True)] * 6
+    alone, among = (np.concatenate(assign_credit(some, 1.0, 1.0, "rloo").advantages) for some in (made, made + cut))
+    np.testing.assert_allclose(among[:4], alone)
+    assert not among[4:].any()
+
+
 def test_a_group_that_agrees_is_not_pushed() -> None:
     """A baseline within the group has a zero of its own: whitening would shift it, by .065 standard deviations on a real batch."""
     agreed = [trajectory([((1,), (2,))], [1.0], task="a")] * 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from model_servers import Server
-from pays import PAYS
+from pays import NORMALIZED, PAYS
 from project import HELPERS
 from servers import serving
 
@@ -31,10 +31,13 @@ import torch
 from dataclasses import replace
 from gradients import CONFIG, gradients
 from lms import language_model, passes, sampled
+from pays import Judge
 from steptool_agents import Config, assign_credit, imitate, load_algorithm
 from steptool_agents.algorithms.eto import prefer
 from steptool_agents.learning.reread import as_of_now
 from steptool_agents.parallel import processes
+from steptool_agents.runs.rewards import labeled, training_shaper
+from steptool_env.errors import NotSupported
 
 lm = language_model()
 data = assign_credit(sampled(lm), 1.0, 0.95)
@@ -77,6 +80,18 @@ for budget, (measured, expected) in alone.items():
 assert processes.gather(processes.share(list(range(5)))) == list(range(5))
 assert processes.add_numbers({{"a": 1.0, str(processes.rank()): 2.0}}) == {{"a": 2.0, "0": 2.0, "1": 2.0}}
 assert processes.tell("main" if processes.is_main() else None) == "main"
+asked = []
+assert processes.once(lambda: asked.append(1) or processes.rank()) == 0, "what the main process makes"
+assert len(asked) == int(processes.is_main()), "and no other"
+judge = Judge(1.0 + processes.rank())
+assert [set(one.rewards.tolist()) for one in labeled([a, b, c], judge)] == [{{1.0}}] * 3, "what the judge says to the main process"
+assert judge.asked == int(processes.is_main())
+try:
+    training_shaper(Config.of(shaper={normalized!r}))
+except NotSupported as fault:
+    assert "each of the 2 processes would know its own alone" in str(fault)
+else:
+    raise AssertionError("statistics of one process's episodes")
 
 settings = {settings!r}
 report = load_algorithm("step-ppo")(Config.of(**settings), Path({out!r}, "two"))
@@ -100,7 +115,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
     servers = [Server(load_model("tiny")) for _ in range(2)]
     with serving(servers[0]) as a, serving(servers[1]) as b:
         served = {"servers": f"http://{a}/v1,http://{b}/v1", "server_model": "m", "sharded": True}
-        program.write_text(PROGRAM.format(here=str(HELPERS), out=str(tmp_path), settings=SETTINGS, served=served), encoding="utf-8")
+        program.write_text(PROGRAM.format(here=str(HELPERS), normalized=NORMALIZED, out=str(tmp_path), settings=SETTINGS, served=served), encoding="utf-8")
         done = subprocess.run([sys.executable, "-m", *launch, str(program)], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all("/v1/completions" in server.asked for server in servers)
@@ -133,4 +148,6 @@ def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     processes.start(cpu=True)
     assert (processes.world(), processes.rank(), processes.is_main()) == (1, 0, True)
     assert processes.share([1, 2, 3]) == processes.gather([1, 2, 3]) == [1, 2, 3]
+    assert processes.once(lambda: 7) == processes.tell(7) == 7
+    assert processes.portable(tensor := torch.ones(2)) is tensor
     assert processes.add_numbers({"a": 1.5}) == {"a": 1.5}

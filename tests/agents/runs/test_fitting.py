@@ -134,3 +134,10 @@ def test_a_run_is_refused_before_it_writes_anything(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "run" / "config.json").exists()
     with Run(Config.of(**settings, max_new_tokens=40), tmp_path / "run"):
         pass
+
+
+def test_tools_that_stay_down_say_nothing_about_the_budget(tmp_path: Path) -> None:
+    text = io.StringIO()
+    failing = {"fault_rate": 0.6, "fault_options": {"lasting": 1.0}, "suite_options": {"level": 1}, "max_new_tokens": 48, "report_to": "none"}
+    Run(Config.of(**failing), tmp_path / "run", console=Console(file=text, width=1000))
+    assert "do not fit" not in text.getvalue()

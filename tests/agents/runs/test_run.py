@@ -20,9 +20,10 @@ from lms import TINY  # sets one thread
 from steptool_agents import load_algorithm
 from steptool_agents.algorithms.step_ppo import train
 from steptool_agents.config import Config
+from steptool_agents.models.loading import load_model
 from steptool_agents.runs.checkpoint import list_checkpoints, load_checkpoint
 from steptool_agents.runs.folder import make_way, read_config, read_warm_start, write_config, write_warm_start
-from steptool_agents.runs.policies import load_policy
+from steptool_agents.runs.policies import evaluated_policy, load_policy
 from steptool_agents.runs.record import read_record
 from steptool_agents.runs.run import Run
 from steptool_agents.runs.trackers import read_metrics
@@ -332,3 +333,8 @@ def test_mistakes_show_before_anything_is_written(tmp_path: Path, changes: dict[
     with pytest.raises((UnknownName, InvalidArgument)):
         Run(CONFIG.replace(**changes), tmp_path / "run")
     assert not contents(tmp_path)
+
+
+def test_an_evaluation_has_the_budgets_of_the_run() -> None:
+    limits = evaluated_policy(load_model("tiny"), Config.of(cache_budget=2000, token_budget=500, max_new_tokens=7)).limits
+    assert (limits.cache_budget, limits.token_budget, limits.max_new_tokens, limits.temperature) == (2000, 500, 7, 0.0)

@@ -23,6 +23,7 @@ def test_what_fails_where() -> None:
     assert not isinstance(test, Faulty)
     assert test[0].id.split("-")[2] == "test"
     assert train[0].id.split("-")[2] == "train"
+    assert not isinstance(suite_of(config, "train", failing=False), Faulty)
     assert not any(isinstance(suite_of(Config(), part), Faulty) for part in ("train", "demonstrations", "test"))
 
 
