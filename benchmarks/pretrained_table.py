@@ -2,7 +2,7 @@
 
     python benchmarks/pretrained_table.py --out runs/smollm2                # generated worlds, two seeds; resumes when killed
     python benchmarks/pretrained_table.py --suite bfcl --out runs/bfcl      # single calls of BFCL, the warm start and StepTool
-    python benchmarks/pretrained_table.py --from runs/smollm2               # rebuilds every number from the stored episodes
+    python benchmarks/pretrained_table.py --from runs/smollm2               # rebuilds every number from the stored episodes; bfcl: with --suite bfcl
     python benchmarks/pretrained_table.py --validation --set negative=0.3 --out runs/trial  # other settings, on other tasks
     python benchmarks/pretrained_table.py --smoke --out runs/smoke          # with ``tiny``: shows the layout, proves nothing
 
