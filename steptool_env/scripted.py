@@ -18,10 +18,12 @@ from steptool_env.spaces import ToolCallSpace
 from steptool_env.tasks import Episode
 from steptool_env.types import ToolCall
 
-__all__ = ["HACKS", "NoisyOracle", "ScriptedPolicy", "oracle", "random_caller"]
+__all__ = ["GIVE_UP", "HACKS", "NoisyOracle", "ScriptedPolicy", "oracle", "random_caller"]
 
 ScriptedPolicy: TypeAlias = Callable[[StepToolEnv, np.random.Generator], ToolCall]
 
+GIVE_UP = ToolCall("finish", {"answer": "", "give_up": True})
+"""How a policy ends an episode that it cannot solve."""
 _TRIES = 8
 """How many calls are tried on a copy of the environment to find one that works and does not help."""
 
@@ -29,7 +31,7 @@ _TRIES = 8
 def oracle(env: StepToolEnv, rng: np.random.Generator) -> ToolCall:
     """Play the suite's solution; give up where there is none any more."""
     solution = env.solution()
-    return solution[0] if solution else ToolCall("finish", {"answer": "", "give_up": True})
+    return solution[0] if solution else GIVE_UP
 
 
 @dataclass(frozen=True)

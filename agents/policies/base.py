@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from steptool_env.env import StepToolEnv
+from steptool_env.scripted import GIVE_UP
 from steptool_env.types import Observation, ToolCall
 
 from ..trajectory import Generation
@@ -49,7 +50,7 @@ class OraclePolicy:
 
     def act(self, observations: Sequence[Observation], envs: Sequence[StepToolEnv]) -> list[Generation]:
         """Return the next call of each task's solution; see ``Policy``."""
-        return [_scripted((env.solution() or [ToolCall("finish", {"answer": "", "give_up": True})])[0]) for env in envs]
+        return [_scripted((env.solution() or [GIVE_UP])[0]) for env in envs]
 
 
 class RandomPolicy:

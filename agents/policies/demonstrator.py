@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from steptool_env.env import StepToolEnv
-from steptool_env.types import Observation, ToolCall
+from steptool_env.scripted import GIVE_UP
+from steptool_env.types import Observation
 
 from ..chat.base import Written
 from ..trajectory import Generation
@@ -16,8 +17,6 @@ from .tokens import TokenPolicy
 from .transcripts import Transcripts
 
 __all__ = ["DemonstrationPolicy"]
-
-GIVE_UP = ToolCall("finish", {"answer": "", "give_up": True})
 
 
 class DemonstrationPolicy:
